@@ -1,0 +1,150 @@
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest tenant, provider or policy id, in bytes.
+pub const MAX_ID: usize = 255;
+/// The longest request id, in bytes.
+pub const MAX_REQUEST_ID: usize = 128;
+
+/// Why a text is no id. Shown to callers as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Empty, or longer than the bound given.
+    #[error("must have 1 to {0} characters")]
+    Length(usize),
+    /// A character outside the alphabet of tenant, provider and policy ids.
+    #[error("may hold only letters, digits and _ . : -")]
+    Alphabet,
+    /// A character outside printable ASCII.
+    #[error("may hold only printable ASCII without spaces (0x21 to 0x7E)")]
+    Printable,
+}
+
+/// Whether a text may be a tenant, provider or policy id: 1–255 of `[A-Za-z0-9_.:-]`.
+///
+/// # Errors
+/// [`IdError`] says what is wrong with it.
+pub fn check_id(text: &str) -> Result<(), IdError> {
+    if text.is_empty() || text.len() > MAX_ID {
+        return Err(IdError::Length(MAX_ID));
+    }
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
+    if text.bytes().all(fits) { Ok(()) } else { Err(IdError::Alphabet) }
+}
+
+/// Whether a text may be a request id: 1–128 characters of printable ASCII without space.
+///
+/// # Errors
+/// [`IdError`] says what is wrong with it.
+pub fn check_request_id(text: &str) -> Result<(), IdError> {
+    printable(text, MAX_REQUEST_ID)
+}
+
+/// Whether a text may be an assignment id: as a request id, up to 255 characters.
+///
+/// # Errors
+/// [`IdError`] says what is wrong with it.
+pub fn check_assignment_id(text: &str) -> Result<(), IdError> {
+    printable(text, MAX_ID)
+}
+
+fn printable(text: &str, longest: usize) -> Result<(), IdError> {
+    if text.is_empty() || text.len() > longest {
+        return Err(IdError::Length(longest));
+    }
+    if text.bytes().all(|b| (0x21..=0x7E).contains(&b)) { Ok(()) } else { Err(IdError::Printable) }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks and takes a text.
+            ///
+            /// # Errors
+            /// [`IdError`] says why the text is no such id.
+            pub fn try_new(text: impl AsRef<str>) -> Result<Self, IdError> {
+                $check(text.as_ref())?;
+                Ok(Self(Arc::from(text.as_ref())))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::try_new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0.as_ref().to_owned()
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// Who asks: the owner of policies and breakers.
+    TenantId,
+    check_id
+);
+id!(
+    /// Who serves: one upstream that requests may be sent to.
+    ProviderId,
+    check_id
+);
+id!(
+    /// One policy of a tenant.
+    PolicyId,
+    check_id
+);
+impl PolicyId {
+    /// Sorts before every policy id, and is none: the lower end of a range.
+    #[must_use]
+    pub fn least() -> Self {
+        Self(Arc::from(""))
+    }
+}
+
+id!(
+    /// One pushed assignment; a UUID v4 where the router makes it.
+    AssignmentId,
+    check_assignment_id
+);
+
+/// One attempt to get a probe slot; made by the worker that claims, unique over all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClaimId(pub u64);

@@ -1,0 +1,22 @@
+//! The checked vocabulary.
+//!
+//! Bytes from a peer become these types once, in `wire/`; nothing past that edge checks again. Ids
+//! hold only what a NATS subject, a metric label and a JSON string can carry unharmed. Numbers are
+//! integers in named units: milliseconds, nano-units of cost, parts per million. All here is pure.
+
+mod decision;
+mod ids;
+mod outcome;
+mod ratio;
+mod request;
+mod time;
+
+pub use decision::{Decision, ErrorCode, Reason};
+pub use ids::{
+    AssignmentId, ClaimId, IdError, MAX_ID, MAX_REQUEST_ID, PolicyId, ProviderId, TenantId,
+    check_assignment_id, check_id, check_request_id,
+};
+pub use outcome::{Disposition, MAX_LATENCY_MS, Outcome, Status, StatusSet, identity_of};
+pub use ratio::Ratio;
+pub use request::{Attributes, Constraints, Payload, Previous, Push, RouteRequest};
+pub use time::{Offset, Stamp, Tick};
