@@ -1,0 +1,341 @@
+//! A sliding window of counts.
+//!
+//! The window is cut into ten buckets that lie on fixed multiples of a tenth of its length, so what is
+//! counted is between nine tenths and the whole of the window's length old at most: a result is gone
+//! one window after it came, never later. Sums over the buckets are kept as the buckets change, in
+//! integers, so reading them is one load and no worker drifts from another. Moving on over any idle
+//! time costs at most ten steps.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::domain::{Ratio, Stamp};
+
+/// Ten: a tenth of a window is as fine as a rate over it is meant to be, and keeps a breaker below
+/// half a kilobyte.
+pub const BUCKETS: u64 = 10;
+const LEN: usize = BUCKETS as usize;
+
+/// What was counted over some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Results.
+    pub requests: u32,
+    /// Those that were failures.
+    pub failures: u32,
+    /// Those that were slow.
+    pub slow: u32,
+    /// Those that told their latency.
+    pub timed: u32,
+    /// Those that told their cost.
+    pub priced: u32,
+    /// Sum of the latencies told.
+    pub latency_ms: u64,
+    /// Sum of the costs told, in billionths.
+    pub cost_nanos: u64,
+}
+
+impl Counts {
+    /// The failures' share.
+    #[must_use]
+    pub fn error_rate(&self) -> Ratio {
+        Ratio::of(self.failures, self.requests)
+    }
+
+    /// Mean of the latencies told, rounded to the nearest millisecond; 0 where none was.
+    #[must_use]
+    pub fn mean_latency_ms(&self) -> u64 {
+        rounded_mean(self.latency_ms, self.timed)
+    }
+
+    /// Mean of the costs told, in billionths; 0 where none was.
+    #[must_use]
+    pub fn mean_cost_nanos(&self) -> u64 {
+        rounded_mean(self.cost_nanos, self.priced)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.failures = self.failures.saturating_add(other.failures);
+        self.slow = self.slow.saturating_add(other.slow);
+        self.timed = self.timed.saturating_add(other.timed);
+        self.priced = self.priced.saturating_add(other.priced);
+        self.latency_ms = self.latency_ms.saturating_add(other.latency_ms);
+        self.cost_nanos = self.cost_nanos.saturating_add(other.cost_nanos);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.requests == 0
+    }
+}
+
+fn rounded_mean(sum: u64, n: u32) -> u64 {
+    let n = u64::from(n);
+    sum.saturating_add(n / 2).checked_div(n).unwrap_or(0)
+}
+
+/// One result, as the window counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Whether it was a failure.
+    pub failure: bool,
+    /// Whether it was slow.
+    pub slow: bool,
+    /// Its latency, if told.
+    pub latency_ms: Option<u64>,
+    /// Its cost in billionths, if told.
+    pub cost_nanos: Option<u64>,
+}
+
+impl From<Sample> for Counts {
+    fn from(s: Sample) -> Self {
+        Self {
+            requests: 1,
+            failures: u32::from(s.failure),
+            slow: u32::from(s.slow),
+            timed: u32::from(s.latency_ms.is_some()),
+            priced: u32::from(s.cost_nanos.is_some()),
+            latency_ms: s.latency_ms.unwrap_or(0),
+            cost_nanos: s.cost_nanos.unwrap_or(0),
+        }
+    }
+}
+
+/// A sliding window; see the module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    span_ms: u64,
+    /// The newest bucket's number: its time divided by a bucket's width.
+    head: u64,
+    total: Counts,
+    /// Bucket n stands at n modulo the length. Absent until the first result, so that an idle breaker
+    /// is small.
+    buckets: Option<Box<[Counts; LEN]>>,
+}
+
+impl Window {
+    /// An empty window. `span_ms` is at least 1000 (settings hold that).
+    #[must_use]
+    pub const fn new(span_ms: u64) -> Self {
+        Self { span_ms, head: 0, total: EMPTY, buckets: None }
+    }
+
+    /// Counts one result at `now`. A `now` before the newest bucket counts in the newest.
+    pub fn record(&mut self, now: Stamp, sample: Sample) {
+        self.advance(now);
+        let one = Counts::from(sample);
+        let slot = slot(self.head);
+        self.total.add(&one);
+        if let Some(bucket) = self.buckets.get_or_insert_with(|| Box::new([EMPTY; LEN])).get_mut(slot) {
+            bucket.add(&one);
+        }
+    }
+
+    /// The sums at `now`, what has slid out left out.
+    #[must_use]
+    pub fn counts(&self, now: Stamp) -> Counts {
+        let Some(buckets) = &self.buckets else { return EMPTY };
+        let number = now.0 / self.width();
+        if number <= self.head {
+            return self.total;
+        }
+        sum(buckets, self.head, |n| n.saturating_add(BUCKETS) > number)
+    }
+
+    /// Forgets everything, its time included: after a clock was set back, what comes next lies before
+    /// what was there.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.span_ms);
+    }
+
+    /// Changes the length and keeps what fits: each old bucket's counts go to the new bucket that
+    /// holds its beginning, if that is within the new length.
+    pub fn resize(&mut self, span_ms: u64, now: Stamp) {
+        if span_ms == self.span_ms {
+            return;
+        }
+        self.advance(now);
+        let width = self.width();
+        let old = std::mem::replace(self, Self::new(span_ms));
+        let Some(buckets) = old.buckets else { return };
+        let new_width = self.width();
+        let new_head = now.0.max(old.head * width) / new_width;
+        for number in old.head.saturating_sub(BUCKETS - 1)..=old.head {
+            let Some(counts) = buckets.get(slot(number)).filter(|c| !c.is_empty()) else { continue };
+            let target = (number * width / new_width).min(new_head);
+            if target.saturating_add(BUCKETS) <= new_head {
+                continue;
+            }
+            let fresh = self.buckets.get_or_insert_with(|| Box::new([EMPTY; LEN]));
+            if let Some(bucket) = fresh.get_mut(slot(target)) {
+                bucket.add(counts);
+                self.total.add(counts);
+                self.head = new_head;
+            }
+        }
+    }
+
+    fn advance(&mut self, now: Stamp) {
+        let number = now.0 / self.width();
+        if number <= self.head {
+            return;
+        }
+        let Some(buckets) = &mut self.buckets else {
+            self.head = number;
+            return;
+        };
+        if number - self.head >= BUCKETS {
+            **buckets = [EMPTY; LEN];
+        } else {
+            for passed in self.head + 1..=number {
+                if let Some(bucket) = buckets.get_mut(slot(passed)) {
+                    *bucket = EMPTY;
+                }
+            }
+        }
+        self.head = number;
+        self.total = sum(buckets, number, |_| true);
+    }
+
+    const fn width(&self) -> u64 {
+        self.span_ms / BUCKETS
+    }
+
+    /// Feeds all that later counts depend on to a hash.
+    pub(super) fn digest(&self, hash: &mut Xxh3) {
+        hash.update(&self.span_ms.to_le_bytes());
+        let Some(buckets) = &self.buckets else { return };
+        hash.update(&self.head.to_le_bytes());
+        for (i, c) in buckets.iter().enumerate() {
+            if !c.is_empty() {
+                hash.update(&[u8::try_from(i).unwrap_or(u8::MAX)]);
+                for n in [c.requests, c.failures, c.slow, c.timed, c.priced] {
+                    hash.update(&n.to_le_bytes());
+                }
+                hash.update(&c.latency_ms.to_le_bytes());
+                hash.update(&c.cost_nanos.to_le_bytes());
+            }
+        }
+    }
+}
+
+const EMPTY: Counts =
+    Counts { requests: 0, failures: 0, slow: 0, timed: 0, priced: 0, latency_ms: 0, cost_nanos: 0 };
+
+fn slot(number: u64) -> usize {
+    usize::try_from(number % BUCKETS).unwrap_or(0)
+}
+
+/// The sum over the buckets that end at number `head`, of those numbers that `keep` keeps.
+fn sum(buckets: &[Counts; LEN], head: u64, keep: impl Fn(u64) -> bool) -> Counts {
+    let mut total = EMPTY;
+    for back in 0..BUCKETS.min(head.saturating_add(1)) {
+        let number = head - back;
+        if keep(number)
+            && let Some(bucket) = buckets.get(slot(number))
+        {
+            total.add(bucket);
+        }
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(failure: bool) -> Sample {
+        Sample { failure, slow: false, latency_ms: Some(10), cost_nanos: None }
+    }
+
+    #[test]
+    fn a_result_is_gone_one_window_after_it_came_and_not_before_nine_tenths() {
+        let mut window = Window::new(10_000);
+        window.record(Stamp(1_000_500), sample(true));
+        assert_eq!(window.counts(Stamp(1_009_500)).failures, 1);
+        assert_eq!(window.counts(Stamp(1_010_500)).failures, 0);
+        window.record(Stamp(1_010_500), sample(false));
+        assert_eq!(
+            window.counts(Stamp(1_010_500)),
+            Counts { requests: 1, timed: 1, latency_ms: 10, ..EMPTY }
+        );
+    }
+
+    #[test]
+    fn idle_gaps_of_a_bucket_a_window_and_a_hundred_days_leave_what_is_left() {
+        let mut window = Window::new(60_000);
+        window.record(Stamp(0), sample(true));
+        window.record(Stamp(6_000), sample(true));
+        assert_eq!(window.counts(Stamp(6_000)).failures, 2);
+        assert_eq!(window.counts(Stamp(60_000)).failures, 1);
+        assert_eq!(window.counts(Stamp(66_000)).failures, 0);
+        window.record(Stamp(8_640_000_000), sample(true));
+        assert_eq!(window.counts(Stamp(8_640_000_000)).failures, 1);
+    }
+
+    /// What a resize keeps: buckets whose beginning lies in the new window.
+    #[test]
+    fn a_resized_window_keeps_what_fits() {
+        let mut window = Window::new(60_000);
+        for s in 0..60 {
+            window.record(Stamp(600_000 + s * 1_000), sample(true));
+        }
+        let now = Stamp(659_000);
+        let mut longer = window.clone();
+        longer.resize(120_000, now);
+        assert_eq!(longer.counts(now).failures, 60);
+        let mut shorter = window.clone();
+        shorter.resize(30_000, now);
+        let kept = shorter.counts(now).failures;
+        assert!((24..=30).contains(&kept), "{kept}");
+        assert_eq!(shorter.counts(now.plus(30_000)).failures, 0);
+    }
+
+    proptest! {
+        /// The sums equal a recount of all results by bucket, over any schedule and any resizing.
+        #[test]
+        fn sums_equal_a_recount(
+            span in 1u64..120,
+            steps in prop::collection::vec((0u64..20_000, any::<bool>(), 0u64..500), 1..200),
+        ) {
+            let span_ms = span * 1_000;
+            let width = span_ms / BUCKETS;
+            let mut window = Window::new(span_ms);
+            let mut now = 1_700_000_000_000;
+            let mut all = Vec::new();
+            for (gap, failure, latency) in steps {
+                now += gap;
+                window.record(Stamp(now), Sample { failure, slow: latency > 250, latency_ms: Some(latency), cost_nanos: None });
+                all.push((now, failure, latency));
+                let later = now + gap / 2;
+                let kept: Vec<_> = all.iter().filter(|(at, ..)| at / width + BUCKETS > later / width).collect();
+                let counts = window.counts(Stamp(later));
+                prop_assert_eq!(counts.requests as usize, kept.len());
+                prop_assert_eq!(counts.failures as usize, kept.iter().filter(|(_, f, _)| *f).count());
+                prop_assert_eq!(counts.slow as usize, kept.iter().filter(|(_, _, l)| *l > 250).count());
+                prop_assert_eq!(counts.latency_ms, kept.iter().map(|(_, _, l)| *l).sum::<u64>());
+            }
+        }
+
+        #[test]
+        fn a_resize_never_invents_results(
+            a in 1u64..300, b in 1u64..300, gaps in prop::collection::vec(0u64..5_000, 1..60), wait in 0u64..400_000,
+        ) {
+            let mut window = Window::new(a * 1_000);
+            let mut now = 1_700_000_000_000;
+            for gap in gaps {
+                now += gap;
+                window.record(Stamp(now), sample(true));
+            }
+            now += wait;
+            let before = window.counts(Stamp(now));
+            window.resize(b * 1_000, Stamp(now));
+            let after = window.counts(Stamp(now));
+            prop_assert!(after.requests <= before.requests);
+            // By more than a bucket on either side longer: nothing falls off.
+            if 9 * b >= 10 * a { prop_assert_eq!(after, before); }
+            prop_assert_eq!(window.counts(Stamp(now + b * 1_000)).requests, 0);
+        }
+    }
+}
