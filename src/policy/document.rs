@@ -1,0 +1,123 @@
+use serde_json::Value;
+
+use crate::domain::PolicyId;
+
+use super::durations::duration_ms;
+use super::faults::{Fault, Faults};
+use super::fields::{Block, Shape, described};
+use super::model::{Policy, Sticky};
+use super::{breaker_block, candidates, fallbacks, warnings};
+
+const DEFAULT_VERSION: &str = "1.0";
+/// The router only shows it.
+const MAX_VERSION: usize = 64;
+/// That of an id, as the older router had it.
+const MAX_SESSION_KEY: usize = 255;
+
+const NOT_IMPLEMENTED: &str = "is not implemented by this router; remove it";
+const DID_NOTHING: &str =
+    "is no field of a policy: the older router took it and did nothing with it; remove it";
+
+const DOCUMENT: Shape<'_> = Shape {
+    known: &[
+        "policy_id",
+        "version",
+        "providers",
+        "weights",
+        "sticky",
+        "fallbacks",
+        "fallback",
+        "circuit_breaker",
+    ],
+    refused: &[
+        ("pre", NOT_IMPLEMENTED),
+        ("validators", NOT_IMPLEMENTED),
+        ("post", NOT_IMPLEMENTED),
+        ("rate_limit", NOT_IMPLEMENTED),
+        ("health_check", NOT_IMPLEMENTED),
+        ("metadata", DID_NOTHING),
+        (
+            "tenant_id",
+            "is no field of a policy: the tenant stands beside the policy in the request; remove it",
+        ),
+    ],
+};
+
+const STICKY: Shape<'_> = Shape {
+    known: &["enabled", "session_key", "ttl"],
+    refused: &[
+        ("ttl_seconds", "is no field of a policy: the name is ttl, and it has no effect"),
+        ("ttl_sec", "is no field of a policy: the name is ttl, and it has no effect"),
+    ],
+};
+
+/// A document without faults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// What it means.
+    pub policy: Policy,
+    /// What is legal and probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// Checks a whole document.
+///
+/// # Errors
+/// All faults at once, at most [`super::MAX_FAULTS`] and one that counts the rest.
+pub fn parse(document: &Value) -> Result<Checked, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let Some(top) = Block::open(String::new(), document, &DOCUMENT, &mut faults) else {
+        return Err(faults.into_vec());
+    };
+    let id = policy_id(&top, &mut faults);
+    let version = top.text("version", MAX_VERSION, &mut faults).unwrap_or(DEFAULT_VERSION).to_owned();
+    let mut candidates = candidates::read(&top, &mut faults);
+    let fallbacks = fallbacks::read(&top, &mut candidates, &mut faults);
+    let (sticky_enabled, sticky) = sticky(&top, &mut faults);
+    let breaker = breaker_block::read(&top, &mut faults);
+    match id {
+        Some(id) if faults.is_empty() => {
+            let policy = Policy { id, version, candidates, sticky, sticky_enabled, fallbacks, breaker };
+            let warnings = warnings::of(&policy, document);
+            Ok(Checked { policy, warnings })
+        }
+        _ => Err(faults.into_vec()),
+    }
+}
+
+fn policy_id(document: &Block<'_>, faults: &mut Faults) -> Option<PolicyId> {
+    let Value::String(text) = document.required("policy_id", faults)? else {
+        faults.add(document.at("policy_id"), "must be a string");
+        return None;
+    };
+    PolicyId::try_new(text).map_err(|error| faults.add(document.at("policy_id"), error.to_string())).ok()
+}
+
+/// Whether sessions stick, and how: a block that is switched off is checked and kept all the same.
+fn sticky(document: &Block<'_>, faults: &mut Faults) -> (bool, Option<Sticky>) {
+    let Some(block) =
+        document.get("sticky").and_then(|v| Block::open(document.at("sticky"), v, &STICKY, faults))
+    else {
+        return (false, None);
+    };
+    // No default: half of the documents without it would mean the other.
+    block.required("enabled", faults);
+    let enabled = block.flag("enabled", false, faults);
+    if enabled {
+        block.required("session_key", faults);
+    }
+    let ttl_ms = block.get("ttl").and_then(|value| {
+        let ms = duration_ms(value);
+        if ms.is_none() {
+            let message = format!(
+                "must be a duration above 0, like \"10m\", \"30s\", \"1h\" or \"500ms\", or a number of \
+                 seconds, not {}",
+                described(value)
+            );
+            faults.add(block.at("ttl"), message);
+        }
+        ms
+    });
+    let session_key = block.text("session_key", MAX_SESSION_KEY, faults);
+    (enabled, session_key.map(|key| Sticky { session_key: key.to_owned(), ttl_ms }))
+}
