@@ -1,0 +1,350 @@
+use std::sync::Arc;
+
+use super::entry::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, PolicyEntry, Scope};
+use super::register::{Flags, PolicyChange, Register};
+use super::seen::Seen;
+use super::verdicts::Verdicts;
+use crate::breaker::{Breaker, Claim, Effect, Input, Transition, Verdict};
+use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
+use crate::state::{Cell, Routable, State};
+
+/// How far behind fold time a stamp may be and still count as that time: leaders' clocks differ, by
+/// less than this where they are kept.
+const SET_BACK_MS: u64 = 300_000;
+
+/// The digest is told as a metric, and a float holds 53 bits.
+const DIGEST_MASK: u64 = (1 << 53) - 1;
+
+/// What one entry did.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// What it was, and what became of it.
+    pub what: What,
+    /// Every transition that it caused.
+    pub moved: Vec<Moved>,
+}
+
+/// A transition and whose it is.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// The breaker.
+    pub cell: Arc<Cell>,
+    /// The policy whose settings hold.
+    pub policy_id: PolicyId,
+    /// What changed.
+    pub transition: Transition,
+}
+
+/// What an entry was, and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A result.
+    Result {
+        /// How the call ended; absent where that could not be read.
+        status: Option<Status>,
+        /// What became of it.
+        disposition: Disposition,
+    },
+    /// A refusal or a timeout of an assignment; `judged` unless a result came first.
+    Ended {
+        /// Whether it counted.
+        judged: bool,
+    },
+    /// A claim.
+    Claim {
+        /// Its name.
+        claim: ClaimId,
+        /// Its verdict; absent where no such breaker stands.
+        verdict: Option<Verdict>,
+    },
+    /// A release.
+    Release,
+    /// A policy revision.
+    Policy(PolicyChange),
+    /// A switch; whether it was newer.
+    Flag {
+        /// Whether it took effect.
+        newer: bool,
+    },
+    /// A force or a reset; whether such a breaker stands.
+    Command {
+        /// Whether it does.
+        found: bool,
+    },
+    /// An entry that this version does not know.
+    Unknown,
+}
+
+/// See [`super`].
+#[derive(Debug)]
+pub struct Fold {
+    pub(super) state: Arc<State>,
+    verdicts: Arc<Verdicts>,
+    register: Register,
+    flags: Flags,
+    pub(super) seen: Seen,
+    at: At,
+    now: Stamp,
+    digest: u64,
+    dirty: Vec<Arc<Cell>>,
+}
+
+impl Fold {
+    /// A fold of nothing over an empty state.
+    #[must_use]
+    pub fn new(state: Arc<State>, verdicts: Arc<Verdicts>) -> Self {
+        Self {
+            state,
+            verdicts,
+            register: Register::default(),
+            flags: Flags::default(),
+            seen: Seen::default(),
+            at: At::default(),
+            now: Stamp::default(),
+            digest: 0,
+            dirty: Vec::new(),
+        }
+    }
+
+    /// Applies the entry that follows the last one. `offset` only tells gates when claiming is worth a
+    /// try. With `live` false (catching up) state changes and nothing is counted.
+    pub fn apply(&mut self, entry: &Entry<'_>, at: At, offset: Offset, live: bool) -> Applied {
+        let mut step = Step { now: self.now, offset, live, moved: Vec::new() };
+        self.advance(at, &mut step);
+        let what = match entry {
+            Entry::Result(outcome) => {
+                let disposition = self.judge_result(outcome, &mut step);
+                self.verdicts.result(at.position, disposition);
+                What::Result { status: Some(outcome.status), disposition }
+            }
+            Entry::Rejected => {
+                self.verdicts.result(at.position, Disposition::Rejected);
+                What::Result { status: None, disposition: Disposition::Rejected }
+            }
+            Entry::Ended(ended) => What::Ended { judged: self.judge_ended(ended, &mut step) },
+            Entry::Claim(entry) => self.claim(entry, &mut step),
+            Entry::Release(entry) => {
+                self.input(&entry.tenant_id, &entry.provider_id, Input::Release(entry.claim), &mut step);
+                What::Release
+            }
+            Entry::Policy(entry) => What::Policy(self.policy(entry, &mut step)),
+            Entry::Flag(entry) => What::Flag { newer: self.flag(entry, &mut step) },
+            Entry::Force(entry) => self.command(entry, false, &mut step),
+            Entry::Reset(entry) => self.command(entry, true, &mut step),
+            Entry::Unknown => What::Unknown,
+        };
+        self.verdicts.advance(at.position);
+        Applied { what, moved: step.moved }
+    }
+
+    // ---- readers ----
+
+    /// The last entry applied.
+    #[must_use]
+    pub const fn at(&self) -> At {
+        self.at
+    }
+
+    /// Fold time.
+    #[must_use]
+    pub const fn now(&self) -> Stamp {
+        self.now
+    }
+
+    /// The policies that the log has told of.
+    #[must_use]
+    pub const fn register(&self) -> &Register {
+        &self.register
+    }
+
+    /// The switches that the log has told of.
+    #[must_use]
+    pub const fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    /// A digest over all breaker states: 53 bits, equal at equal position on every worker. Costs one
+    /// hash for each breaker that changed since the last time.
+    pub fn digest(&mut self) -> u64 {
+        for cell in self.dirty.drain(..) {
+            let mut guarded = cell.lock();
+            if guarded.gone || !guarded.dirty {
+                continue;
+            }
+            let fresh = guarded.breaker.digest();
+            self.digest = self.digest.wrapping_sub(guarded.digest).wrapping_add(fresh);
+            guarded.digest = fresh;
+            guarded.dirty = false;
+        }
+        self.digest & DIGEST_MASK
+    }
+
+    // ---- the kinds of entry ----
+
+    fn claim(&mut self, entry: &ClaimEntry<'_>, step: &mut Step) -> What {
+        let claim = Claim {
+            request_id: &entry.request_id,
+            claim: entry.claim,
+            latest: entry.latest,
+            lease_ms: entry.lease_ms,
+        };
+        let effect = self.input(&entry.tenant_id, &entry.provider_id, Input::Claim(claim), step);
+        What::Claim { claim: entry.claim, verdict: effect.and_then(|e| e.verdict) }
+    }
+
+    fn command(&mut self, entry: &ForceEntry, reset: bool, step: &mut Step) -> What {
+        let input = match entry.to.and_then(super::ForceTo::state) {
+            _ if reset => Input::Reset,
+            Some(to) => Input::Force { to, ttl_ms: entry.ttl_ms },
+            None => Input::Unforce,
+        };
+        let found = self.input(entry.tenant_id.as_str(), entry.provider_id.as_str(), input, step).is_some();
+        What::Command { found }
+    }
+
+    fn flag(&mut self, entry: &FlagEntry, step: &mut Step) -> bool {
+        if !self.flags.apply(entry) {
+            return false;
+        }
+        let tenants = match &entry.scope {
+            Scope::Global => self.state.tenants(),
+            Scope::Tenant { tenant_id } => vec![tenant_id.clone()],
+        };
+        for tenant_id in tenants {
+            let off = !self.flags.enabled(&tenant_id);
+            for cell in self.state.breakers_of(tenant_id.as_str()) {
+                self.input_cell(&cell, Input::Suspend(off), step);
+            }
+        }
+        true
+    }
+
+    fn policy(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
+        let (change, touched) = self.register.apply(entry);
+        if matches!(change, PolicyChange::Stale | PolicyChange::Refused(_)) {
+            return change;
+        }
+        if change == PolicyChange::Deleted {
+            self.state.catalog().remove(&entry.tenant_id, &entry.policy_id);
+        }
+        for provider_id in touched {
+            self.settle_owner(&entry.tenant_id, provider_id, step);
+        }
+        let live = self.register.get(&entry.tenant_id, &entry.policy_id).and_then(|r| r.live.as_ref());
+        if let Some(live) = live {
+            let cell =
+                |provider: &ProviderId| self.state.breaker(entry.tenant_id.as_str(), provider.as_str());
+            // Every candidate has a breaker by now, so none is left out.
+            let cells = live.policy.candidates().iter().filter_map(|c| cell(&c.provider)).collect();
+            let routable =
+                Routable { policy: Arc::clone(&live.policy), revision: live.revision.revision, cells };
+            self.state.catalog().put(&entry.tenant_id, &entry.policy_id, Arc::new(routable));
+        }
+        change
+    }
+
+    /// Makes a breaker, takes it away, or gives it the settings that hold now.
+    fn settle_owner(&mut self, tenant_id: &TenantId, provider_id: ProviderId, step: &mut Step) {
+        let owner = self.register.owner(tenant_id, &provider_id);
+        let cell = self.state.breaker(tenant_id.as_str(), provider_id.as_str());
+        match (owner, cell) {
+            (None, None) => {}
+            (None, Some(cell)) => {
+                self.state.remove(tenant_id, &provider_id);
+                let mut guarded = cell.lock();
+                guarded.gone = true;
+                self.digest = self.digest.wrapping_sub(guarded.digest);
+            }
+            (Some((policy_id, settings)), Some(cell)) => {
+                cell.lock().policy_id = policy_id;
+                self.input_cell(&cell, Input::Configure(settings), step);
+            }
+            (Some((policy_id, settings)), None) => {
+                let mut breaker = Breaker::new(settings, seed(tenant_id, &provider_id), step.now);
+                if !self.flags.enabled(tenant_id) {
+                    breaker.apply(Input::Suspend(true), step.now);
+                }
+                let cell = Arc::new(Cell::new(tenant_id.clone(), provider_id, policy_id, breaker));
+                let mut guarded = cell.lock();
+                cell.publish(&guarded, step.offset);
+                guarded.dirty = true;
+                drop(guarded);
+                self.dirty.push(Arc::clone(&cell));
+                self.state.insert(cell);
+            }
+        }
+    }
+
+    // ---- one breaker ----
+
+    pub(super) fn input(
+        &mut self,
+        tenant_id: &str,
+        provider_id: &str,
+        input: Input<'_>,
+        step: &mut Step,
+    ) -> Option<Effect> {
+        let cell = self.state.breaker(tenant_id, provider_id)?;
+        Some(self.input_cell(&cell, input, step))
+    }
+
+    pub(super) fn input_cell(&mut self, cell: &Arc<Cell>, input: Input<'_>, step: &mut Step) -> Effect {
+        let mut guarded = cell.lock();
+        // All others may count in a window or empty it.
+        let spares_window = matches!(input, Input::Claim(_) | Input::Release(_));
+        let effect = guarded.breaker.apply(input, step.now);
+        cell.publish(&guarded, step.offset);
+        if !spares_window || !effect.transitions.is_empty() {
+            cell.publish_means(&guarded, step.now, step.offset);
+        }
+        if !guarded.dirty {
+            guarded.dirty = true;
+            self.dirty.push(Arc::clone(cell));
+        }
+        if step.live {
+            guarded.counters.expired_probes += u64::from(effect.expired_leases);
+            if let Some(judged) = effect.judged {
+                guarded.counters.result(judged.disposition, judged.failure);
+            }
+        }
+        for transition in &effect.transitions {
+            if step.live {
+                guarded.counters.transition(transition);
+            }
+            step.moved.push(Moved {
+                cell: Arc::clone(cell),
+                policy_id: guarded.policy_id.clone(),
+                transition: *transition,
+            });
+        }
+        effect
+    }
+
+    // ---- time ----
+
+    fn advance(&mut self, at: At, step: &mut Step) {
+        let set_back = self.now.since(at.stamp) > SET_BACK_MS;
+        self.at = at;
+        self.now = if set_back { at.stamp } else { self.now.max(at.stamp) };
+        step.now = self.now;
+        if set_back {
+            for tenant_id in self.state.tenants() {
+                for cell in self.state.breakers_of(tenant_id.as_str()) {
+                    self.input_cell(&cell, Input::ClockSetBack, step);
+                }
+            }
+        }
+    }
+}
+
+/// What holds for all that one entry does.
+pub(super) struct Step {
+    pub(super) now: Stamp,
+    pub(super) offset: Offset,
+    pub(super) live: bool,
+    pub(super) moved: Vec<Moved>,
+}
+
+fn seed(tenant_id: &TenantId, provider_id: &ProviderId) -> u64 {
+    crate::domain::identity_of(tenant_id.as_str(), Some(provider_id.as_str()), &[])
+}

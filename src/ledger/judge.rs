@@ -1,0 +1,58 @@
+//! How the fold takes results, refusals and timeouts.
+
+use std::borrow::Cow;
+
+use super::entry::Ended;
+use super::fold::{Fold, Step};
+use super::seen::Kind;
+use crate::breaker::Input;
+use crate::domain::{Disposition, Outcome, identity_of};
+
+impl Fold {
+    /// Judges a result. Unknown breakers come first, so that a flood of invented tenants is not even
+    /// remembered.
+    pub(super) fn judge_result(&mut self, outcome: &Outcome<'_>, step: &mut Step) -> Disposition {
+        let Some(cell) = self.state.breaker(&outcome.tenant_id, &outcome.provider_id) else {
+            return Disposition::Rejected;
+        };
+        let disposition = match self.seen.note(outcome.identity, Kind::Result) {
+            Some(Kind::Result) => Disposition::Duplicate,
+            // Its timeout or refusal was judged in its stead.
+            Some(Kind::Ended) => Disposition::Late,
+            None => {
+                let judged = self.input_cell(&cell, Input::Result(outcome), step).judged;
+                return judged.map_or(Disposition::Ignored, |j| j.disposition);
+            }
+        };
+        if step.live {
+            cell.lock().counters.result(disposition, false);
+        }
+        disposition
+    }
+
+    /// Judges a refusal or a timeout, unless a result came first. Tells whether it counted.
+    pub(super) fn judge_ended(&mut self, ended: &Ended<'_>, step: &mut Step) -> bool {
+        let Some(cell) = self.state.breaker(&ended.tenant_id, &ended.provider_id) else { return false };
+        let identity = identity_of(&ended.tenant_id, Some(&ended.assignment_id), &[]);
+        if self.seen.note(identity, Kind::Ended).is_some() {
+            return false;
+        }
+        let outcome = Outcome {
+            tenant_id: Cow::Borrowed(&ended.tenant_id),
+            provider_id: Cow::Borrowed(&ended.provider_id),
+            request_id: Some(Cow::Borrowed(&ended.request_id)),
+            assignment_id: Some(Cow::Borrowed(&ended.assignment_id)),
+            status: ended.status,
+            latency_ms: Some(ended.elapsed_ms),
+            cost_nanos: None,
+            error_code: None,
+            retry_after_ms: None,
+            timestamp_ms: None,
+            job_type: None,
+            trace_id: None,
+            identity,
+        };
+        self.input_cell(&cell, Input::Result(&outcome), step);
+        true
+    }
+}

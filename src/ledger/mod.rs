@@ -1,0 +1,36 @@
+//! The log and what it adds up to.
+//!
+//! Whatever changes a breaker is an [`Entry`] of one ordered stream: results of provider calls, and
+//! what the router adds itself. [`Fold`] applies them in order. Two folds that applied the same
+//! entries hold the same state, since an entry's effect depends on nothing but the entry, its
+//! position, its stamp and the state: no clock, no randomness, no iteration over a hash map, integers
+//! only. [`Fold::digest`] makes that checkable.
+//!
+//! **Time** is the greatest stamp seen. A stamp more than five minutes behind it means that the clock
+//! which made it was wrong before (or is now): time is set back, windows empty and deadlines start
+//! anew.
+//!
+//! **Identity.** A result counts once, however often it was published or delivered. [`Seen`] remembers
+//! the last million identities. The first of result, refusal and timeout of an assignment counts.
+//!
+//! **Policies** come as whole documents. The newest revision of each holds, whatever the order in which
+//! revisions arrive. One breaker stands for each (tenant, provider) that some policy names; keys on the
+//! wire make none.
+//!
+//! An entry whose kind or version is not known changes nothing and is told ([`What::Unknown`]), so that
+//! workers of two versions can run side by side for the time of an upgrade.
+
+mod entry;
+mod fold;
+mod judge;
+mod register;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod verdicts;
+
+pub use entry::{At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, PolicyEntry, Revision, Scope};
+pub use fold::{Applied, Fold, Moved, What};
+pub use register::{FlagRecord, Flags, PolicyChange, PolicyRecord, Register};
+pub use seen::{CAPACITY as SEEN_CAPACITY, Kind, Seen};
+pub use verdicts::{Metering, Verdicts};

@@ -1,0 +1,198 @@
+//! The policies and flags that the log has told of, and whose settings hold for which breaker.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::entry::{FlagEntry, PolicyEntry, Revision, Scope};
+use crate::breaker::Settings;
+use crate::domain::{PolicyId, ProviderId, TenantId};
+use crate::policy::{self, Fault, Policy};
+
+/// One policy that the log has told of, deleted ones included: their revision keeps an older one from
+/// coming back.
+#[derive(Clone, Debug)]
+pub struct PolicyRecord {
+    /// The newest revision seen.
+    pub seen: Revision,
+    /// What is in force; nothing after a delete.
+    pub live: Option<Live>,
+}
+
+/// A policy in force.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Its revision.
+    pub revision: Revision,
+    /// Checked.
+    pub policy: Arc<Policy>,
+    /// As it was put.
+    pub document: Arc<serde_json::Value>,
+}
+
+/// What a policy entry did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyChange {
+    /// It is in force.
+    Put,
+    /// It is deleted.
+    Deleted,
+    /// It is not newer than what was seen: nothing happened.
+    Stale,
+    /// This version of the router cannot run it: what is running stays.
+    Refused(Vec<Fault>),
+}
+
+/// The emergency switches that the log has told of.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    flags: BTreeMap<Scope, FlagRecord>,
+}
+
+/// One emergency switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlagRecord {
+    /// Its revision.
+    pub revision: Revision,
+    /// Whether breakers judge and refuse.
+    pub enabled: bool,
+}
+
+impl Flags {
+    /// Takes an entry; `false` if it is not newer than what was seen.
+    pub fn apply(&mut self, entry: &FlagEntry) -> bool {
+        let newer = self.flags.get(&entry.scope).is_none_or(|known| entry.revision > known.revision);
+        if newer {
+            let record = FlagRecord { revision: entry.revision, enabled: entry.circuit_breaker_enabled };
+            self.flags.insert(entry.scope.clone(), record);
+        }
+        newer
+    }
+
+    /// Whether breakers of a tenant judge and refuse: the world's switch and its own must both be on.
+    #[must_use]
+    pub fn enabled(&self, tenant_id: &TenantId) -> bool {
+        let on = |scope: &Scope| self.flags.get(scope).is_none_or(|f| f.enabled);
+        on(&Scope::Global) && on(&Scope::Tenant { tenant_id: tenant_id.clone() })
+    }
+
+    /// One switch, if it was ever set.
+    #[must_use]
+    pub fn get(&self, scope: &Scope) -> Option<FlagRecord> {
+        self.flags.get(scope).copied()
+    }
+
+    /// All that were ever set.
+    pub fn iter(&self) -> impl Iterator<Item = (&Scope, &FlagRecord)> {
+        self.flags.iter()
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Register {
+    policies: BTreeMap<(TenantId, PolicyId), PolicyRecord>,
+}
+
+impl Register {
+    /// Takes an entry and tells what changed, and which providers' breakers may have.
+    pub fn apply(&mut self, entry: &PolicyEntry) -> (PolicyChange, Vec<ProviderId>) {
+        let key = (entry.tenant_id.clone(), entry.policy_id.clone());
+        let known = self.policies.get(&key);
+        if known.is_some_and(|k| entry.revision <= k.seen) {
+            return (PolicyChange::Stale, Vec::new());
+        }
+        let before = known.and_then(|k| k.live.clone());
+        let mut touched: Vec<ProviderId> = before.iter().flat_map(|l| providers(&l.policy)).collect();
+        let (change, live) = match &entry.document {
+            None => (PolicyChange::Deleted, None),
+            Some(document) => match policy::parse(document) {
+                Ok(checked) => {
+                    let policy = Arc::new(checked.policy);
+                    touched.extend(providers(&policy));
+                    let live = Live { revision: entry.revision, policy, document: Arc::clone(document) };
+                    (PolicyChange::Put, Some(live))
+                }
+                Err(faults) => {
+                    touched.clear();
+                    (PolicyChange::Refused(faults), before)
+                }
+            },
+        };
+        self.policies.insert(key, PolicyRecord { seen: entry.revision, live });
+        touched.sort_unstable();
+        touched.dedup();
+        (change, touched)
+    }
+
+    /// A policy's record.
+    #[must_use]
+    pub fn get(&self, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<&PolicyRecord> {
+        self.policies.get(&(tenant_id.clone(), policy_id.clone()))
+    }
+
+    /// A tenant's policies in force, by id.
+    pub fn of_tenant(&self, tenant_id: &TenantId) -> impl Iterator<Item = (&PolicyId, &Live)> {
+        let wanted = tenant_id.clone();
+        self.policies
+            .range((Bound::Included((tenant_id.clone(), PolicyId::least())), Bound::Unbounded))
+            .take_while(move |((t, _), _)| *t == wanted)
+            .filter_map(|((_, p), record)| record.live.as_ref().map(|live| (p, live)))
+    }
+
+    /// All records by tenant and policy, deleted ones included.
+    pub fn iter(&self) -> impl Iterator<Item = (&(TenantId, PolicyId), &PolicyRecord)> {
+        self.policies.iter()
+    }
+
+    /// All records after a key, for paging.
+    pub fn after<'r>(
+        &'r self,
+        key: Option<&(TenantId, PolicyId)>,
+    ) -> impl Iterator<Item = (&'r (TenantId, PolicyId), &'r PolicyRecord)> + use<'r> {
+        let from = key.map_or(Bound::Unbounded, |k| Bound::Excluded(k.clone()));
+        self.policies.range((from, Bound::Unbounded))
+    }
+
+    /// How many policies are in force.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.policies.values().filter(|r| r.live.is_some()).count()
+    }
+
+    /// Whose settings hold for a breaker: of the policies that name the provider, the newest one that
+    /// enables its breaker, else the newest. `None` if no policy names it.
+    #[must_use]
+    pub fn owner(&self, tenant_id: &TenantId, provider_id: &ProviderId) -> Option<(PolicyId, Arc<Settings>)> {
+        self.of_tenant(tenant_id)
+            .filter(|(_, live)| live.policy.candidates().iter().any(|c| c.provider == *provider_id))
+            .max_by_key(|(_, live)| (live.policy.breaker().enabled(), live.revision))
+            .map(|(id, live)| (id.clone(), Arc::clone(live.policy.breaker())))
+    }
+
+    /// Enabled policies of the tenant that give one of this policy's providers other settings than it
+    /// does, by provider: for a warning.
+    #[must_use]
+    pub fn rivals(&self, tenant_id: &TenantId, policy: &Policy) -> Vec<(ProviderId, PolicyId)> {
+        let mut rivals = Vec::new();
+        if !policy.breaker().enabled() {
+            return rivals;
+        }
+        for (id, live) in self.of_tenant(tenant_id) {
+            let other = live.policy.breaker();
+            if id == policy.id() || !other.enabled() || other == policy.breaker() {
+                continue;
+            }
+            for candidate in policy.candidates() {
+                if live.policy.candidates().iter().any(|c| c.provider == candidate.provider) {
+                    rivals.push((candidate.provider.clone(), id.clone()));
+                }
+            }
+        }
+        rivals
+    }
+}
+
+fn providers(policy: &Policy) -> impl Iterator<Item = ProviderId> + '_ {
+    policy.candidates().iter().map(|c| c.provider.clone())
+}

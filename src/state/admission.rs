@@ -1,0 +1,144 @@
+use std::sync::Arc;
+
+use super::{Cell, Reading, Reservation, Routable, State as Shared};
+use crate::breaker::State;
+use crate::domain::Tick;
+use crate::routing::{Admission, Candidates, Observed, enforced};
+
+/// What became of a claim that this request made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It has a slot.
+    Granted,
+    /// The circuit is closed by now.
+    NotNeeded,
+    /// No slot, or no verdict in time.
+    Refused {
+        /// What the breaker shows.
+        state: State,
+        /// How long until asking again may help.
+        retry_after_ms: u64,
+    },
+}
+
+/// How long half-open tells callers to wait while the log cannot be reached.
+const NO_LOG_RETRY_MS: u64 = 1_000;
+/// What a request is told whose slot was lost between grant and use.
+const SLOT_GONE_RETRY_MS: u64 = 1_000;
+
+/// One request's view of its policy's breakers: gates are read, and the answers to its claims
+/// remembered. Counts nothing until [`Asking::settle`], since a decision may be run again.
+#[derive(Debug)]
+pub struct Asking<'s> {
+    shared: &'s Shared,
+    routable: &'s Routable,
+    request_id: &'s str,
+    now: Tick,
+    answers: &'s [(usize, Answer)],
+    refused: Vec<usize>,
+    would_reject: Option<usize>,
+    unwaited: Option<Reservation>,
+}
+
+impl<'s> Asking<'s> {
+    /// For one run of a decision at `now`, with the claims that earlier runs made.
+    #[must_use]
+    pub const fn new(
+        shared: &'s Shared,
+        routable: &'s Routable,
+        request_id: &'s str,
+        now: Tick,
+        answers: &'s [(usize, Answer)],
+    ) -> Self {
+        Self {
+            shared,
+            routable,
+            request_id,
+            now,
+            answers,
+            refused: Vec::new(),
+            would_reject: None,
+            unwaited: None,
+        }
+    }
+
+    /// Counts what this run refused and would have refused. `on_refusal` is told of each refusal for
+    /// which a log line is due, with the number of refusals that it stands for. Gives back the claim
+    /// that a request outside the enforced share makes without waiting for it.
+    pub fn settle(self, mut on_refusal: impl FnMut(&Arc<Cell>, u32)) -> Option<Reservation> {
+        for candidate in self.refused {
+            if let Some(cell) = self.routable.cells.get(candidate)
+                && let Some(stands_for) = cell.count_fail_fast(self.now)
+            {
+                on_refusal(cell, stands_for);
+            }
+        }
+        if let Some(cell) = self.would_reject.and_then(|c| self.routable.cells.get(c)) {
+            cell.count_would_reject();
+        }
+        self.unwaited
+    }
+
+    fn answer(&self, candidate: usize) -> Option<Answer> {
+        self.answers.iter().find(|(c, _)| *c == candidate).map(|(_, answer)| *answer)
+    }
+
+    fn refuse(&mut self, candidate: usize, state: State, retry_after_ms: u64, percent: u8) -> Admission {
+        if enforced(self.request_id, percent) {
+            self.refused.push(candidate);
+            Admission::Refuse { state, retry_after_ms }
+        } else {
+            self.would_reject = Some(candidate);
+            Admission::WouldReject(state)
+        }
+    }
+}
+
+impl Candidates for Asking<'_> {
+    fn admit(&mut self, candidate: usize) -> Admission {
+        let Some(cell) = self.routable.cells.get(candidate) else { return Admission::Pass };
+        if !self.shared.enforcing() {
+            return Admission::Pass;
+        }
+        match cell.read(self.now) {
+            Reading::Pass => Admission::Pass,
+            Reading::Refuse { state, retry_after_ms, enforce_percent } => {
+                // A slot that this request's claim has just taken can make the gate look full to it.
+                if state == State::HalfOpen && self.answer(candidate) == Some(Answer::Granted) {
+                    return Admission::Probe;
+                }
+                self.refuse(candidate, state, retry_after_ms, enforce_percent)
+            }
+            Reading::Claim { state, free, enforce_percent } => {
+                match self.answer(candidate) {
+                    Some(Answer::Granted) if state == State::HalfOpen => return Admission::Probe,
+                    // It reopened since, and the slot is gone.
+                    Some(Answer::Granted | Answer::NotNeeded) => {
+                        return self.refuse(candidate, state, SLOT_GONE_RETRY_MS, enforce_percent);
+                    }
+                    Some(Answer::Refused { state, retry_after_ms }) => {
+                        return self.refuse(candidate, state, retry_after_ms, enforce_percent);
+                    }
+                    None => {}
+                }
+                if !self.shared.log_in_reach() {
+                    return self.refuse(candidate, state, NO_LOG_RETRY_MS, enforce_percent);
+                }
+                if enforced(self.request_id, enforce_percent) {
+                    return Admission::Claim;
+                }
+                self.unwaited = cell.reserve_claim(free);
+                if self.unwaited.is_some() {
+                    Admission::Pass
+                } else {
+                    self.would_reject = Some(candidate);
+                    Admission::WouldReject(state)
+                }
+            }
+        }
+    }
+
+    fn observed(&self, candidate: usize) -> Observed {
+        self.routable.cells.get(candidate).map(|c| c.observed(self.now)).unwrap_or_default()
+    }
+}

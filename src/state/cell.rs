@@ -1,0 +1,315 @@
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Counters;
+use crate::breaker::{Breaker, Gate, Position, State};
+use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId, Tick};
+use crate::routing::Observed;
+
+/// One breaker where the decide path and the fold meet.
+pub struct Cell {
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// For which provider.
+    pub provider_id: ProviderId,
+    /// The packed gate: see [`pack`].
+    gate: AtomicU64,
+    /// Claims of this worker that have no verdict yet.
+    claims: AtomicU32,
+    /// The failures' share when it last opened, in parts per million.
+    failure_share: AtomicU32,
+    mean_latency_ms: AtomicU32,
+    mean_cost_nanos: AtomicU64,
+    /// The tick after which the means are out of the window.
+    means_until: AtomicU64,
+    fail_fast: AtomicU64,
+    would_reject: AtomicU64,
+    /// Sum of the failure shares over all refusals, in parts per million.
+    saved: AtomicU64,
+    /// The second in which a refusal was last logged, and how many were not since.
+    logged_at: AtomicU64,
+    unlogged: AtomicU32,
+    guarded: Mutex<Guarded>,
+}
+
+/// What only the fold writes.
+#[derive(Debug)]
+pub struct Guarded {
+    /// The state machine.
+    pub breaker: Breaker,
+    /// What its entries counted.
+    pub counters: Counters,
+    /// The policy whose settings hold.
+    pub policy_id: PolicyId,
+    /// What the fold's digest holds of it.
+    pub digest: u64,
+    /// Whether it changed since.
+    pub dirty: bool,
+    /// Whether no policy names it any more.
+    pub gone: bool,
+}
+
+/// What a request reads off a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It may pass.
+    Pass,
+    /// It may not.
+    Refuse {
+        /// What the breaker shows.
+        state: State,
+        /// How long until asking again may help.
+        retry_after_ms: u64,
+        /// Share of requests, in percent, for which that is enforced.
+        enforce_percent: u8,
+    },
+    /// A claim is worth a try.
+    Claim {
+        /// What the breaker shows until a claim is granted.
+        state: State,
+        /// Slots that may be free.
+        free: u32,
+        /// Share of requests, in percent, for which a refusal is enforced.
+        enforce_percent: u8,
+    },
+}
+
+const TAG_PASS: u64 = 0;
+const TAG_REFUSE: u64 = 1;
+const TAG_PROBE: u64 = 2;
+const TICK_BITS: u32 = 44;
+const NEVER: u64 = (1 << TICK_BITS) - 1;
+
+/// What a refusal without an end tells the caller to wait.
+const FORCED_RETRY_MS: u64 = 60_000;
+/// What a refusal for want of a slot tells the caller to wait.
+const SLOT_RETRY_MS: u64 = 1_000;
+/// One refusal in this many seconds is logged; the next tells how many it stands for.
+const LOG_EVERY_S: u64 = 10;
+
+/// Packs a gate into one word, so that reading it is one load: two bits of tag, seven of the enforced
+/// share, seven of free slots, 44 of a tick.
+fn pack(gate: Gate, max_calls: u32, offset: Offset) -> u64 {
+    let tick = |stamp: Option<Stamp>| stamp.map_or(NEVER, |s| offset.to_tick(s).0.min(NEVER - 1));
+    let (tag, free, tick) = match gate.position {
+        Position::Pass => (TAG_PASS, 0, 0),
+        Position::Refuse { until } => (TAG_REFUSE, max_calls, tick(until)),
+        Position::Probe { free, next_expiry } => (TAG_PROBE, free, tick(next_expiry)),
+    };
+    tag | u64::from(gate.enforce_percent) << 2 | u64::from(free.min(127)) << 9 | tick << 20
+}
+
+fn unpack(word: u64, now: Tick) -> Reading {
+    let enforce_percent = u8::try_from(word >> 2 & 0x7F).unwrap_or(100);
+    let free = u32::try_from(word >> 9 & 0x7F).unwrap_or(0);
+    let tick = word >> 20;
+    match word & 0b11 {
+        TAG_REFUSE if tick == NEVER => {
+            Reading::Refuse { state: State::Open, retry_after_ms: FORCED_RETRY_MS, enforce_percent }
+        }
+        TAG_REFUSE if now.0 < tick => {
+            Reading::Refuse { state: State::Open, retry_after_ms: tick - now.0, enforce_percent }
+        }
+        TAG_REFUSE => Reading::Claim { state: State::Open, free, enforce_percent },
+        TAG_PROBE if free > 0 => Reading::Claim { state: State::HalfOpen, free, enforce_percent },
+        // A lease that nobody answered has ended by now; the claim makes the fold see it.
+        TAG_PROBE if now.0 >= tick => Reading::Claim { state: State::HalfOpen, free: 1, enforce_percent },
+        TAG_PROBE => {
+            let retry_after_ms = SLOT_RETRY_MS.min(tick - now.0);
+            Reading::Refuse { state: State::HalfOpen, retry_after_ms, enforce_percent }
+        }
+        _ => Reading::Pass,
+    }
+}
+
+impl Cell {
+    /// A cell around a breaker.
+    #[must_use]
+    pub fn new(tenant_id: TenantId, provider_id: ProviderId, policy_id: PolicyId, breaker: Breaker) -> Self {
+        Self {
+            tenant_id,
+            provider_id,
+            gate: AtomicU64::new(TAG_PASS),
+            claims: AtomicU32::new(0),
+            failure_share: AtomicU32::new(0),
+            mean_latency_ms: AtomicU32::new(0),
+            mean_cost_nanos: AtomicU64::new(0),
+            means_until: AtomicU64::new(0),
+            fail_fast: AtomicU64::new(0),
+            would_reject: AtomicU64::new(0),
+            saved: AtomicU64::new(0),
+            logged_at: AtomicU64::new(0),
+            unlogged: AtomicU32::new(0),
+            guarded: Mutex::new(Guarded {
+                breaker,
+                counters: Counters::default(),
+                policy_id,
+                digest: 0,
+                dirty: false,
+                gone: false,
+            }),
+        }
+    }
+
+    // ---- the decide path ----
+
+    /// What the gate says at `now`: one atomic load.
+    #[must_use]
+    pub fn read(&self, now: Tick) -> Reading {
+        unpack(self.gate.load(Ordering::Acquire), now)
+    }
+
+    /// The means over the breaker's window, as of its last result; zero once that is a window old.
+    #[must_use]
+    pub fn observed(&self, now: Tick) -> Observed {
+        if now.0 >= self.means_until.load(Ordering::Relaxed) {
+            return Observed::default();
+        }
+        Observed {
+            latency_ms: u64::from(self.mean_latency_ms.load(Ordering::Relaxed)),
+            cost_nanos: self.mean_cost_nanos.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reserves one of this worker's claims in flight: at most as many as there are free slots, so
+    /// that a refused crowd does not flood the log. Freed when the reservation is dropped.
+    #[must_use]
+    pub fn reserve_claim(self: &Arc<Self>, free: u32) -> Option<Reservation> {
+        self.claims
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < free).then_some(n + 1))
+            .ok()
+            .map(|_| Reservation(Arc::clone(self)))
+    }
+
+    /// Counts a refusal that was enforced. Tells how many refusals a log line should stand for, if
+    /// one is due: the first at once, then one each ten seconds.
+    pub fn count_fail_fast(&self, now: Tick) -> Option<u32> {
+        self.fail_fast.fetch_add(1, Ordering::Relaxed);
+        self.saved.fetch_add(u64::from(self.failure_share.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let second = now.0 / 1_000;
+        let last = self.logged_at.load(Ordering::Relaxed);
+        let due = second >= last.saturating_add(LOG_EVERY_S);
+        if due && self.logged_at.compare_exchange(last, second, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            return Some(self.unlogged.swap(0, Ordering::Relaxed).saturating_add(1));
+        }
+        self.unlogged.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Counts a refusal that was not enforced.
+    pub fn count_would_reject(&self) {
+        self.would_reject.fetch_add(1, Ordering::Relaxed);
+    }
+
+    // ---- readers ----
+
+    /// Refusals that were enforced, those that were not, and the calls saved by the first (an
+    /// estimate: each times the failures' share when the breaker opened).
+    #[must_use]
+    pub fn refusals(&self) -> (u64, u64, f64) {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let saved = self.saved.load(Ordering::Relaxed) as f64 / 1e6;
+        (self.fail_fast.load(Ordering::Relaxed), self.would_reject.load(Ordering::Relaxed), saved)
+    }
+
+    /// The breaker and what the fold keeps with it. Held for a moment only, never across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Guarded> {
+        // A writer that died mid-way ends the process; until then what stands is shown.
+        self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- the fold ----
+
+    /// Shows the decide path what the breaker has become; the fold only, after each input.
+    pub fn publish(&self, guarded: &Guarded, offset: Offset) {
+        let breaker = &guarded.breaker;
+        let word = pack(breaker.gate(), breaker.settings().half_open_max_calls(), offset);
+        self.failure_share.store(breaker.failure_share().ppm(), Ordering::Relaxed);
+        self.gate.store(word, Ordering::Release);
+    }
+
+    /// Shows the decide path the means over the window; the fold only, after what changes
+    /// the window.
+    pub fn publish_means(&self, guarded: &Guarded, now: Stamp, offset: Offset) {
+        let counts = guarded.breaker.counts(now);
+        let latency = u32::try_from(counts.mean_latency_ms()).unwrap_or(u32::MAX);
+        self.mean_latency_ms.store(latency, Ordering::Relaxed);
+        self.mean_cost_nanos.store(counts.mean_cost_nanos(), Ordering::Relaxed);
+        let until = offset.to_tick(now.plus(guarded.breaker.settings().window_ms()));
+        self.means_until.store(until.0, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cell")
+            .field("tenant_id", &self.tenant_id)
+            .field("provider_id", &self.provider_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One of this worker's claims in flight.
+#[derive(Debug)]
+pub struct Reservation(Arc<Cell>);
+
+impl Reservation {
+    /// The breaker that is claimed.
+    #[must_use]
+    pub fn cell(&self) -> &Arc<Cell> {
+        &self.0
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.claims.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(position: Position) -> Gate {
+        Gate { position, enforce_percent: 37 }
+    }
+
+    #[test]
+    fn a_packed_gate_reads_as_what_was_packed() {
+        let offset = Offset(1_700_000_000_000);
+        let at = |tick: u64| Some(offset.to_stamp(Tick(tick)));
+        assert_eq!(unpack(pack(gate(Position::Pass), 3, offset), Tick(5)), Reading::Pass);
+
+        let open = pack(gate(Position::Refuse { until: at(10_000) }), 3, offset);
+        assert_eq!(
+            unpack(open, Tick(9_999)),
+            Reading::Refuse { state: State::Open, retry_after_ms: 1, enforce_percent: 37 }
+        );
+        assert_eq!(
+            unpack(open, Tick(10_000)),
+            Reading::Claim { state: State::Open, free: 3, enforce_percent: 37 }
+        );
+
+        let forced = pack(gate(Position::Refuse { until: None }), 3, offset);
+        assert!(matches!(unpack(forced, Tick(u64::MAX)), Reading::Refuse { state: State::Open, .. }));
+
+        let full = pack(gate(Position::Probe { free: 0, next_expiry: at(500) }), 3, offset);
+        assert_eq!(
+            unpack(full, Tick(100)),
+            Reading::Refuse { state: State::HalfOpen, retry_after_ms: 400, enforce_percent: 37 }
+        );
+        assert_eq!(
+            unpack(full, Tick(500)),
+            Reading::Claim { state: State::HalfOpen, free: 1, enforce_percent: 37 }
+        );
+
+        let some = pack(gate(Position::Probe { free: 100, next_expiry: None }), 100, offset);
+        assert_eq!(
+            unpack(some, Tick(0)),
+            Reading::Claim { state: State::HalfOpen, free: 100, enforce_percent: 37 }
+        );
+    }
+}

@@ -1,0 +1,115 @@
+use super::breaker::State::{HalfOpen, Open};
+use super::*;
+
+#[test]
+fn a_closed_breaker_lets_everyone_pass_without_a_claim() {
+    let bench = Bench::closed(|_| {});
+    assert_eq!(bench.ask("r", NOW), Admission::Pass);
+    bench.state.set_log_in_reach(false);
+    assert_eq!(bench.ask("r", NOW), Admission::Pass);
+}
+
+#[test]
+fn an_open_breaker_refuses_until_its_deadline_and_is_worth_a_claim_from_then_on() {
+    let bench = Bench::open(|_| {});
+    assert_eq!(bench.ask("r", NOW), refused(Open, TIMEOUT_MS));
+    assert_eq!(bench.ask("r", Tick(DEADLINE.0 - 1)), refused(Open, 1));
+    assert_eq!(bench.ask("r", DEADLINE), Admission::Claim);
+    assert_eq!(bench.ask("r", Tick(DEADLINE.0 + 86_400_000)), Admission::Claim);
+}
+
+#[test]
+fn a_breaker_forced_open_for_ever_is_never_worth_a_claim() {
+    let bench = Bench::closed(|_| {});
+    apply(bench.cell(), Input::Force { to: Open, ttl_ms: None }, NOW);
+    assert_eq!(bench.ask("r", NOW), refused(Open, 60_000));
+    assert_eq!(bench.ask("r", Tick(u64::MAX)), refused(Open, 60_000));
+}
+
+#[test]
+fn half_open_asks_for_a_claim_while_slots_are_free_and_refuses_when_none_is() {
+    let bench = Bench::half_open(|d| d.half_open_max_calls = 2);
+    assert_eq!(bench.ask("r", DEADLINE), Admission::Claim);
+    claim(bench.cell(), "second", DEADLINE);
+    assert_eq!(bench.ask("r", DEADLINE), refused(HalfOpen, 1_000));
+    // The leases of 30 s end without an answer.
+    assert_eq!(bench.ask("r", Tick(DEADLINE.0 + 29_999)), refused(HalfOpen, 1));
+    assert_eq!(bench.ask("r", Tick(DEADLINE.0 + 30_000)), Admission::Claim);
+}
+
+#[test]
+fn a_granted_claim_makes_the_request_a_probe_even_when_it_took_the_last_slot() {
+    let roomy = Bench::half_open(|d| d.half_open_max_calls = 2);
+    assert_eq!(roomy.ask_after(Answer::Granted, DEADLINE), Admission::Probe);
+    let full = Bench::half_open(|d| d.half_open_max_calls = 1);
+    assert_eq!(full.ask("other", DEADLINE), refused(HalfOpen, 1_000));
+    assert_eq!(full.ask_after(Answer::Granted, DEADLINE), Admission::Probe);
+}
+
+#[test]
+fn a_granted_claim_is_lost_when_the_breaker_reopened_since() {
+    let bench = Bench::open(|_| {});
+    assert_eq!(bench.ask_after(Answer::Granted, NOW), refused(Open, TIMEOUT_MS));
+    // Open past its deadline: the slot was one of an earlier half-open time.
+    assert_eq!(bench.ask_after(Answer::Granted, DEADLINE), refused(Open, 1_000));
+}
+
+#[test]
+fn a_granted_claim_of_a_breaker_that_closed_since_is_an_ordinary_call() {
+    let bench = Bench::closed(|_| {});
+    assert_eq!(bench.ask_after(Answer::Granted, NOW), Admission::Pass);
+}
+
+#[test]
+fn a_claim_that_was_not_needed_passes_unless_the_breaker_reopened_since() {
+    assert_eq!(Bench::closed(|_| {}).ask_after(Answer::NotNeeded, NOW), Admission::Pass);
+    assert_eq!(Bench::open(|_| {}).ask_after(Answer::NotNeeded, NOW), refused(Open, TIMEOUT_MS));
+    assert_eq!(Bench::half_open(|_| {}).ask_after(Answer::NotNeeded, DEADLINE), refused(HalfOpen, 1_000));
+}
+
+#[test]
+fn a_refused_claim_is_not_made_again() {
+    let bench = Bench::half_open(|_| {});
+    let answer = Answer::Refused { state: HalfOpen, retry_after_ms: 321 };
+    assert_eq!(bench.ask_after(answer, DEADLINE), refused(HalfOpen, 321));
+    // Unless it closed meanwhile.
+    assert_eq!(Bench::closed(|_| {}).ask_after(answer, NOW), Admission::Pass);
+}
+
+#[test]
+fn an_answer_for_one_candidate_says_nothing_of_another() {
+    let bench = Bench::half_open(|_| {});
+    assert_eq!(bench.asking("r", DEADLINE, &[(1, Answer::Granted)]).admit(0), Admission::Claim);
+}
+
+#[test]
+fn with_the_log_out_of_reach_whatever_needs_a_claim_is_refused_for_a_second() {
+    let half_open = Bench::half_open(|_| {});
+    half_open.state.set_log_in_reach(false);
+    assert_eq!(half_open.ask("r", DEADLINE), refused(HalfOpen, 1_000));
+    let open = Bench::open(|_| {});
+    open.state.set_log_in_reach(false);
+    assert_eq!(open.ask("r", DEADLINE), refused(Open, 1_000));
+    // What was known before holds on.
+    assert_eq!(open.ask("r", NOW), refused(Open, TIMEOUT_MS));
+    // And a slot that is held is held.
+    assert_eq!(half_open.ask_after(Answer::Granted, DEADLINE), Admission::Probe);
+    half_open.state.set_log_in_reach(true);
+    assert_eq!(half_open.ask("r", DEADLINE), Admission::Claim);
+}
+
+#[test]
+fn a_worker_whose_own_switch_is_off_refuses_nothing_and_counts_nothing() {
+    for bench in [Bench::open(|_| {}), Bench::half_open(|d| d.half_open_max_calls = 1)] {
+        let bench = Bench { state: State::new(false), ..bench };
+        assert!(!bench.state.enforcing());
+        for at in [NOW, DEADLINE] {
+            let mut asking = bench.asking("r", at, &[]);
+            assert_eq!(asking.admit(0), Admission::Pass);
+            assert!(asking.settle(|_, _| panic!("nothing to log")).is_none());
+        }
+        apply(bench.cell(), Input::Force { to: Open, ttl_ms: None }, NOW);
+        assert_eq!(bench.ask("r", NOW), Admission::Pass);
+        assert_eq!(bench.refusals(), (0, 0));
+    }
+}
