@@ -1,0 +1,193 @@
+//! What the router itself adds to the log, as JSON.
+//!
+//! Each entry's subject ends with its kind (`….log.claim`), its body is `{"v":1,"entry":{…}}`. A
+//! higher version or an unknown kind is a newer router's and reads as [`Entry::Unknown`]; so does a
+//! body that cannot be read, since only routers may publish there and the fold must be able to go on.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::ledger::{ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, PolicyEntry};
+
+/// The version of the entries that this router writes.
+const VERSION: u32 = 1;
+
+/// The kinds of entries, as their subjects end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogKind {
+    /// An assignment ended without a result.
+    Ended,
+    /// A policy was put or deleted.
+    Policy,
+    /// The emergency switch was set.
+    Flag,
+    /// A request wants to probe.
+    Claim,
+    /// A claim is taken back.
+    Release,
+    /// An operator forces a breaker.
+    Force,
+    /// An operator resets a breaker.
+    Reset,
+}
+
+impl LogKind {
+    /// The last token of the subject.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Policy => "policy",
+            Self::Flag => "flag",
+            Self::Claim => "claim",
+            Self::Release => "release",
+            Self::Force => "force",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a, T> {
+    v: u32,
+    entry: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    v: u32,
+    #[serde(borrow)]
+    entry: &'a RawValue,
+}
+
+/// The kind and the body of an entry that the router adds; `None` for those that it never writes.
+#[must_use]
+pub fn encode_entry(entry: &Entry<'_>) -> Option<(LogKind, Vec<u8>)> {
+    match entry {
+        Entry::Ended(e) => body(LogKind::Ended, e),
+        Entry::Policy(e) => body(LogKind::Policy, e),
+        Entry::Flag(e) => body(LogKind::Flag, e),
+        Entry::Claim(e) => body(LogKind::Claim, e),
+        Entry::Release(e) => body(LogKind::Release, e),
+        Entry::Force(e) => body(LogKind::Force, e),
+        Entry::Reset(e) => body(LogKind::Reset, e),
+        Entry::Result(_) | Entry::Rejected | Entry::Unknown => None,
+    }
+}
+
+fn body<T: Serialize>(kind: LogKind, entry: &T) -> Option<(LogKind, Vec<u8>)> {
+    serde_json::to_vec(&Outgoing { v: VERSION, entry }).ok().map(|bytes| (kind, bytes))
+}
+
+/// Reads an entry that a router added; `kind` is the subject behind the log's prefix.
+#[must_use]
+pub fn decode_entry<'a>(kind: &str, body: &'a [u8]) -> Entry<'a> {
+    fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue, wrap: impl FnOnce(T) -> Entry<'a>) -> Entry<'a> {
+        serde_json::from_str(raw.get()).map_or(Entry::Unknown, wrap)
+    }
+    let Ok(Incoming { v: VERSION, entry }) = serde_json::from_slice::<Incoming<'a>>(body) else {
+        return Entry::Unknown;
+    };
+    match kind {
+        "ended" => read::<Ended<'a>>(entry, Entry::Ended),
+        "policy" => read::<PolicyEntry>(entry, Entry::Policy),
+        "flag" => read::<FlagEntry>(entry, Entry::Flag),
+        "claim" => read::<ClaimEntry<'a>>(entry, Entry::Claim),
+        "release" => read::<ClaimEntry<'a>>(entry, Entry::Release),
+        "force" => read::<ForceEntry>(entry, Entry::Force),
+        "reset" => read::<ForceEntry>(entry, Entry::Reset),
+        _ => Entry::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{ClaimId, PolicyId, ProviderId, Stamp, Status, TenantId};
+    use crate::ledger::{ForceTo, Revision, Scope};
+
+    fn round_trip(entry: &Entry<'_>, golden: &str) {
+        let (kind, bytes) = encode_entry(entry).unwrap();
+        assert_eq!(std::str::from_utf8(&bytes).unwrap(), golden);
+        assert_eq!(format!("{:?}", decode_entry(kind.as_str(), &bytes)), format!("{entry:?}"));
+    }
+
+    #[test]
+    fn every_kind_reads_back_as_it_was_written() {
+        let tenant_id = TenantId::try_new("acme").unwrap();
+        let revision = Revision { created: 5, revision: 7 };
+        round_trip(
+            &Entry::Ended(Ended {
+                tenant_id: Cow::Borrowed("acme"),
+                provider_id: Cow::Borrowed("openai"),
+                request_id: Cow::Borrowed("r"),
+                assignment_id: Cow::Borrowed("a"),
+                status: Status::Timeout,
+                elapsed_ms: 5_000,
+            }),
+            r#"{"v":1,"entry":{"tenant_id":"acme","provider_id":"openai","request_id":"r","assignment_id":"a","status":"timeout","elapsed_ms":5000}}"#,
+        );
+        round_trip(
+            &Entry::Policy(PolicyEntry {
+                tenant_id: tenant_id.clone(),
+                policy_id: PolicyId::try_new("default").unwrap(),
+                revision,
+                document: Some(Arc::new(serde_json::json!({"policy_id": "default"}))),
+                actor: Some("ops".into()),
+                reason: None,
+            }),
+            r#"{"v":1,"entry":{"tenant_id":"acme","policy_id":"default","created":5,"revision":7,"document":{"policy_id":"default"},"actor":"ops"}}"#,
+        );
+        for (scope, golden) in [
+            (
+                Scope::Global,
+                r#"{"v":1,"entry":{"scope":"global","created":5,"revision":7,"circuit_breaker_enabled":false}}"#,
+            ),
+            (
+                Scope::Tenant { tenant_id: tenant_id.clone() },
+                r#"{"v":1,"entry":{"scope":"tenant","tenant_id":"acme","created":5,"revision":7,"circuit_breaker_enabled":false}}"#,
+            ),
+        ] {
+            let flag =
+                FlagEntry { scope, revision, circuit_breaker_enabled: false, actor: None, reason: None };
+            round_trip(&Entry::Flag(flag), golden);
+        }
+        let claim = ClaimEntry {
+            tenant_id: Cow::Borrowed("acme"),
+            provider_id: Cow::Borrowed("openai"),
+            request_id: Cow::Borrowed("r"),
+            claim: ClaimId(9),
+            latest: Stamp(11),
+            lease_ms: 0,
+        };
+        let golden = r#"{"v":1,"entry":{"tenant_id":"acme","provider_id":"openai","request_id":"r","claim":9,"latest":11,"lease_ms":0}}"#;
+        round_trip(&Entry::Claim(claim.clone()), golden);
+        round_trip(&Entry::Release(claim), golden);
+        let force = ForceEntry {
+            tenant_id,
+            provider_id: ProviderId::try_new("openai").unwrap(),
+            to: Some(ForceTo::Open),
+            ttl_ms: Some(1_000),
+            actor: None,
+            reason: Some("maintenance".into()),
+        };
+        let golden = r#"{"v":1,"entry":{"tenant_id":"acme","provider_id":"openai","to":"open","ttl_ms":1000,"reason":"maintenance"}}"#;
+        round_trip(&Entry::Force(force.clone()), golden);
+        round_trip(&Entry::Reset(force), golden);
+    }
+
+    #[test]
+    fn a_newer_version_an_unknown_kind_and_garbage_are_unknown() {
+        for (kind, body) in [
+            ("claim", r#"{"v":2,"entry":{}}"#),
+            ("merge", r#"{"v":1,"entry":{}}"#),
+            ("claim", r#"{"v":1,"entry":{"tenant_id":1}}"#),
+            ("claim", "\u{0}"),
+        ] {
+            assert!(matches!(decode_entry(kind, body.as_bytes()), Entry::Unknown));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Results of provider calls, decoded and checked.
+
+use std::borrow::Cow;
+
+use prost::Message as _;
+
+use super::json::{Members, is_number, is_object, number, text};
+use super::{Content, proto};
+use crate::domain::{
+    MAX_ID, MAX_LATENCY_MS, Outcome, Status, check_assignment_id, check_id, check_request_id, identity_of,
+};
+
+/// The highest cost that makes sense; its nano-units stay well within 64 bits.
+const MAX_COST: f64 = 1e9;
+
+/// Why a message of an executor was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// Neither JSON nor protobuf of the right shape.
+    #[error("not decodable")]
+    Undecodable,
+    /// The subject names another tenant than the body.
+    #[error("the tenants of subject and body differ")]
+    TenantMismatch,
+    /// No status, or none that is known.
+    #[error("the status is none of those that are known")]
+    Status,
+    /// A latency that makes no sense.
+    #[error("the latency is not within a day")]
+    Latency,
+    /// Another field is missing, of a wrong type, out of bounds or given twice.
+    #[error("the field {0} is missing or wrong")]
+    Field(&'static str),
+}
+
+/// A result as it was sent: of the right types, and not checked further. Both forms become this.
+#[derive(Default)]
+struct Draft<'a> {
+    assignment_id: Option<Cow<'a, str>>,
+    request_id: Option<Cow<'a, str>>,
+    tenant_id: Option<Cow<'a, str>>,
+    provider_id: Option<Cow<'a, str>>,
+    status: Option<Cow<'a, str>>,
+    job_type: Option<Cow<'a, str>>,
+    trace_id: Option<Cow<'a, str>>,
+    error_code: Option<Cow<'a, str>>,
+    latency_ms: Option<f64>,
+    cost: Option<f64>,
+    timestamp: Option<f64>,
+    retry_after_ms: Option<f64>,
+}
+
+/// Decodes and checks a result. `subject_tenant` is the tenant that the subject names, if it does.
+///
+/// # Errors
+/// The first reason to reject it.
+pub fn decode_result<'a>(
+    content: Content,
+    body: &'a [u8],
+    subject_tenant: Option<&'a str>,
+) -> Result<Outcome<'a>, Reject> {
+    let draft = match content {
+        Content::Json => from_json(body)?,
+        Content::Protobuf => from_protobuf(body)?,
+    };
+    check(draft, body, subject_tenant)
+}
+
+fn check<'a>(draft: Draft<'a>, body: &[u8], subject_tenant: Option<&'a str>) -> Result<Outcome<'a>, Reject> {
+    let tenant_id = match (draft.tenant_id, subject_tenant) {
+        (Some(body), Some(subject)) if body != subject => return Err(Reject::TenantMismatch),
+        (Some(body), _) => body,
+        (None, Some(subject)) => Cow::Borrowed(subject),
+        (None, None) => return Err(Reject::Field("tenant_id")),
+    };
+    let provider_id = draft.provider_id.ok_or(Reject::Field("provider_id"))?;
+    check_id(&tenant_id).map_err(|_| Reject::Field("tenant_id"))?;
+    check_id(&provider_id).map_err(|_| Reject::Field("provider_id"))?;
+    let status = draft.status.as_deref().and_then(Status::parse).ok_or(Reject::Status)?;
+    let assignment_id = passing("assignment_id", draft.assignment_id, |id| check_assignment_id(id).is_ok())?;
+    let identity = identity_of(&tenant_id, assignment_id.as_deref(), body);
+    Ok(Outcome {
+        tenant_id,
+        provider_id,
+        request_id: passing("request_id", draft.request_id, |id| check_request_id(id).is_ok())?,
+        assignment_id,
+        status,
+        latency_ms: whole(draft.latency_ms, MAX_LATENCY_MS).ok_or(Reject::Latency)?,
+        cost_nanos: nanos(draft.cost).ok_or(Reject::Field("cost"))?,
+        error_code: passing("error_code", draft.error_code, bounded)?,
+        retry_after_ms: hint(draft.retry_after_ms).ok_or(Reject::Field("retry_after_ms"))?,
+        timestamp_ms: hint(draft.timestamp).ok_or(Reject::Field("timestamp"))?,
+        job_type: passing("job.type", draft.job_type, bounded)?,
+        trace_id: passing("trace_id", draft.trace_id, bounded)?,
+        identity,
+    })
+}
+
+fn passing<'a>(
+    name: &'static str,
+    value: Option<Cow<'a, str>>,
+    fits: impl FnOnce(&str) -> bool,
+) -> Result<Option<Cow<'a, str>>, Reject> {
+    match value {
+        Some(text) if !fits(&text) => Err(Reject::Field(name)),
+        value => Ok(value),
+    }
+}
+
+fn bounded(text: &str) -> bool {
+    text.len() <= MAX_ID && !text.chars().any(char::is_control)
+}
+
+/// Rounded to the nearest whole number; `None` where it is negative, above `most` or no number.
+fn whole(value: Option<f64>, most: u64) -> Option<Option<u64>> {
+    let Some(value) = value else { return Some(None) };
+    if !value.is_finite() || value < 0.0 {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above; saturates")]
+    let whole = value.round() as u64;
+    (whole <= most).then_some(Some(whole))
+}
+
+fn nanos(cost: Option<f64>) -> Option<Option<u64>> {
+    if cost.is_some_and(|cost| cost > MAX_COST) { None } else { whole(cost.map(|cost| cost * 1e9), u64::MAX) }
+}
+
+/// As [`whole`], where 0 says no more than absence.
+fn hint(value: Option<f64>) -> Option<Option<u64>> {
+    whole(value, u64::MAX).map(|value| value.filter(|ms| *ms > 0))
+}
+
+const KEYS: [&str; 12] = [
+    "assignment_id",
+    "request_id",
+    "status",
+    "provider_id",
+    "job",
+    "latency_ms",
+    "cost",
+    "trace_id",
+    "tenant_id",
+    "timestamp",
+    "error_code",
+    "retry_after_ms",
+];
+
+fn from_json(body: &[u8]) -> Result<Draft<'_>, Reject> {
+    let body = std::str::from_utf8(body).map_err(|_| Reject::Undecodable)?;
+    let [
+        assignment_id,
+        request_id,
+        status,
+        provider_id,
+        job,
+        latency_ms,
+        cost,
+        trace_id,
+        tenant_id,
+        timestamp,
+        error_code,
+        retry_after_ms,
+    ] = members(&KEYS, body)?;
+    let job_type = match job {
+        Some(job) if !is_object(job) => return Err(Reject::Field("job")),
+        Some(job) => {
+            let [kind] = members(&["type"], job)?;
+            string("job.type", kind)?
+        }
+        None => None,
+    };
+    Ok(Draft {
+        assignment_id: string("assignment_id", assignment_id)?,
+        request_id: string("request_id", request_id)?,
+        tenant_id: string("tenant_id", tenant_id)?,
+        provider_id: string("provider_id", provider_id)?,
+        status: string("status", status).map_err(|_| Reject::Status)?,
+        job_type,
+        trace_id: string("trace_id", trace_id)?,
+        error_code: match error_code {
+            // Many providers' codes are HTTP statuses.
+            Some(raw) if is_number(raw) => Some(Cow::Borrowed(raw)),
+            raw => string("error_code", raw)?,
+        },
+        latency_ms: float(latency_ms, Reject::Latency)?,
+        cost: float(cost, Reject::Field("cost"))?,
+        timestamp: float(timestamp, Reject::Field("timestamp"))?,
+        retry_after_ms: float(retry_after_ms, Reject::Field("retry_after_ms"))?,
+    })
+}
+
+pub(super) fn members<'a, const N: usize>(
+    keys: &[&'static str; N],
+    text: &'a str,
+) -> Result<[Option<&'a str>; N], Reject> {
+    let (members, error) = Members::read(keys, text);
+    match (error, members.doubled) {
+        (Some(_), _) => Err(Reject::Undecodable),
+        (None, Some(at)) => Err(Reject::Field(keys[at])),
+        (None, None) => Ok(members.values),
+    }
+}
+
+/// An empty string is as good as absent: were it an assignment id, all such results would be copies of
+/// the first.
+pub(super) fn string<'a>(name: &'static str, raw: Option<&'a str>) -> Result<Option<Cow<'a, str>>, Reject> {
+    match raw {
+        Some(raw) => {
+            text(raw).map(|text| Some(text).filter(|text| !text.is_empty())).ok_or(Reject::Field(name))
+        }
+        None => Ok(None),
+    }
+}
+
+fn float(raw: Option<&str>, otherwise: Reject) -> Result<Option<f64>, Reject> {
+    raw.map(|raw| number(raw).ok_or(otherwise)).transpose()
+}
+
+fn from_protobuf(body: &[u8]) -> Result<Draft<'static>, Reject> {
+    let result = proto::ExecResult::decode(body).map_err(|_| Reject::Undecodable)?;
+    Ok(Draft {
+        assignment_id: present(result.assignment_id),
+        request_id: present(result.request_id),
+        tenant_id: present(result.tenant_id),
+        provider_id: present(result.provider_id),
+        status: present(result.status),
+        job_type: result.job.and_then(|job| present(job.r#type)),
+        trace_id: present(result.trace_id),
+        error_code: present(result.error_code),
+        latency_ms: result.latency_ms.map(as_f64),
+        cost: result.cost,
+        timestamp: Some(as_f64(result.timestamp)),
+        retry_after_ms: Some(as_f64(result.retry_after_ms)),
+    })
+}
+
+pub(super) fn present(text: String) -> Option<Cow<'static, str>> {
+    (!text.is_empty()).then_some(Cow::Owned(text))
+}
+
+/// Exact up to 2⁵³, which as milliseconds is the year 287396.
+#[expect(clippy::cast_precision_loss, reason = "exact for all that makes sense")]
+fn as_f64(value: i64) -> f64 {
+    value as f64
+}
