@@ -1,0 +1,100 @@
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::{Probe, router};
+
+/// Connections at once. Those beyond wait in the kernel's backlog.
+const CONNECTIONS: usize = 256;
+/// The request line and headers of one request.
+const HEADER_BYTES: usize = 16 * 1024;
+/// How long a peer may take over its headers, or keep an idle connection: longer than the usual
+/// interval of a scraper, so that one connection serves it.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+/// How long answers under way may take once the server is to stop.
+const GRACE: Duration = Duration::from_secs(2);
+/// The pause after a failed accept: it fails for want of file descriptors, which take time to come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for HTTP: {source}{hint}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why not.
+    #[source]
+    pub source: io::Error,
+    hint: &'static str,
+}
+
+/// Listens on an address; port 0 chooses a free one.
+///
+/// # Errors
+/// [`BindError`] names the address, and a likely remedy.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                " (another process listens there; --http-addr chooses another address)"
+            }
+            io::ErrorKind::PermissionDenied => {
+                " (ports below 1024 need a privilege; --http-addr chooses another)"
+            }
+            io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
+            _ => "",
+        };
+        BindError { address, source, hint }
+    })
+}
+
+/// Answers requests until `shutdown` is done, then those under way, for at most two seconds.
+pub async fn serve(listener: TcpListener, probe: Arc<dyn Probe>, shutdown: impl Future<Output = ()>) {
+    let router = router(probe);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_header_size(HEADER_BYTES);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = GracefulShutdown::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, place)) = accepted else { continue };
+        let connection =
+            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            // A peer that goes away or sends what is no HTTP is its own affair.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(tokio::net::TcpStream, Place)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(error) => {
+            tracing::debug!(%error, "accept failed");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The metrics of this worker that are not of one breaker, and the page that a scrape reads.
+//!
+//! Handles are made once and counted into without a look-up; there is no logic here. What is per
+//! breaker is told by a [`Collector`] that its owner registers, and is read when a scrape comes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{EncodeMetric, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::{family, gauge};
+use prometheus_client::registry::Registry;
+
+use super::histogram::Histogram;
+use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Usage, Verb};
+use super::names::{Family, metric};
+use super::table::{Counters, Grid};
+use crate::domain::{Disposition, ErrorCode, Reason, Status};
+
+/// A gauge that is never negative.
+pub type Level = gauge::Gauge<u64, AtomicU64>;
+
+/// The handles.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Answers to requests for decisions.
+    pub decisions: Grid<Outcome, Option<Reason>>,
+    /// From taking a request off the queue to handing over its reply.
+    pub decision_duration: Histogram,
+    /// The part of a decision that asks breakers.
+    pub breaker_check_duration: Histogram,
+    /// Results read from the log; no status where it is senseless.
+    pub results: Grid<Option<Status>, Disposition>,
+    /// The entry applied last.
+    pub log_position: Level,
+    /// Entries not applied yet.
+    pub log_lag: Level,
+    /// The digest over all breaker states: its low 53 bits, which a float holds exactly.
+    pub log_digest: Level,
+    /// Missing entries met.
+    pub log_gaps: Counter,
+    /// Rebuilds from the beginning.
+    pub log_rebuilds: Counter,
+    /// 0 or 1.
+    pub nats_connected: Level,
+    /// Connections made anew.
+    pub nats_reconnects: Counter,
+    /// Messages that a full subscription dropped.
+    pub nats_slow_consumer: Counter,
+    /// Messages that could not be published.
+    pub nats_publish_failures: Counters<Publish>,
+    /// Requests whose reply subject is no inbox.
+    pub replies_dropped: Counter,
+    /// Spans lost; counted by `traces`.
+    pub trace_spans_dropped: Counter,
+    /// Work that a full queue refused.
+    pub queue_refused: Counters<Queue>,
+    /// Policies in use.
+    pub policies: Level,
+    /// 0 or 1.
+    pub ready: Level,
+    /// Pushed and not ended.
+    pub assignments_in_flight: gauge::Gauge,
+    /// How pushed assignments ended.
+    pub assignments: Counters<Assignment>,
+    /// Claims for probes.
+    pub claims: Counters<Claim>,
+    /// Control requests; no error code is `ok`.
+    pub control_requests: Grid<Verb, Option<ErrorCode>>,
+    /// Usage events.
+    pub usage_events: Counters<Usage>,
+}
+
+impl Metrics {
+    /// Counts a decision.
+    pub fn decided(&self, reason: Reason) {
+        self.decisions.inc(Outcome::Decided, Some(reason));
+    }
+
+    /// Counts a request answered with an error.
+    pub fn refused(&self, code: ErrorCode) {
+        self.decisions.inc(code.into(), None);
+    }
+}
+
+/// The registry behind `/metrics`.
+#[derive(Debug)]
+pub struct Exposition {
+    registry: Registry,
+    metrics: Arc<Metrics>,
+}
+
+impl Exposition {
+    /// Makes all handles and registers them.
+    #[must_use]
+    pub fn new(version: &'static str) -> Self {
+        let mut r = Registration(Registry::default());
+        // A gauge and not OpenMetrics' `info`, which readers of the older text format do not know.
+        let build = r.add(metric::BUILD_INFO, family::Family::<[(&str, &str); 1], Level>::default());
+        build.get_or_create(&[("version", version)]).set(1);
+        let metrics = Metrics {
+            decisions: r.add(
+                metric::DECISIONS,
+                Grid::new(("outcome", "reason"), |outcome, reason: Option<Reason>| {
+                    (outcome == Outcome::Decided) == reason.is_some()
+                }),
+            ),
+            decision_duration: r.add(metric::DECISION_DURATION, Histogram::default()),
+            breaker_check_duration: r.add(metric::BREAKER_CHECK_DURATION, Histogram::default()),
+            results: r.add(
+                metric::RESULTS,
+                Grid::new(("status", "disposition"), |status: Option<Status>, disposition| {
+                    status.is_some() || disposition == Disposition::Rejected
+                }),
+            ),
+            log_position: r.add(metric::LOG_POSITION, Level::default()),
+            log_lag: r.add(metric::LOG_LAG, Level::default()),
+            log_digest: r.add(metric::LOG_DIGEST, Level::default()),
+            log_gaps: r.add(metric::LOG_GAPS, Counter::default()),
+            log_rebuilds: r.add(metric::LOG_REBUILDS, Counter::default()),
+            nats_connected: r.add(metric::NATS_CONNECTED, Level::default()),
+            nats_reconnects: r.add(metric::NATS_RECONNECTS, Counter::default()),
+            nats_slow_consumer: r.add(metric::NATS_SLOW_CONSUMER, Counter::default()),
+            nats_publish_failures: r.add(metric::NATS_PUBLISH_FAILURES, Counters::new("kind")),
+            replies_dropped: r.add(metric::REPLIES_DROPPED, Counter::default()),
+            trace_spans_dropped: r.add(metric::TRACE_SPANS_DROPPED, Counter::default()),
+            queue_refused: r.add(metric::QUEUE_REFUSED, Counters::new("queue")),
+            policies: r.add(metric::POLICIES, Level::default()),
+            ready: r.add(metric::READY, Level::default()),
+            assignments_in_flight: r.add(metric::ASSIGNMENTS_IN_FLIGHT, gauge::Gauge::default()),
+            assignments: r.add(metric::ASSIGNMENTS, Counters::new("outcome")),
+            claims: r.add(metric::CLAIMS, Counters::new("outcome")),
+            control_requests: r.add(
+                metric::CONTROL_REQUESTS,
+                Grid::new(("verb", "outcome"), |_, code: Option<ErrorCode>| code.is_none()),
+            ),
+            usage_events: r.add(metric::USAGE_EVENTS, Counters::new("outcome")),
+        };
+        Self { registry: r.0, metrics: Arc::new(metrics) }
+    }
+
+    /// The handles.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Adds families that are read when a scrape comes. Their names and help texts are in
+    /// [`metric`], and [`Family::encode_with`] writes them.
+    pub fn register_collector(&mut self, collector: Box<dyn Collector>) {
+        self.registry.register_collector(collector);
+    }
+
+    /// The whole page in OpenMetrics text, with its `# EOF`.
+    ///
+    /// # Errors
+    /// When a collector could not encode what it has.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}
+
+struct Registration(Registry);
+
+impl Registration {
+    fn add<M>(&mut self, family: Family, handle: M) -> M
+    where
+        M: EncodeMetric + Clone + fmt::Debug + Send + Sync + 'static,
+    {
+        let metric = handle.clone();
+        match family.unit() {
+            Some(unit) => self.0.register_with_unit(family.stem(), family.help, unit, metric),
+            None => self.0.register(family.stem(), family.help, metric),
+        }
+        handle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::DescriptorEncoder;
+    use prometheus_client::metrics::MetricType;
+
+    use super::*;
+    use crate::telemetry::labels::Label;
+
+    fn is_per_breaker(family: &Family) -> bool {
+        family.name.starts_with("router_circuit_breaker_") || *family == metric::HIDDEN_BREAKERS
+    }
+
+    #[test]
+    fn a_page_shows_every_family_once_with_its_help() {
+        let page = Exposition::new("1.2.3").encode().unwrap();
+        for family in metric::ALL.iter().filter(|f| !is_per_breaker(f)) {
+            let shown = match family.unit() {
+                Some(_) => family.name,
+                None => family.stem(),
+            };
+            let help = format!("# HELP {shown} {}.\n", family.help);
+            assert_eq!(page.matches(&help).count(), 1, "{help}");
+            assert!(page.contains(&format!("\n{}", family.name)), "{} has no series", family.name);
+        }
+        assert_eq!(
+            page.matches("# HELP ").count(),
+            metric::ALL.iter().filter(|f| !is_per_breaker(f)).count()
+        );
+        assert!(page.contains("router_build_info{version=\"1.2.3\"} 1\n"), "{page}");
+        assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_count_shows_where_it_was_made() {
+        let exposition = Exposition::new("0");
+        let m = exposition.metrics();
+        m.decided(Reason::CircuitBreakerFallback);
+        m.refused(ErrorCode::CircuitOpen);
+        m.refused(ErrorCode::CircuitOpen);
+        m.results.inc(Some(Status::Timeout), Disposition::Late);
+        m.results.inc(None, Disposition::Rejected);
+        m.queue_refused.add(Queue::Usage, 3);
+        m.control_requests.inc(Verb::PolicyPut, Some(ErrorCode::Conflict));
+        m.log_digest.set((1 << 53) - 1);
+        m.assignments_in_flight.inc();
+        m.claims.inc(Claim::TimedOut);
+        m.decision_duration.observe_nanos(1_500_000);
+        let page = exposition.encode().unwrap();
+        for line in [
+            "router_decisions_total{outcome=\"decided\",reason=\"circuit_breaker_fallback\"} 1",
+            "router_decisions_total{outcome=\"circuit_open\",reason=\"none\"} 2",
+            "router_decisions_total{outcome=\"overloaded\",reason=\"none\"} 0",
+            "router_results_total{status=\"timeout\",disposition=\"late\"} 1",
+            "router_results_total{status=\"invalid\",disposition=\"rejected\"} 1",
+            "router_queue_refused_total{queue=\"usage\"} 3",
+            "router_control_requests_total{verb=\"policy.put\",outcome=\"conflict\"} 1",
+            "router_control_requests_total{verb=\"policy.put\",outcome=\"ok\"} 0",
+            "router_log_state_digest 9007199254740991",
+            "router_assignments_in_flight 1",
+            "router_claims_total{outcome=\"timed_out\"} 1",
+            "router_decision_duration_seconds_sum 0.0015",
+            "router_decision_duration_seconds_count 1",
+        ] {
+            assert_eq!(page.lines().filter(|l| *l == line).count(), 1, "{line}\n{page}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_come_about_is_shown_only_once_it_has() {
+        let exposition = Exposition::new("0");
+        let impossible = "router_decisions_total{outcome=\"decided\",reason=\"none\"}";
+        assert!(!exposition.encode().unwrap().contains(impossible));
+        exposition.metrics().decisions.inc(Outcome::Decided, None);
+        assert!(exposition.encode().unwrap().contains(impossible));
+        assert_eq!(exposition.metrics().decisions.get(Outcome::Decided, None), 1);
+        assert!(Outcome::ALL.len() > 1);
+    }
+
+    #[derive(Debug)]
+    struct Uptime;
+
+    impl Collector for Uptime {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            metric::BREAKER_TIMEOUT_REMAINING.encode_with(&mut encoder, MetricType::Gauge, |mut series| {
+                let labels = [("tenant_id", "acme"), ("provider_id", "a\"b")];
+                series.encode_family(&labels)?.encode_gauge(&1.5_f64)
+            })
+        }
+    }
+
+    #[test]
+    fn a_collector_is_read_at_each_scrape_and_looks_like_the_rest() {
+        let mut exposition = Exposition::new("0");
+        exposition.register_collector(Box::new(Uptime));
+        let page = exposition.encode().unwrap();
+        let name = "router_circuit_breaker_timeout_remaining_seconds";
+        assert!(page.contains(&format!("# TYPE {name} gauge\n# UNIT {name} seconds\n")), "{page}");
+        assert!(
+            page.contains(&format!("{name}{{tenant_id=\"acme\",provider_id=\"a\\\"b\"}} 1.5\n")),
+            "{page}"
+        );
+    }
+}

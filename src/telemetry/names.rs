@@ -1,0 +1,179 @@
+//! Every name that this program shows to metrics, traces and logs, in one place.
+
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+/// A metric family: its name as a scrape shows it, and what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// With its unit and `_total`.
+    pub name: &'static str,
+    /// One sentence without its full stop.
+    pub help: &'static str,
+}
+
+impl Family {
+    /// The name without what the encoder appends by itself: `_total`, the unit.
+    #[must_use]
+    pub fn stem(&self) -> &'static str {
+        ["_total", "_seconds"]
+            .into_iter()
+            .find_map(|suffix| self.name.strip_suffix(suffix))
+            .unwrap_or(self.name)
+    }
+
+    /// Seconds, where the name says so.
+    #[must_use]
+    pub fn unit(&self) -> Option<Unit> {
+        self.name.ends_with("_seconds").then_some(Unit::Seconds)
+    }
+
+    /// Writes the family's `HELP`, `TYPE` and `UNIT` lines from a collector, as the registry writes
+    /// those of its own families, and passes the encoder of its series to `series`.
+    ///
+    /// # Errors
+    /// Those of the writer beneath, and those of `series`.
+    pub fn encode_with(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        kind: MetricType,
+        series: impl FnOnce(MetricEncoder<'_>) -> std::fmt::Result,
+    ) -> std::fmt::Result {
+        let unit = self.unit();
+        series(encoder.encode_descriptor(self.stem(), &format!("{}.", self.help), unit.as_ref(), kind)?)
+    }
+}
+
+/// The metric families.
+pub mod metric {
+    use super::Family;
+
+    macro_rules! families {
+        ($($id:ident = $name:literal, $help:literal;)*) => {
+            $(
+                #[doc = $help]
+                pub const $id: Family = Family { name: $name, help: $help };
+            )*
+            /// All of them, in the order of this page.
+            pub const ALL: &[Family] = &[$($id),*];
+        };
+    }
+
+    families! {
+        BUILD_INFO = "router_build_info", "The version that runs, always 1";
+        DECISIONS = "router_decisions_total", "Decision requests answered by this worker, by outcome (decided or an error code) and by why the provider was chosen";
+        DECISION_DURATION = "router_decision_duration_seconds", "Time from taking a request off the queue to handing over its reply";
+        BREAKER_CHECK_DURATION = "router_breaker_check_duration_seconds", "Time spent asking breakers within one decision";
+        RESULTS = "router_results_total", "Results of provider calls read from the log, by how the call ended and what became of the result";
+        LOG_POSITION = "router_log_position", "Sequence of the log entry that this worker applied last";
+        LOG_LAG = "router_log_lag_entries", "Entries in the log that this worker has not applied yet";
+        LOG_DIGEST = "router_log_state_digest", "Low 53 bits of a digest over all breaker states, equal at equal position on every worker";
+        LOG_GAPS = "router_log_gaps_total", "Times that an entry was missing from the sequence read from the log";
+        LOG_REBUILDS = "router_log_rebuilds_total", "Times that the state was rebuilt because the log was no longer the one it was built from";
+        NATS_CONNECTED = "router_nats_connected", "1 while connected to the broker, else 0";
+        NATS_RECONNECTS = "router_nats_reconnects_total", "Connections to the broker made anew after one was lost";
+        NATS_SLOW_CONSUMER = "router_nats_slow_consumer_total", "Times that the client dropped a message because a subscription of this worker was full";
+        NATS_PUBLISH_FAILURES = "router_nats_publish_failures_total", "Messages that could not be published, by kind";
+        REPLIES_DROPPED = "router_replies_dropped_total", "Requests dropped because their reply subject is no inbox";
+        TRACE_SPANS_DROPPED = "router_trace_spans_dropped_total", "Spans that were built and never reached the collector: queue full, export failed, or closing";
+        QUEUE_REFUSED = "router_queue_refused_total", "Pieces of work that a full queue refused, by queue";
+        POLICIES = "router_policies", "Policies that this worker decides by";
+        READY = "router_ready", "1 while this worker is ready to serve, else 0";
+        ASSIGNMENTS_IN_FLIGHT = "router_assignments_in_flight", "Assignments pushed by this worker that have neither a result nor an end yet";
+        ASSIGNMENTS = "router_assignments_total", "What became of assignments pushed by this worker";
+        CLAIMS = "router_claims_total", "Claims for a probe of a half-open breaker, by outcome";
+        CONTROL_REQUESTS = "router_control_requests_total", "Control requests handled by this worker, by verb and outcome (ok or an error code)";
+        USAGE_EVENTS = "router_usage_events_total", "Usage events, by outcome";
+        BREAKER_EVENTS = "router_circuit_breaker_events_total", "What breakers saw, by event";
+        BREAKER_TRANSITIONS = "router_circuit_breaker_state_transitions_total", "Transitions of breakers, by the states left and entered";
+        BREAKER_STATE = "router_circuit_breaker_state", "1 for the state that the breaker is in, 0 for the others";
+        BREAKER_ERROR_RATE = "router_circuit_breaker_error_rate", "Failures per request in the window, 0 to 1";
+        BREAKER_WINDOW_REQUESTS = "router_circuit_breaker_window_requests", "Requests in the window";
+        BREAKER_WINDOW_FAILURES = "router_circuit_breaker_window_failures", "Failures in the window";
+        BREAKER_TIMEOUT_TRANSITIONS = "router_circuit_breaker_timeout_transitions_total", "Transitions that time brought about";
+        BREAKER_TIMEOUT_REMAINING = "router_circuit_breaker_timeout_remaining_seconds", "Time until an open breaker may be probed";
+        BREAKER_LAST_TRANSITION = "router_circuit_breaker_last_transition_timestamp_seconds", "When the breaker last moved, by the broker's clock, since the Unix epoch";
+        BREAKER_TRIGGER_REASON = "router_circuit_breaker_trigger_reason_total", "Openings and operators' forces, by what brought them about";
+        BREAKER_REQUESTS_SAVED = "router_circuit_breaker_requests_saved_total", "Estimate of failing calls not made: requests refused times the failure share seen at the opening";
+        HIDDEN_BREAKERS = "router_metrics_hidden_breakers", "Breakers whose series are left out because a page shows only so many";
+    }
+}
+
+/// Attribute keys of spans, links and the resource. `messaging.*` and `error.type` are those of the
+/// OpenTelemetry semantic conventions; `beamline.*` are ours.
+pub mod attribute {
+    /// `nats`.
+    pub const SYSTEM: &str = "messaging.system";
+    /// `process` or `send`.
+    pub const OPERATION_TYPE: &str = "messaging.operation.type";
+    /// `process` or `send`.
+    pub const OPERATION_NAME: &str = "messaging.operation.name";
+    /// The subject.
+    pub const DESTINATION: &str = "messaging.destination.name";
+    /// The subject with its variable token left open, where it has one.
+    pub const DESTINATION_TEMPLATE: &str = "messaging.destination.template";
+    /// The queue group.
+    pub const CONSUMER_GROUP: &str = "messaging.consumer.group.name";
+    /// Bytes of the message without its headers.
+    pub const BODY_SIZE: &str = "messaging.message.body.size";
+    /// `Nats-Msg-Id`.
+    pub const MESSAGE_ID: &str = "messaging.message.id";
+    /// What class of error ended it; an error code of the contract where there is one.
+    pub const ERROR_TYPE: &str = "error.type";
+    /// The request.
+    pub const REQUEST_ID: &str = "beamline.request_id";
+    /// The tenant.
+    pub const TENANT_ID: &str = "beamline.tenant_id";
+    /// The policy that decided.
+    pub const POLICY_ID: &str = "beamline.policy_id";
+    /// Its revision.
+    pub const POLICY_REVISION: &str = "beamline.policy_revision";
+    /// The provider.
+    pub const PROVIDER_ID: &str = "beamline.provider_id";
+    /// Why this provider.
+    pub const REASON: &str = "beamline.reason";
+    /// The state of the provider's breaker as the decision saw it.
+    pub const BREAKER_STATE: &str = "beamline.breaker.state";
+    /// Whether the request probes a half-open breaker.
+    pub const PROBE: &str = "beamline.probe";
+    /// The pushed assignment.
+    pub const ASSIGNMENT_ID: &str = "beamline.assignment_id";
+    /// How the provider call ended.
+    pub const RESULT_STATUS: &str = "beamline.result.status";
+    /// What became of the result.
+    pub const RESULT_DISPOSITION: &str = "beamline.result.disposition";
+    /// Resource: the service.
+    pub const SERVICE_NAME: &str = "service.name";
+    /// Resource: its version.
+    pub const SERVICE_VERSION: &str = "service.version";
+    /// Resource: this process among those of the service.
+    pub const SERVICE_INSTANCE: &str = "service.instance.id";
+}
+
+/// The operations of spans; a span is named `<operation> <subject>`.
+pub mod operation {
+    /// A message is handled.
+    pub const PROCESS: &str = "process";
+    /// A message is published.
+    pub const SEND: &str = "send";
+}
+
+/// Log events: the value of the field `event`.
+pub mod event {
+    /// A breaker opened.
+    pub const BREAKER_OPENED: &str = "circuit_breaker_opened";
+    /// A breaker lets probes through.
+    pub const BREAKER_HALF_OPENED: &str = "circuit_breaker_half_opened";
+    /// A breaker closed.
+    pub const BREAKER_CLOSED: &str = "circuit_breaker_closed";
+    /// Requests are refused at once.
+    pub const BREAKER_FAIL_FAST: &str = "circuit_breaker_fail_fast";
+    /// Spans are being lost because the collector does not take them.
+    pub const TRACE_EXPORT_FAILED: &str = "trace_export_failed";
+    /// The collector takes spans again.
+    pub const TRACE_EXPORT_RECOVERED: &str = "trace_export_recovered";
+}
+
+/// The name of this program: service name, log target, tracer.
+pub const SERVICE: &str = "beamline-router";
