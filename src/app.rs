@@ -1,0 +1,185 @@
+//! The worker as a whole: what is built in which order, who runs, and how it ends.
+//!
+//! Order: logs, traces, HTTP, the connection, then one task for each conversation. The broker need not
+//! be there. A worker is *ready*, and takes requests, once the log has been read to where it stood at
+//! the start and the buckets have been compared with it; it stops being ready while it knows that it
+//! is far behind. It goes on deciding while the broker is away, which `/readyz` tells.
+//!
+//! At a signal it stops taking requests, answers those it has, then stops the rest, flushes what waits
+//! and exits with 0. A task that ends on its own ends the process: a worker without its reader would
+//! be wrong in silence.
+
+mod readiness;
+mod start;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{LogFormat, Settings};
+use crate::nats::{self, Worker, connect};
+use crate::telemetry::logs;
+use readiness::Readiness;
+use start::Parts;
+
+/// How long spans may take to leave at the end.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// Runs a worker until a signal, or until it cannot go on.
+///
+/// Exits with 0 after a signal, 2 if the `OTEL_*` environment has faults, 1 where it could not start or
+/// go on.
+pub async fn serve(settings: Settings) -> ExitCode {
+    let format = match settings.logging.format {
+        LogFormat::Json => logs::Format::Json,
+        LogFormat::Text => logs::Format::Text,
+    };
+    let level = settings.logging.level.as_str().parse().unwrap_or(tracing::level_filters::LevelFilter::INFO);
+    // Only a second call in one process fails, and then the first one's choice stands.
+    let _ = logs::init(format, level);
+    let parts = match start::parts(settings).await {
+        Ok(parts) => parts,
+        Err(failure) => {
+            tracing::error!(event = "start_failed", error = %failure);
+            return ExitCode::from(failure.exit_code());
+        }
+    };
+    run(parts).await
+}
+
+async fn run(parts: Parts) -> ExitCode {
+    let Parts { worker, exposition, listener, events } = parts;
+    let settings = &worker.settings;
+    tracing::info!(
+        event = "worker_starting",
+        version = env!("CARGO_PKG_VERSION"),
+        worker = settings.worker_name,
+        http = %settings.http_addr,
+        circuit_breaker_enabled = settings.circuit_breaker_enabled,
+    );
+    // Two stages of stopping: first nothing new is taken, then everything ends.
+    let (taking, all) = (CancellationToken::new(), CancellationToken::new());
+    let ready = watch::Sender::new(false);
+    let mut takers: JoinSet<Result<(), Ended>> = JoinSet::new();
+    let mut others: JoinSet<Result<(), Ended>> = JoinSet::new();
+
+    for n in 0..settings.decide.connections {
+        let link = Arc::clone(&worker.link);
+        let metrics = Arc::clone(&worker.metrics);
+        let identity = format!("{}-decide-{n}", settings.worker_name);
+        let on_event = move |event| link.on_decide_event(&event, &metrics);
+        let client = match connect::connect_worker(&settings.nats, &identity, on_event).await {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::error!(event = "start_failed", error = %error);
+                return ExitCode::FAILURE;
+            }
+        };
+        let task = nats::decide::run(Arc::clone(&worker), client, ready.subscribe(), taking.clone());
+        takers.spawn(named("decide", task));
+    }
+    takers.spawn(named("discovery", nats::discovery::run(Arc::clone(&worker), taking.clone())));
+    takers
+        .spawn(named("control", control_when_ready(Arc::clone(&worker), ready.subscribe(), taking.clone())));
+
+    let reader = nats::ledger::run(Arc::clone(&worker), all.clone());
+    others.spawn(async move { reader.await.map_err(|error| Ended::Streams(error.to_string())) });
+    others.spawn(named("watchdog", nats::ledger::run_watchdog(Arc::clone(&worker), all.clone())));
+    others.spawn(named("assignments", nats::assignments::sweep(Arc::clone(&worker), all.clone())));
+    others.spawn(named("acks", nats::assignments::hear_acks(Arc::clone(&worker), all.clone())));
+    others.spawn(named("events", nats::events::run(Arc::clone(&worker), events, all.clone())));
+    if settings.usage_metering {
+        others.spawn(named("usage", nats::usage::run(Arc::clone(&worker), all.clone())));
+    }
+    let readiness = Arc::new(Readiness::new(Arc::clone(&worker), exposition));
+    others.spawn(named("readiness", readiness::run(Arc::clone(&readiness), ready, all.clone())));
+    let http_stop = all.clone();
+    others.spawn(named("http", async move {
+        crate::http::serve(listener, readiness, http_stop.cancelled_owned()).await;
+    }));
+
+    let code = tokio::select! {
+        () = signal() => {
+            tracing::info!(event = "worker_draining");
+            ExitCode::SUCCESS
+        }
+        ended = first_end(&mut takers, &mut others) => {
+            tracing::error!(event = "worker_failed", error = %ended);
+            ExitCode::FAILURE
+        }
+    };
+    taking.cancel();
+    let drained =
+        tokio::time::timeout(settings.drain_timeout, async { while takers.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!(event = "drain_incomplete", after = ?settings.drain_timeout);
+    }
+    all.cancel();
+    let _ =
+        tokio::time::timeout(Duration::from_secs(5), async { while others.join_next().await.is_some() {} })
+            .await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), worker.client.flush()).await;
+    let lost = worker.tracing.shutdown(FLUSH).await;
+    if lost > 0 {
+        tracing::warn!(event = "spans_lost", lost);
+    }
+    tracing::info!(event = "worker_stopped");
+    code
+}
+
+/// Why a task ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Streams(String),
+    #[error("the task {0} ended")]
+    Task(&'static str),
+    #[error("a task died: {0}")]
+    Died(String),
+}
+
+/// A task that is not meant to end before it is stopped.
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> Result<(), Ended> {
+    task.await;
+    Err(Ended::Task(name))
+}
+
+/// The first task of either stage that ends.
+async fn first_end(
+    takers: &mut JoinSet<Result<(), Ended>>,
+    others: &mut JoinSet<Result<(), Ended>>,
+) -> Ended {
+    let joined = tokio::select! {
+        Some(joined) = takers.join_next() => joined,
+        Some(joined) = others.join_next() => joined,
+        else => return Ended::Task("every one"),
+    };
+    match joined {
+        Ok(Ok(())) => Ended::Task("reader"),
+        Ok(Err(ended)) => ended,
+        Err(died) => Ended::Died(died.to_string()),
+    }
+}
+
+/// Control verbs are taken once this worker has read the log: before, it could not tell whether a
+/// change is in force.
+async fn control_when_ready(worker: Arc<Worker>, mut ready: watch::Receiver<bool>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        is_ready = ready.wait_for(|r| *r) => if is_ready.is_err() { return },
+    }
+    nats::control::run(worker, stop).await;
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { std::future::pending::<()>().await },
+    }
+}

@@ -1,0 +1,153 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::policy_files;
+use crate::domain::TenantId;
+use crate::http::Probe;
+use crate::nats::Worker;
+use crate::nats::control::put_if_absent;
+use crate::nats::reconcile::{self, Compared};
+use crate::telemetry::Exposition;
+
+/// How often readiness is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// Between tries to compare the buckets at the start.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Whether the worker can serve, and what it shows at `/metrics`.
+pub(super) struct Readiness {
+    worker: Arc<Worker>,
+    exposition: Exposition,
+    policies_loaded: AtomicBool,
+}
+
+impl Readiness {
+    pub(super) const fn new(worker: Arc<Worker>, exposition: Exposition) -> Self {
+        Self { worker, exposition, policies_loaded: AtomicBool::new(false) }
+    }
+
+    /// Whether requests are to be taken.
+    fn serves(&self) -> bool {
+        let progress = *self.worker.ledger.progress().borrow();
+        let far_behind = self.worker.ledger.health().borrow().is_far_behind(self.worker.clock.tick());
+        self.policies_loaded.load(Ordering::Acquire) && progress.caught_up && !far_behind
+    }
+}
+
+impl Probe for Readiness {
+    fn alive(&self) -> bool {
+        true
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        let worker = &self.worker;
+        let mut reasons = Vec::new();
+        if !worker.link.is_up() {
+            reasons.push("nats: not connected".to_owned());
+        } else if !worker.ledger.health().borrow().reachable {
+            reasons.push("log: cannot be reached".to_owned());
+        }
+        if !self.policies_loaded.load(Ordering::Acquire) {
+            reasons.push("policies: not loaded".to_owned());
+        }
+        if !worker.ledger.progress().borrow().caught_up {
+            reasons.push("log: catching up".to_owned());
+        } else if worker.ledger.health().borrow().is_far_behind(worker.clock.tick()) {
+            reasons.push("log: more than 5 s behind".to_owned());
+        }
+        reasons
+    }
+
+    fn metrics(&self) -> String {
+        let (digest, position) = {
+            let mut fold = self.worker.ledger.fold();
+            (fold.digest(), fold.at().position)
+        };
+        self.worker.metrics.log_digest.set(digest);
+        self.worker.metrics.log_position.set(position);
+        self.exposition.encode().unwrap_or_default()
+    }
+}
+
+/// Loads the policies, then says whether the worker is ready, until stopped. Keeps the log complete
+/// from then on.
+pub(super) async fn run(readiness: Arc<Readiness>, ready: watch::Sender<bool>, stop: CancellationToken) {
+    let worker = Arc::clone(&readiness.worker);
+    let mut compared = Compared::default();
+    if !load(&readiness, &mut compared, &stop).await {
+        return;
+    }
+    let keeping = reconcile::run(Arc::clone(&worker), compared, stop.clone());
+    tokio::pin!(keeping);
+    loop {
+        let serves = readiness.serves();
+        ready.send_if_modified(|r| std::mem::replace(r, serves) != serves);
+        worker.metrics.ready.set(u64::from(readiness.not_ready().is_empty()));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = &mut keeping => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Waits for the log, then compares the buckets until that works, then puts the directory's policies.
+async fn load(readiness: &Readiness, compared: &mut Compared, stop: &CancellationToken) -> bool {
+    let worker = &readiness.worker;
+    let mut progress = worker.ledger.progress();
+    tokio::select! {
+        () = stop.cancelled() => return false,
+        caught_up = progress.wait_for(|p| p.caught_up) => if caught_up.is_err() { return false },
+    }
+    loop {
+        match reconcile::once(worker, compared).await {
+            Ok(()) => break,
+            Err(error) => tracing::warn!(event = "policies_not_loaded", error = %error),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+    put_directory(worker).await;
+    let policies = worker.ledger.fold().register().live_count();
+    tracing::info!(event = "policies_loaded", policies);
+    readiness.policies_loaded.store(true, Ordering::Release);
+    true
+}
+
+/// Puts those policies of `--policy-dir` that the bucket lacks. A fault in one does not keep the
+/// others out, nor the worker from serving what it has.
+async fn put_directory(worker: &Worker) {
+    let Some(directory) = &worker.settings.policy_dir else { return };
+    let files = match policy_files::load(directory, None) {
+        Ok(files) => files,
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!(event = "policy_file_refused", error = %fault);
+            }
+            return;
+        }
+    };
+    for file in files {
+        let path = file.path.display().to_string();
+        let Ok(tenant_id) = TenantId::try_new(&file.tenant_id) else {
+            tracing::error!(event = "policy_file_refused", path, error = "the tenant is no id");
+            continue;
+        };
+        match put_if_absent(worker, &tenant_id, file.document).await {
+            Ok(true) => tracing::info!(event = "policy_file_put", path, tenant_id = tenant_id.as_str()),
+            Ok(false) => {}
+            Err(error) => tracing::error!(
+                event = "policy_file_refused",
+                path,
+                error = error.message,
+                details = error.details.map(|d| d.to_string())
+            ),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use async_nats::jetstream;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::config::{Env, ProcessEnv, Settings};
+use crate::http;
+use crate::ledger::Verdicts;
+use crate::nats::Worker;
+use crate::nats::assignments::Assignments;
+use crate::nats::claims::Claims;
+use crate::nats::connect::{self, ConnectFailed};
+use crate::nats::discovery::Discovery;
+use crate::nats::events::{Event, Events};
+use crate::nats::ledger::Ledger;
+use crate::nats::link::Link;
+use crate::state::State;
+use crate::telemetry::breakers::Breakers;
+use crate::telemetry::traces::{Environment, StartError, Subjects};
+use crate::telemetry::{Exposition, Tracing};
+
+/// What a worker is made of.
+pub(super) struct Parts {
+    pub(super) worker: Arc<Worker>,
+    pub(super) exposition: Exposition,
+    pub(super) listener: TcpListener,
+    pub(super) events: mpsc::Receiver<Event>,
+}
+
+/// Why a worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartFailed {
+    #[error("settings of OpenTelemetry: {0}")]
+    Environment(String),
+    #[error("traces: {0}")]
+    Traces(#[from] StartError),
+    #[error("{0}")]
+    Http(#[from] http::BindError),
+    #[error("{0}")]
+    Connect(#[from] ConnectFailed),
+}
+
+impl StartFailed {
+    /// 2 for faults of settings, as everywhere.
+    pub(super) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Environment(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Builds a worker; nothing runs yet but the connection, which may still be looking for its broker.
+pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
+    let clock = Clock::start();
+    let state = Arc::new(State::new(settings.circuit_breaker_enabled));
+    let mut exposition = Exposition::new(env!("CARGO_PKG_VERSION"));
+    let metrics = exposition.metrics();
+    let scrape_clock = clock.clone();
+    exposition.register_collector(Box::new(Breakers::new(
+        Arc::clone(&state),
+        Arc::new(move || scrape_clock.stamp()),
+    )));
+    let tracing = start_tracing(&settings, &metrics, &clock)?;
+    let listener = http::bind(settings.http_addr).await?;
+    let link = Arc::new(Link::default());
+    let (events, queue) = Events::channel();
+    let on_event = {
+        let (link, metrics) = (Arc::clone(&link), Arc::clone(&metrics));
+        move |event| link.on_event(&event, &metrics)
+    };
+    let client = connect::connect_worker(&settings.nats, &settings.worker_name, on_event).await?;
+    let verdicts = Arc::new(Verdicts::default());
+    let worker = Worker {
+        clock,
+        ledger: Ledger::new(Arc::clone(&state), Arc::clone(&verdicts)),
+        state,
+        verdicts,
+        claims: Claims::default(),
+        assignments: Assignments::new(settings.assignments.max_tracked),
+        link,
+        events,
+        metrics,
+        discovery: Discovery::default(),
+        tracing,
+        jetstream: jetstream::new(client.clone()),
+        client,
+        settings,
+    };
+    Ok(Parts { worker: Arc::new(worker), exposition, listener, events: queue })
+}
+
+fn start_tracing(
+    settings: &Settings,
+    metrics: &crate::telemetry::Metrics,
+    clock: &Clock,
+) -> Result<Tracing, StartFailed> {
+    let environment = Environment::read(|name| ProcessEnv.var(name).ok().flatten()).map_err(|faults| {
+        StartFailed::Environment(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    for warning in &environment.warnings {
+        tracing::warn!(event = "otel_setting_ignored", warning = %warning);
+    }
+    let Some(trace_settings) = environment.settings else { return Ok(Tracing::off()) };
+    let names = &settings.names;
+    let subjects = Subjects::new(names.router_prefix(), names.exec_prefix(), &names.queue_group);
+    let clock = clock.clone();
+    let lost = metrics.trace_spans_dropped.clone();
+    Ok(Tracing::start(&trace_settings, subjects, lost, Arc::new(move || clock.wall()))?)
+}

@@ -1,0 +1,37 @@
+//! The program `beamline-router`.
+
+use std::process::ExitCode;
+
+use beamline_router::app;
+use beamline_router::cli::output::Output;
+use beamline_router::cli::{Cli, Command, Exit, demo};
+use beamline_router::config::{ProcessEnv, Settings};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Output::people().error(&format!("no runtime: {error}"));
+            return Exit::Refused.into();
+        }
+    };
+    runtime.block_on(run(cli.command))
+}
+
+async fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(args) => match Settings::resolve(&args, &ProcessEnv) {
+            Ok(settings) => app::serve(settings).await,
+            Err(faults) => {
+                Output::people().error(&faults.to_string());
+                Exit::Usage.into()
+            }
+        },
+        Command::Demo(args) => demo::run(args).await,
+        Command::Policy(command) => command.run().await,
+        Command::Breaker(command) => command.run().await,
+        Command::Flag(command) => command.run().await,
+    }
+}

@@ -1,0 +1,80 @@
+//! Adding to the log.
+//!
+//! Commands of operators and ended assignments are appended with an acknowledgement: who waits for it
+//! knows the entry's position. Claims and releases are not, since their place in the log is told by
+//! the reader and a lost one only costs a slot's wait.
+
+use std::time::Duration;
+
+use async_nats::jetstream::message::PublishMessage;
+use futures_util::FutureExt as _;
+
+use super::Worker;
+use crate::ledger::Entry;
+use crate::telemetry::labels::Publish;
+use crate::wire;
+
+/// How long an acknowledged append may take.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why an entry may not be in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// It is of a kind that the router does not write, or cannot be written.
+    #[error("not an entry of ours")]
+    Kind,
+    /// The broker did not acknowledge it in time, or refused it.
+    #[error("the log did not take it: {0}")]
+    Broker(String),
+}
+
+/// An entry that the log has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where it stands; for a copy, where the first stands or stood.
+    pub position: u64,
+    /// Whether the stream knew its id already and dropped it.
+    pub duplicate: bool,
+}
+
+impl Worker {
+    /// Appends an entry and waits until the broker has it. `unique` names the
+    /// entry, so that a second copy within the stream's window is dropped.
+    ///
+    /// # Errors
+    /// [`AppendError`]. After [`AppendError::Broker`] the entry may be in the log all the same.
+    pub async fn append(&self, entry: &Entry<'_>, unique: Option<&str>) -> Result<Appended, AppendError> {
+        let (kind, body) = wire::encode_entry(entry).ok_or(AppendError::Kind)?;
+        let subject = format!("{}{}", self.settings.names.log_prefix, kind.as_str());
+        let mut message = PublishMessage::build().payload(body.into());
+        if let Some(unique) = unique {
+            message = message.message_id(unique);
+        }
+        let publish = async {
+            let ack = self.jetstream.send_publish(subject, message).await?;
+            ack.await
+        };
+        let result = match tokio::time::timeout(APPEND_TIMEOUT, publish).await {
+            Ok(Ok(ack)) => Ok(Appended { position: ack.sequence, duplicate: ack.duplicate }),
+            Ok(Err(error)) => Err(AppendError::Broker(error.to_string())),
+            Err(_) => Err(AppendError::Broker("no acknowledgement in time".to_owned())),
+        };
+        if result.is_err() {
+            self.metrics.nats_publish_failures.inc(Publish::Log);
+        }
+        result
+    }
+
+    /// Appends an entry without waiting. `false` if it could not even be queued, which happens while
+    /// the broker is away.
+    pub fn append_now(&self, entry: &Entry<'_>) -> bool {
+        let Some((kind, body)) = wire::encode_entry(entry) else { return false };
+        let subject = format!("{}{}", self.settings.names.log_prefix, kind.as_str());
+        let queued = self.link.is_up()
+            && matches!(self.client.publish(subject, body.into()).now_or_never(), Some(Ok(())));
+        if !queued {
+            self.metrics.nats_publish_failures.inc(Publish::Log);
+        }
+        queued
+    }
+}

@@ -1,0 +1,250 @@
+//! The buckets where policies and switches live: read, and changed by compare-and-set.
+//!
+//! A value is the bare JSON document, so that `nats kv put` and `nats kv get` work on it. Who changed it
+//! and why stands in headers. A bucket's stream is written to directly, because the library's bucket
+//! calls take no headers.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use bytes::Bytes;
+use time::format_description::well_known::Rfc3339;
+
+use super::Worker;
+use super::headers::Seen;
+use crate::ledger::{Revision, Scope};
+use crate::telemetry::labels::Publish;
+use crate::wire::subjects;
+
+/// How the bucket marks a delete.
+const OPERATION: &str = "KV-Operation";
+const DELETED: &str = "DEL";
+const ACTOR: &str = "Beamline-Actor";
+const REASON: &str = "Beamline-Reason";
+
+/// How often a change without an expected revision is tried against others' changes.
+const TRIES: usize = 8;
+
+/// Why a bucket was not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// Another revision stands than was expected.
+    #[error("the present revision is {present}")]
+    Conflict {
+        /// The one that stands; 0 if the key does not exist.
+        present: u64,
+    },
+    /// The broker did not do it.
+    #[error("{0}")]
+    Broker(String),
+}
+
+/// One revision of a key.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its number.
+    pub revision: u64,
+    /// The document; absent for a delete.
+    pub value: Option<Bytes>,
+    /// When, in RFC 3339.
+    pub at: String,
+    /// Who, in their own words.
+    pub actor: Option<String>,
+    /// Why, in their own words.
+    pub reason: Option<String>,
+}
+
+/// Who changes a key, and why.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct By<'a> {
+    /// Who, in their own words.
+    pub actor: Option<&'a str>,
+    /// Why, in their own words.
+    pub reason: Option<&'a str>,
+}
+
+/// One bucket.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    name: String,
+    stream: Stream,
+}
+
+impl Bucket {
+    /// Opens a bucket.
+    ///
+    /// # Errors
+    /// [`BucketError::Broker`].
+    pub async fn open(worker: &Worker, name: &str) -> Result<Self, BucketError> {
+        let stream = worker.jetstream.get_stream(format!("KV_{name}")).await.map_err(broker)?;
+        Ok(Self { name: name.to_owned(), stream })
+    }
+
+    /// When it was made, and its last revision.
+    ///
+    /// # Errors
+    /// [`BucketError::Broker`].
+    pub async fn last(&self) -> Result<Revision, BucketError> {
+        let info = self.stream.get_info().await.map_err(broker)?;
+        Ok(Revision { created: nanos(info.created), revision: info.state.last_sequence })
+    }
+
+    /// When it was made, as of when it was opened.
+    #[must_use]
+    pub fn created(&self) -> i64 {
+        nanos(self.stream.cached_info().created)
+    }
+
+    /// The last revision of a key, a delete included; from the stream's leader.
+    ///
+    /// # Errors
+    /// [`BucketError::Broker`].
+    pub async fn get(&self, key: &str) -> Result<Option<Stored>, BucketError> {
+        match self.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
+            Ok(message) => Ok(Some(stored(&message))),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(broker(error)),
+        }
+    }
+
+    /// The revisions of a key that the bucket still has, oldest first.
+    ///
+    /// # Errors
+    /// [`BucketError::Broker`].
+    pub async fn history(&self, key: &str) -> Result<Vec<Stored>, BucketError> {
+        let mut found = Vec::new();
+        let mut from = 1;
+        loop {
+            match self.stream.get_first_raw_message_by_subject(self.subject(key), from).await {
+                Ok(message) => {
+                    from = message.sequence + 1;
+                    found.push(stored(&message));
+                }
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(found),
+                Err(error) => return Err(broker(error)),
+            }
+        }
+    }
+
+    /// The first revision at or after a number, of whichever key, with its key.
+    ///
+    /// # Errors
+    /// [`BucketError::Broker`].
+    pub async fn next(&self, from: u64) -> Result<Option<(String, Stored)>, BucketError> {
+        match self.stream.get_first_raw_message_by_subject(self.subject(">"), from).await {
+            Ok(message) => {
+                let prefix = self.subject("");
+                let key = message.subject.strip_prefix(prefix.as_str()).unwrap_or_default().to_owned();
+                Ok(Some((key, stored(&message))))
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(broker(error)),
+        }
+    }
+
+    /// Writes what `make` makes of the present revision (absent or deleted: `None`), if no other
+    /// revision stands by then. `make` gives `None` for a delete. With `expected`, another revision
+    /// than that is a conflict (0: the key must not exist); without, others' changes are waited out.
+    ///
+    /// # Errors
+    /// What `make` says, or a [`BucketError`] as `E`.
+    pub async fn change<E: From<BucketError>>(
+        &self,
+        worker: &Worker,
+        key: &str,
+        expected: Option<u64>,
+        by: By<'_>,
+        mut make: impl FnMut(Option<&Stored>) -> Result<Option<Bytes>, E>,
+    ) -> Result<u64, E> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let last = self.get(key).await?;
+            let present = last.as_ref().filter(|s| s.value.is_some());
+            let present_revision = present.map_or(0, |s| s.revision);
+            if expected.is_some_and(|e| e != present_revision) {
+                return Err(BucketError::Conflict { present: present_revision }.into());
+            }
+            let value = make(present)?;
+            match self.write(worker, key, value, last.as_ref().map_or(0, |s| s.revision), by).await {
+                Ok(revision) => return Ok(revision),
+                Err(BucketError::Conflict { .. }) if tries < TRIES => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        worker: &Worker,
+        key: &str,
+        value: Option<Bytes>,
+        after: u64,
+        by: By<'_>,
+    ) -> Result<u64, BucketError> {
+        let mut headers = HeaderMap::new();
+        if value.is_none() {
+            headers.insert(OPERATION, DELETED);
+        }
+        for (name, text) in [(ACTOR, by.actor), (REASON, by.reason)] {
+            if let Some(text) = text {
+                headers.insert(name, subjects::escape_text(text).as_ref());
+            }
+        }
+        let message = PublishMessage::build()
+            .payload(value.unwrap_or_default())
+            .headers(headers)
+            .expected_last_subject_sequence(after);
+        let publish = worker.jetstream.send_publish(self.subject(key), message).await;
+        let acknowledged = match publish {
+            Ok(acknowledgement) => acknowledgement.await,
+            Err(error) => Err(error),
+        };
+        match acknowledged {
+            Ok(ack) => Ok(ack.sequence),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                let present = self.get(key).await?.filter(|s| s.value.is_some()).map_or(0, |s| s.revision);
+                Err(BucketError::Conflict { present })
+            }
+            Err(error) => {
+                worker.metrics.nats_publish_failures.inc(Publish::Policy);
+                Err(broker(error))
+            }
+        }
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.name)
+    }
+}
+
+/// The key of a switch in its bucket.
+#[must_use]
+pub fn flag_key(scope: &Scope) -> String {
+    match scope {
+        Scope::Global => "global".to_owned(),
+        Scope::Tenant { tenant_id } => format!("tenant.{}", subjects::encode_key_token(tenant_id.as_str())),
+    }
+}
+
+fn stored(message: &StreamMessage) -> Stored {
+    let headers = Seen(Some(&message.headers));
+    let gone = headers.value(OPERATION).is_some_and(|op| op != "PUT");
+    let text = |name| headers.value(name).map(|t| subjects::unescape_text(t).into_owned());
+    Stored {
+        revision: message.sequence,
+        value: (!gone).then(|| message.payload.clone()),
+        at: message.time.format(&Rfc3339).unwrap_or_default(),
+        actor: text(ACTOR),
+        reason: text(REASON),
+    }
+}
+
+fn nanos(time: async_nats::datetime::DateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos()).unwrap_or(0)
+}
+
+fn broker(error: impl std::fmt::Display) -> BucketError {
+    BucketError::Broker(error.to_string())
+}

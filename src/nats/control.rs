@@ -1,0 +1,227 @@
+//! Answering operators: `….control.v1.<verb>`.
+//!
+//! All workers share the verbs. Whichever gets one writes the change to its bucket, appends it to the
+//! log and waits until its own reader has applied it; then it answers. Commands to breakers have no
+//! bucket: the log is where they live. A message that nobody waits for an answer to is done all the
+//! same, and a refusal of it is told as an event.
+
+mod body;
+mod breakers;
+mod flags;
+mod policies;
+mod reply;
+
+pub use policies::put_if_absent;
+pub use reply::ControlError;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Worker;
+use super::events::Event;
+use super::headers::Seen;
+use crate::domain::ErrorCode;
+use crate::ledger::Entry;
+use crate::telemetry::labels::{Publish, Queue, Verb};
+use crate::telemetry::{Facts, Incoming, Message as Told};
+use crate::wire::subjects::reply_allowed;
+use crate::wire::{CONTENT_TYPE, Content, SERVICE_ERROR, SERVICE_ERROR_CODE, service_error};
+use body::Body;
+
+/// How many verbs are worked on at once; more are answered as overloaded.
+const AT_ONCE: usize = 64;
+/// How long a durable change may take to come back through the log.
+const APPLY_PATIENCE: Duration = Duration::from_secs(5);
+/// The longest body that is looked at: a policy of 256 providers is below 64 KiB.
+const MAX_BODY: usize = 1 << 20;
+
+/// Answers until stopped; then finishes what it has.
+pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+    let names = &worker.settings.names;
+    let subscribed =
+        worker.client.queue_subscribe(names.control_all.clone(), names.queue_group.clone()).await;
+    let Ok(mut verbs) = subscribed else { return };
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let working = TaskTracker::new();
+    loop {
+        let message = tokio::select! {
+            () = stop.cancelled() => break,
+            message = verbs.next() => match message {
+                Some(message) => message,
+                None => break,
+            },
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            worker.metrics.queue_refused.inc(Queue::Control);
+            let error = ControlError::new(ErrorCode::Overloaded, "too many control requests at once");
+            let worker = Arc::clone(&worker);
+            tokio::spawn(async move { answer(&worker, &message, &error.body()).await });
+            continue;
+        };
+        let worker = Arc::clone(&worker);
+        working.spawn(async move {
+            one(&worker, message).await;
+            drop(place);
+        });
+    }
+    let _ = verbs.unsubscribe().await;
+    working.close();
+    working.wait().await;
+}
+
+async fn one(worker: &Arc<Worker>, message: Message) {
+    let began = worker.clock.nanos();
+    let verb_text =
+        message.subject.strip_prefix(worker.settings.names.control_prefix.as_str()).unwrap_or_default();
+    let verb = Verb::parse(verb_text);
+    let reply_is_ours =
+        |reply: &async_nats::Subject| reply_allowed(reply, &worker.settings.decide.reply_prefixes);
+    if message.reply.as_ref().is_some_and(|reply| !reply_is_ours(reply)) {
+        worker.metrics.replies_dropped.inc();
+        return;
+    }
+    if crate::wire::is_answer(&message.payload) {
+        return;
+    }
+    let headers = Seen(message.headers.as_ref());
+    let incoming = Incoming::read(headers.value("traceparent"), headers.value("tracestate"));
+    let told = Told { subject: message.subject.as_str(), body_size: message.payload.len(), id: None };
+    let span = worker.tracing.control(&incoming, verb, &told);
+
+    let parsed = if message.payload.len() > MAX_BODY {
+        Err(ControlError::new(ErrorCode::InvalidRequest, "the body has more than 1 MiB"))
+    } else {
+        Body::parse(&message.payload)
+    };
+    let tenant_id = parsed.as_ref().ok().and_then(|b| b.peek("tenant_id"));
+    let result = match parsed {
+        Ok(body) => dispatch(worker, verb, body).await,
+        Err(error) => Err(error),
+    };
+    let code = result.as_ref().err().map(|e| e.code);
+    worker.metrics.control_requests.inc(verb, code);
+    let body = match result {
+        Ok(body) => body,
+        Err(error) => {
+            if error.code == ErrorCode::Internal || message.reply.is_none() {
+                tracing::warn!(event = "control_refused", verb = verb_text, code = error.code.as_str(), message = %error.message);
+            }
+            let body = error.body();
+            if message.reply.is_none() {
+                let error = body.get("error").cloned().unwrap_or_default();
+                let tenant_id = tenant_id.as_deref();
+                let event = Event::rejected(verb_text, tenant_id, &error, worker.clock.wall_ms());
+                worker.events.send(event, &worker.metrics);
+            }
+            body
+        }
+    };
+    answer(worker, &message, &body).await;
+    worker.discovery.control.record(worker.clock.nanos() - began, code.map(ErrorCode::as_str));
+    if let Some(span) = span {
+        let facts =
+            Facts { tenant_id: tenant_id.as_deref(), error: code.map(ErrorCode::as_str), ..Facts::default() };
+        span.end(&facts);
+    }
+}
+
+async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value, ControlError> {
+    match verb {
+        Verb::PolicyPut => policies::put(worker, body).await,
+        Verb::PolicyPatch => policies::patch(worker, body).await,
+        Verb::PolicyGet => policies::get(worker, body).await,
+        Verb::PolicyList => policies::list(worker, body),
+        Verb::PolicyHistory => policies::history(worker, body).await,
+        Verb::PolicyDelete => policies::delete(worker, body).await,
+        Verb::PolicyRollback => policies::rollback(worker, body).await,
+        Verb::PolicyValidate => policies::validate(body),
+        Verb::BreakerList => breakers::list(worker, body),
+        Verb::BreakerGet => breakers::get(worker, body),
+        Verb::BreakerForce => breakers::force(worker, body).await,
+        Verb::BreakerReset => breakers::reset(worker, body).await,
+        Verb::FlagSet => flags::set(worker, body).await,
+        Verb::FlagGet => flags::get(worker, body),
+        Verb::Other => Err(ControlError::new(ErrorCode::NotFound, "there is no such verb")),
+    }
+}
+
+async fn answer(worker: &Worker, message: &Message, body: &Value) {
+    let Some(reply) = message.reply.clone() else { return };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, Content::Json.mime());
+    if let Some(error) = body.get("error") {
+        let text = error.get("message").and_then(Value::as_str).unwrap_or_default();
+        headers.insert(SERVICE_ERROR, service_error(text).as_ref());
+        let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
+        headers.insert(SERVICE_ERROR_CODE, reply::number_of(code).to_string().as_str());
+    }
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    let publish = worker.client.publish_with_headers(reply, headers, bytes.into());
+    if !matches!(tokio::time::timeout(Duration::from_secs(5), publish).await, Ok(Ok(()))) {
+        worker.metrics.nats_publish_failures.inc(Publish::Reply);
+    }
+}
+
+/// What an answer says of a change: whether it is in force on this worker, and a warning if not.
+async fn settle(
+    worker: &Worker,
+    appended: Result<u64, super::append::AppendError>,
+    warnings: &mut Vec<String>,
+) -> bool {
+    let in_force = match appended {
+        Ok(position) => worker.ledger.wait_applied(position, APPLY_PATIENCE).await,
+        Err(error) => {
+            tracing::warn!(event = "change_not_appended", error = %error);
+            false
+        }
+    };
+    if !in_force {
+        warnings.push(
+            "the change is durable but was not seen in the log within 5 s; it comes into force when the log moves"
+                .to_owned(),
+        );
+    }
+    in_force
+}
+
+/// Appends a command that has no bucket and waits until it is applied here.
+async fn command(worker: &Worker, entry: &Entry<'_>) -> Result<bool, ControlError> {
+    let appended = worker.append(entry, None).await.map_err(|error| {
+        tracing::warn!(event = "command_not_appended", error = %error);
+        ControlError::new(ErrorCode::Internal, "the log did not take the command; try again")
+    })?;
+    Ok(worker.ledger.wait_applied(appended.position, APPLY_PATIENCE).await)
+}
+
+/// One page of a list: as many items as the limit and the broker's payload allow. `next` names the
+/// cursor behind an item.
+fn page(worker: &Worker, field: &str, limit: usize, items: impl Iterator<Item = (String, Value)>) -> Value {
+    // Room for the envelope and headers.
+    let most = worker.client.max_payload().saturating_sub(4_096).max(4_096);
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    let mut last = None;
+    let mut cursor = None;
+    for (at, item) in items {
+        let size = serde_json::to_vec(&item).map_or(0, |v| v.len()) + 1;
+        if taken.len() >= limit || (bytes + size > most && !taken.is_empty()) {
+            cursor = last;
+            break;
+        }
+        bytes += size;
+        taken.push(item);
+        last = Some(at);
+    }
+    let mut body = json!({ "ok": true, field: taken });
+    if let (Some(cursor), Some(map)) = (cursor, body.as_object_mut()) {
+        map.insert("cursor".to_owned(), Value::String(cursor));
+    }
+    body
+}

@@ -1,0 +1,87 @@
+use serde_json::{Value, json};
+
+use crate::domain::ErrorCode;
+use crate::nats::buckets::BucketError;
+use crate::policy::Fault;
+
+/// Why a verb was refused, as its sender may read it.
+#[derive(Clone, Debug)]
+pub struct ControlError {
+    /// The code of the answer.
+    pub code: ErrorCode,
+    /// One sentence for people.
+    pub message: String,
+    /// More for programs.
+    pub details: Option<Value>,
+}
+
+impl ControlError {
+    /// An error without details.
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: None }
+    }
+
+    /// A field that is missing or wrong.
+    pub(super) fn field(field: &str, problem: &str) -> Self {
+        Self {
+            code: ErrorCode::InvalidRequest,
+            message: format!("{field} {problem}"),
+            details: Some(json!({ "field": field })),
+        }
+    }
+
+    /// A document with faults, all of them.
+    pub(super) fn faults(faults: &[Fault]) -> Self {
+        let message = match faults {
+            [one] => format!("the policy has a fault: {} {}", one.path, one.message),
+            many => format!("the policy has {} faults", many.len()),
+        };
+        let field = faults.first().map_or("policy", |_| "policy");
+        Self {
+            code: ErrorCode::InvalidRequest,
+            message,
+            details: Some(json!({ "field": field, "faults": faults })),
+        }
+    }
+
+    /// The answer's body.
+    pub(super) fn body(&self) -> Value {
+        let mut error = json!({ "code": self.code.as_str(), "message": self.message });
+        if let (Some(details), Some(map)) = (&self.details, error.as_object_mut()) {
+            map.insert("details".to_owned(), details.clone());
+        }
+        json!({ "ok": false, "error": error })
+    }
+}
+
+impl From<BucketError> for ControlError {
+    fn from(error: BucketError) -> Self {
+        match error {
+            BucketError::Conflict { present } => Self {
+                code: ErrorCode::Conflict,
+                message: error.to_string(),
+                details: Some(json!({ "field": "expected_revision", "revision": present })),
+            },
+            BucketError::Broker(reason) => {
+                tracing::warn!(event = "bucket_failed", error = %reason);
+                Self::new(ErrorCode::Internal, "the bucket could not be read or changed; try again")
+            }
+        }
+    }
+}
+
+/// The number of an error code by its word.
+pub(super) fn number_of(code: &str) -> u16 {
+    const ALL: [ErrorCode; 9] = [
+        ErrorCode::InvalidRequest,
+        ErrorCode::Unauthorized,
+        ErrorCode::PolicyNotFound,
+        ErrorCode::CircuitOpen,
+        ErrorCode::DecisionFailed,
+        ErrorCode::Overloaded,
+        ErrorCode::Internal,
+        ErrorCode::Conflict,
+        ErrorCode::NotFound,
+    ];
+    ALL.into_iter().find(|c| c.as_str() == code).unwrap_or(ErrorCode::Internal).number()
+}

@@ -1,0 +1,246 @@
+//! The asking side of the control subject: what `policy`, `breaker` and `flag` speak through.
+//!
+//! A refusal by the router, by the broker and by silence are told apart, since a script needs to know
+//! whether asking again can help. Requests that wait leave an entry in the client library when nobody
+//! answers (nats.rs#1617): fit for a program that asks a few times and ends, not for a worker.
+
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, Event, RequestErrorKind, ServerError};
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::connect::{ConnectFailed, connect_once};
+use crate::config::{ClientSettings, Names};
+
+/// Pages followed before a list counts as endless: at a hundred entries a page, a million.
+const MAX_PAGES: usize = 10_000;
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is no connection to ask on.
+    #[error(transparent)]
+    Connect(#[from] ConnectFailed),
+    /// The router answered with an error.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// Nobody listens on the subject.
+    #[error("no responders on {subject}: is a worker running, on this broker and under this prefix?")]
+    NoResponders {
+        /// Where it was asked.
+        subject: String,
+    },
+    /// Nobody answered in time. A change may have happened nevertheless.
+    #[error("no answer on {subject} within {after:?}: a change may or may not have happened")]
+    TimedOut {
+        /// Where it was asked.
+        subject: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The broker does not let us ask.
+    #[error("the broker does not permit it: {0}")]
+    NotPermitted(String),
+    /// The connection went, and did not come back in time.
+    #[error("the connection to NATS is lost: a change may or may not have happened")]
+    Disconnected,
+    /// The request is longer than the broker takes.
+    #[error("the request is longer than the broker's limit of {limit} bytes")]
+    TooLong {
+        /// The broker's `max_payload`.
+        limit: usize,
+    },
+    /// What answered speaks another language.
+    #[error("what answered on {subject} is no router: {what}")]
+    NotARouter {
+        /// Where it was asked.
+        subject: String,
+        /// What was wrong with the answer.
+        what: &'static str,
+    },
+    /// The client library failed otherwise.
+    #[error("the request failed: {0}")]
+    Failed(String),
+}
+
+/// The router's own words: `{"ok": false, "error": …}`.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The code of the contract, such as `conflict`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// `details.faults`: pointer and message.
+    pub faults: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Value,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Asks control verbs of whichever worker answers.
+#[derive(Debug)]
+pub struct ControlClient {
+    client: Client,
+    names: Names,
+    timeout: Duration,
+    /// The last thing that the broker refused us; it tells of that apart from any request.
+    denied: watch::Receiver<Option<String>>,
+}
+
+impl ControlClient {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn connect(settings: &ClientSettings) -> Result<Self, ConnectFailed> {
+        let (deny, denied) = watch::channel(None);
+        let on_event = move |event| match event {
+            Event::ServerError(ServerError::Other(text)) => {
+                deny.send_replace(Some(text));
+            }
+            Event::ServerError(ServerError::AuthorizationViolation) => {
+                deny.send_replace(Some("authorization violation".to_owned()));
+            }
+            _ => {}
+        };
+        let client = connect_once(&settings.nats, settings.timeout, on_event).await?;
+        Ok(Self { client, names: settings.names.clone(), timeout: settings.timeout, denied })
+    }
+
+    /// Asks one verb; the answer is the whole body, `ok` included.
+    ///
+    /// # Errors
+    /// Why it came to nothing, a refusal by the router included.
+    pub async fn request(&self, verb: &str, body: &Value) -> Result<Value, ControlError> {
+        let subject = self.names.control(verb);
+        let request = async_nats::Request::new().payload(body.to_string().into()).timeout(Some(self.timeout));
+        let mut denied = self.denied.clone();
+        let message = tokio::select! {
+            answer = self.client.send_request(subject.clone(), request) => {
+                answer.map_err(|error| self.no_answer(&subject, &error))?
+            }
+            Ok(reason) = denied.wait_for(Option::is_some) => {
+                return Err(ControlError::NotPermitted(reason.clone().unwrap_or_default()));
+            }
+        };
+        answered(subject, &message.payload)
+    }
+
+    /// Asks a verb that lists, and follows its cursor to the end: the answer is the first body with the
+    /// entries of all pages under `field`, and without a cursor.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn request_all(&self, verb: &str, body: &Value, field: &str) -> Result<Value, ControlError> {
+        let mut page = body.clone();
+        let mut whole: Option<Map<String, Value>> = None;
+        let mut entries: Vec<Value> = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let Value::Object(mut answer) = self.request(verb, &page).await? else { break };
+            let cursor = answer.remove("cursor").filter(|cursor| !cursor.is_null());
+            if let Some(Value::Array(more)) = answer.remove(field) {
+                entries.extend(more);
+            }
+            let whole = whole.get_or_insert(answer);
+            match cursor {
+                None => {
+                    let mut whole = std::mem::take(whole);
+                    whole.insert(field.to_owned(), Value::Array(entries));
+                    return Ok(Value::Object(whole));
+                }
+                Some(cursor) if page.get("cursor") == Some(&cursor) => break,
+                Some(cursor) => {
+                    if let Value::Object(page) = &mut page {
+                        page.insert("cursor".to_owned(), cursor);
+                    }
+                }
+            }
+        }
+        Err(ControlError::NotARouter { subject: self.names.control(verb), what: "its list has no end" })
+    }
+
+    fn no_answer(&self, subject: &str, error: &async_nats::RequestError) -> ControlError {
+        let subject = subject.to_owned();
+        match error.kind() {
+            RequestErrorKind::NoResponders => ControlError::NoResponders { subject },
+            RequestErrorKind::TimedOut if self.client.connection_state() != State::Connected => {
+                ControlError::Disconnected
+            }
+            RequestErrorKind::TimedOut => ControlError::TimedOut { subject, after: self.timeout },
+            RequestErrorKind::MaxPayloadExceeded => {
+                ControlError::TooLong { limit: self.client.server_info().max_payload }
+            }
+            RequestErrorKind::InvalidSubject | RequestErrorKind::Other => {
+                ControlError::Failed(error.to_string())
+            }
+        }
+    }
+}
+
+/// An answer's bytes to its body, or to the refusal that it tells of.
+fn answered(subject: String, payload: &[u8]) -> Result<Value, ControlError> {
+    let body: Value = match serde_json::from_slice(payload) {
+        Ok(body) => body,
+        Err(_) => return Err(ControlError::NotARouter { subject, what: "the answer is not JSON" }),
+    };
+    match body.get("ok").and_then(Value::as_bool) {
+        Some(true) => Ok(body),
+        Some(false) => Err(ControlError::Refused(refusal(body))),
+        None => Err(ControlError::NotARouter { subject, what: "the answer has no ok" }),
+    }
+}
+
+fn refusal(body: Value) -> Refusal {
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (code, message) = (text("/error/code"), text("/error/message"));
+    let faults = match body.pointer("/error/details/faults") {
+        Some(Value::Array(faults)) => faults.iter().map(fault).collect(),
+        _ => Vec::new(),
+    };
+    Refusal { code, message, faults, body }
+}
+
+/// One of `faults`: its pointer and message.
+pub(crate) fn fault(value: &Value) -> (String, String) {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    (text("path"), text("message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(payload: &str) -> Result<Value, ControlError> {
+        answered("s".to_owned(), payload.as_bytes())
+    }
+
+    #[test]
+    fn a_refusal_keeps_code_faults_and_body() {
+        let body = r#"{"ok":false,"error":{"code":"invalid_request","message":"2 faults",
+            "details":{"faults":[{"path":"/providers","message":"empty"},{"path":"","message":"x"}]}}}"#;
+        match told(body) {
+            Err(ControlError::Refused(refusal)) => {
+                assert_eq!(refusal.to_string(), "invalid_request: 2 faults");
+                assert_eq!(refusal.faults[0], ("/providers".to_owned(), "empty".to_owned()));
+                assert_eq!(refusal.body["ok"], false);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_of_a_router_is_told_so() {
+        for payload in ["", "x", "[]", "{}", r#"{"ok":"yes"}"#, "null"] {
+            assert!(matches!(told(payload), Err(ControlError::NotARouter { .. })), "{payload}");
+        }
+    }
+}

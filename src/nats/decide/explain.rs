@@ -1,0 +1,117 @@
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::breaker::State;
+use crate::domain::{Decision, Tick};
+use crate::nats::Worker;
+use crate::routing::{Admission, Step, Trail};
+use crate::state::{Cell, Reading, Routable};
+
+/// What a request is told to wait whose slot somebody else got.
+pub(super) const RETRY_MS: u64 = 1_000;
+
+#[derive(Serialize)]
+struct Explanation<'a> {
+    reason: &'a str,
+    provider_id: &'a str,
+    policy_id: &'a str,
+    steps: Vec<Told<'a>>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    step: &'static str,
+    provider_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<serde_json::Value>,
+}
+
+/// What the breaker of a candidate shows the decide path.
+pub(super) fn state_of(cell: &Cell, now: Tick) -> State {
+    match cell.read(now) {
+        Reading::Pass => State::Closed,
+        Reading::Refuse { state, .. } | Reading::Claim { state, .. } => state,
+    }
+}
+
+/// Tells how a decision came about.
+pub(super) fn explanation(
+    routable: &Routable,
+    decision: &Decision<'_>,
+    trail: &Trail,
+    worker: &Worker,
+) -> Option<Box<RawValue>> {
+    let name =
+        |candidate: usize| routable.policy.candidates().get(candidate).map_or("", |c| c.provider.as_str());
+    let steps = trail.steps().iter().map(|step| match *step {
+        Step::Check { candidate, admission } => {
+            check(routable, candidate, name(candidate), admission, worker)
+        }
+        Step::Fallback { candidate } => {
+            Told { step: "fallback", provider_id: name(candidate), result: None, state: None, context: None }
+        }
+        Step::Constraint(e) => Told {
+            step: "constraint",
+            provider_id: name(e.candidate),
+            result: Some("excluded"),
+            state: None,
+            context: Some(serde_json::json!({
+                "constraint": e.constraint,
+                "observed_latency_ms": e.observed.latency_ms,
+                "observed_cost": cost(e.observed.cost_nanos),
+            })),
+        },
+    });
+    let told = Explanation {
+        reason: decision.reason.as_str(),
+        provider_id: decision.provider_id,
+        policy_id: decision.policy_id,
+        steps: steps.collect(),
+    };
+    serde_json::value::to_raw_value(&told).ok()
+}
+
+fn check<'a>(
+    routable: &Routable,
+    candidate: usize,
+    provider_id: &'a str,
+    admission: Admission,
+    worker: &Worker,
+) -> Told<'a> {
+    let (result, refused) = match admission {
+        Admission::Pass => ("allowed", None),
+        Admission::Probe | Admission::Claim => ("allowed", Some(State::HalfOpen)),
+        Admission::WouldReject(state) => ("would_reject", Some(state)),
+        Admission::Refuse { state, .. } => ("rejected", Some(state)),
+    };
+    let view = routable.cells.get(candidate).map(|cell| cell.lock().breaker.view(worker.clock.stamp()));
+    let state = refused.or(view.as_ref().map(|v| v.state)).unwrap_or(State::Closed);
+    let reason = match state {
+        State::Closed => "circuit_closed",
+        State::Open => "circuit_open",
+        State::HalfOpen => "circuit_half_open",
+    };
+    let context = view.map(|v| {
+        serde_json::json!({
+            "failure_count": v.failures_in_a_row,
+            "error_rate": v.window.error_rate().as_f64(),
+            "reason": reason,
+        })
+    });
+    Told {
+        step: "circuit_breaker_check",
+        provider_id,
+        result: Some(result),
+        state: Some(state.as_str()),
+        context,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a mean cost lies far below 2^53 billionths")]
+fn cost(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}

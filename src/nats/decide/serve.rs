@@ -1,0 +1,132 @@
+use std::sync::Arc;
+
+use async_nats::{Client, HeaderMap, Message, Subject};
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::intake::Batch;
+use super::{Buffers, Handled, MustClaim, Reply, Request};
+use crate::domain::{ErrorCode, Tick};
+use crate::nats::Worker;
+use crate::nats::claims::Claimed;
+use crate::state::Answer;
+use crate::telemetry::labels::Publish;
+use crate::telemetry::{Facts, SpanGuard};
+use crate::wire::subjects::reply_allowed;
+use crate::wire::{Content, Refusal, SERVICE_ERROR, SERVICE_ERROR_CODE, encode_error, service_error};
+
+/// Answers batches until there are no more, then waits for requests that still claim.
+pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Receiver<Batch>) {
+    let mut buffers = Buffers::default();
+    let claiming = TaskTracker::new();
+    while let Some(batch) = queue.recv().await {
+        for message in batch.messages {
+            let began = worker.clock.nanos();
+            let mut answers = Vec::new();
+            let mut unwaited = None;
+            let request = Request { worker: &worker, message: &message, arrived: batch.arrived };
+            let mut span = request.span();
+            let handled = request.handle(&mut answers, &mut buffers, &mut unwaited, &mut span);
+            if let Some(unwaited) = unwaited {
+                let worker = Arc::clone(&worker);
+                claiming.spawn(async move {
+                    worker
+                        .claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms)
+                        .await;
+                });
+            }
+            match handled {
+                Handled::Reply(reply) => publish(&worker, &client, reply, began).await,
+                Handled::Dropped => {}
+                Handled::Claim(claim) => {
+                    let task = Claiming { message, arrived: batch.arrived, began, answers, span };
+                    claiming.spawn(task.run(Arc::clone(&worker), client.clone(), claim));
+                }
+            }
+        }
+    }
+    claiming.close();
+    claiming.wait().await;
+}
+
+async fn publish(worker: &Worker, client: &Client, reply: Reply, began: u64) {
+    let Reply { subject, headers, body, outcome, span, probe: _ } = reply;
+    match outcome {
+        Ok(reason) => worker.metrics.decided(reason),
+        Err(code) => worker.metrics.refused(code),
+    }
+    worker.metrics.decision_duration.observe_nanos(worker.clock.nanos() - began);
+    let sent = match headers {
+        Some(headers) => client.publish_with_headers(subject, headers, body).await,
+        None => client.publish(subject, body).await,
+    };
+    if sent.is_err() {
+        worker.metrics.nats_publish_failures.inc(Publish::Reply);
+    }
+    if let Some(span) = span {
+        span.end(&Facts::default());
+    }
+}
+
+/// A request that waits for its claim.
+struct Claiming {
+    message: Message,
+    arrived: Tick,
+    began: u64,
+    answers: Vec<(usize, Answer)>,
+    span: Option<SpanGuard>,
+}
+
+impl Claiming {
+    async fn run(mut self, worker: Arc<Worker>, client: Client, mut claim: MustClaim) {
+        let mut claims: Vec<(usize, Claimed)> = Vec::new();
+        let request_id = claim.request_id.clone();
+        let handled = loop {
+            let claimed = worker.claim(claim.reservation, &claim.request_id, claim.lease_ms).await;
+            self.answers.push((claim.candidate, claimed.answer));
+            claims.push((claim.candidate, claimed));
+            let mut buffers = Buffers::default();
+            let request = Request { worker: &worker, message: &self.message, arrived: self.arrived };
+            let mut unwaited = None;
+            match request.handle(&mut self.answers, &mut buffers, &mut unwaited, &mut self.span) {
+                Handled::Claim(next) => claim = next,
+                handled => break (handled, unwaited),
+            }
+        };
+        let (handled, unwaited) = handled;
+        let probed = match &handled {
+            Handled::Reply(Reply { probe, .. }) => *probe,
+            _ => None,
+        };
+        // A slot that the decision does not use is given back at once: a later rule chose another, or
+        // the assignment could not be published.
+        for (candidate, claimed) in &claims {
+            if probed != Some(*candidate) {
+                worker.release_unused(claimed, &request_id);
+            }
+        }
+        if let Handled::Reply(reply) = handled {
+            publish(&worker, &client, reply, self.began).await;
+        }
+        if let Some(unwaited) = unwaited {
+            worker.claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms).await;
+        }
+    }
+}
+
+/// The answer to a request that a full queue refused, undecoded but for its ids.
+pub(super) fn overloaded(worker: &Worker, message: &Message) -> Option<(Subject, HeaderMap, Bytes)> {
+    let settings = &worker.settings;
+    let subject = message.reply.clone().filter(|r| reply_allowed(r, &settings.decide.reply_prefixes))?;
+    let content = Content::sniff(&message.payload);
+    let message_text = "this worker's queue is full";
+    let refusal = Refusal::echoing(ErrorCode::Overloaded, None, message_text, content, &message.payload);
+    let reply = refusal.reply();
+    let mut out = BytesMut::new();
+    encode_error(content, &reply, &mut out);
+    let mut headers = super::typed(content);
+    headers.insert(SERVICE_ERROR, service_error(reply.message).as_ref());
+    headers.insert(SERVICE_ERROR_CODE, reply.code.number().to_string().as_str());
+    Some((subject, headers, out.freeze()))
+}

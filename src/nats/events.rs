@@ -1,0 +1,179 @@
+//! Telling others what happened: `….events.<kind>.<tenant>[.<provider>]`.
+//!
+//! Every worker that applies an entry publishes the same events under the same `Nats-Msg-Id`, made of
+//! the entry's position, and the stream keeps one of them. So an event is there once however many
+//! workers run, and is missed only if all of them die between applying and publishing. They leave in
+//! order: the next is sent when the broker has the last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::message::PublishMessage;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use crate::ledger::{At, FlagEntry, Moved, PolicyEntry, Scope};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{Publish, Queue};
+use crate::wire::subjects::escape_token;
+
+/// Eight thousand transitions wait while the broker is slow; more are dropped and counted, and the
+/// other workers' copies stand in for them.
+const QUEUE: usize = 8_192;
+/// Between tries.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// One event.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Behind the events prefix.
+    subject: String,
+    /// The same on every worker, and on no other event.
+    id: String,
+    body: Value,
+}
+
+impl Event {
+    /// A breaker's transition, the `n`-th that its entry caused.
+    #[must_use]
+    pub fn transition(at: At, n: usize, moved: &Moved) -> Self {
+        let (cell, t) = (&moved.cell, &moved.transition);
+        let body = json!({
+            "version": "1",
+            "kind": "breaker",
+            "tenant_id": cell.tenant_id.as_str(),
+            "provider_id": cell.provider_id.as_str(),
+            "policy_id": moved.policy_id.as_str(),
+            "position": at.position,
+            "timestamp": t.at.0,
+            "from": t.from.as_str(),
+            "to": t.to.as_str(),
+            "reason": t.cause.as_str(),
+            "failure_count": t.failures_in_a_row,
+            "error_rate": t.window.error_rate().as_f64(),
+            "window": {
+                "requests": t.window.requests,
+                "failures": t.window.failures,
+                "slow": t.window.slow,
+                "mean_latency_ms": t.window.mean_latency_ms(),
+            },
+            "trips": t.trips,
+            "open_until": t.open_until.map(|s| s.0),
+        });
+        let subject = format!(
+            "breaker.{}.{}",
+            escape_token(cell.tenant_id.as_str()),
+            escape_token(cell.provider_id.as_str())
+        );
+        Self { subject, id: format!("{}.{}.{n}", at.stamp.0, at.position), body }
+    }
+
+    /// A policy was put, deleted or refused.
+    #[must_use]
+    pub fn policy(at: At, change: &str, entry: &PolicyEntry) -> Self {
+        let body = json!({
+            "version": "1",
+            "kind": "policy",
+            "change": change,
+            "tenant_id": entry.tenant_id.as_str(),
+            "policy_id": entry.policy_id.as_str(),
+            "revision": entry.revision.revision,
+            "position": at.position,
+            "timestamp": at.stamp.0,
+            "actor": entry.actor,
+            "reason": entry.reason,
+        });
+        let subject = format!("policy.{}", escape_token(entry.tenant_id.as_str()));
+        Self { subject, id: format!("{}.{}.p", at.stamp.0, at.position), body }
+    }
+
+    /// A switch was set. Of the world's switch the tenant is told as `_`.
+    #[must_use]
+    pub fn flag(at: At, entry: &FlagEntry) -> Self {
+        let tenant_id = match &entry.scope {
+            Scope::Global => None,
+            Scope::Tenant { tenant_id } => Some(tenant_id.as_str()),
+        };
+        let body = json!({
+            "version": "1",
+            "kind": "flag",
+            "scope": if tenant_id.is_some() { "tenant" } else { "global" },
+            "tenant_id": tenant_id,
+            "circuit_breaker_enabled": entry.circuit_breaker_enabled,
+            "position": at.position,
+            "timestamp": at.stamp.0,
+            "actor": entry.actor,
+            "reason": entry.reason,
+        });
+        let subject = format!("flag.{}", tenant_id.map_or("_".into(), escape_token));
+        Self { subject, id: format!("{}.{}.f", at.stamp.0, at.position), body }
+    }
+
+    /// A control message that nobody waits for an answer to was refused. Of one without a tenant it
+    /// is told as `_`.
+    #[must_use]
+    pub fn rejected(verb: &str, tenant_id: Option<&str>, error: &Value, now_ms: u64) -> Self {
+        let mut body = Map::new();
+        body.insert("version".into(), "1".into());
+        body.insert("kind".into(), "control_rejected".into());
+        body.insert("verb".into(), verb.into());
+        body.insert("tenant_id".into(), tenant_id.into());
+        body.insert("timestamp".into(), now_ms.into());
+        body.insert("error".into(), error.clone());
+        let subject = format!("control_rejected.{}", tenant_id.map_or("_".into(), escape_token));
+        Self { subject, id: uuid::Uuid::new_v4().to_string(), body: Value::Object(body) }
+    }
+}
+
+/// The way in.
+#[derive(Clone, Debug)]
+pub struct Events(mpsc::Sender<Event>);
+
+impl Events {
+    /// The way in and the queue that [`run`] empties.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self(sender), receiver)
+    }
+
+    /// Queues an event; a full queue drops it, counted.
+    pub fn send(&self, event: Event, metrics: &Metrics) {
+        if self.0.try_send(event).is_err() {
+            metrics.queue_refused.inc(Queue::Events);
+        }
+    }
+}
+
+/// Publishes what is queued, one after the other, each until the broker has it.
+pub async fn run(worker: Arc<Worker>, mut queue: mpsc::Receiver<Event>, stop: CancellationToken) {
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = queue.recv() => match event {
+                Some(event) => event,
+                None => return,
+            },
+            () = stop.cancelled() => return,
+        };
+        loop {
+            let subject = format!("{}{}", worker.settings.names.events_prefix, event.subject);
+            let body = serde_json::to_vec(&event.body).unwrap_or_default();
+            let message = PublishMessage::build().payload(body.into()).message_id(&event.id);
+            let publish = async { worker.jetstream.send_publish(subject, message).await?.await };
+            match publish.await {
+                Ok(_) => break,
+                Err(error) => {
+                    worker.metrics.nats_publish_failures.inc(Publish::Event);
+                    tracing::warn!(event = "event_not_published", error = %error, subject = %event.subject);
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Reading the log: the one task that applies entries.
+//!
+//! The reader makes an ephemeral push consumer after the last entry it applied and checks everything
+//! itself, because the library's ordered consumer begins again at 1 in some reconnects and skips the
+//! first entries of a stream made anew. An entry at or below the last applied is dropped. A gap is a
+//! fault: the consumer is made anew, and if the entries are gone for good (deleted one by one), that
+//! is counted and passed. After each reconnect, and whenever the stream looks odd, its identity is
+//! checked: made at the same moment, not purged past us, and the last entry applied still bears its
+//! stamp. If not, all is rebuilt from what the log holds now.
+//!
+//! The watchdog asks for the stream's state each second. It tells whether the log can be reached,
+//! measures the broker's clock, and sees a stream that is ahead while nothing comes.
+
+mod reader;
+mod told;
+mod watchdog;
+
+pub use reader::run;
+pub use watchdog::{Health, watch as run_watchdog};
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::ledger::{Fold, Verdicts};
+use crate::state::State;
+
+/// How far the reader is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The last entry applied.
+    pub position: u64,
+    /// How often the state was rebuilt from the log's beginning.
+    pub rebuilds: u64,
+    /// Whether the entries that stood when it began have been applied.
+    pub caught_up: bool,
+}
+
+/// The fold and those who wait for it.
+#[derive(Debug)]
+pub struct Ledger {
+    fold: Mutex<Fold>,
+    progress: watch::Sender<Progress>,
+    health: watch::Sender<Health>,
+}
+
+impl Ledger {
+    /// An empty fold over a state.
+    #[must_use]
+    pub fn new(state: Arc<State>, verdicts: Arc<Verdicts>) -> Self {
+        Self {
+            fold: Mutex::new(Fold::new(state, verdicts)),
+            progress: watch::Sender::new(Progress::default()),
+            health: watch::Sender::new(Health::default()),
+        }
+    }
+
+    /// The fold, for a moment: the reader takes it for each batch of entries.
+    pub fn fold(&self) -> MutexGuard<'_, Fold> {
+        // A reader that died mid-way ends the process.
+        self.fold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the reader.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Follows the watchdog.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Waits until the entry at a position has been applied; `false` if that took longer.
+    pub async fn wait_applied(&self, position: u64, patience: Duration) -> bool {
+        let mut progress = self.progress.subscribe();
+        let applied = progress.wait_for(|p| p.position >= position);
+        matches!(tokio::time::timeout(patience, applied).await, Ok(Ok(_)))
+    }
+}

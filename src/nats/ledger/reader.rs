@@ -1,0 +1,369 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
+use async_nats::{Message, StatusCode, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+
+use super::watchdog::{Described, describe};
+use crate::domain::{Stamp, Tick};
+use crate::ledger::{At, Entry, Fold};
+use crate::nats::Worker;
+use crate::nats::headers::Seen;
+use crate::nats::streams;
+use crate::wire::{self, Content, subjects};
+
+/// The broker says each second that the consumer is alive; three missed ones mean that it is not.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const SILENCE_MS: u64 = 3_000;
+/// A stream that is ahead while nothing comes for this long has its consumer made anew.
+const STALL_MS: u64 = 1_000;
+/// Entries applied under one lock, before others may look at the fold.
+const BATCH: usize = 256;
+/// How long a consumer outlives its reader.
+const INACTIVE: Duration = Duration::from_secs(30);
+/// Between tries, where the broker says no.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Why reading begins anew.
+enum Restart {
+    /// The consumer is gone or skips entries: go on after the last one applied.
+    Consumer(&'static str),
+    /// The log is not the one that was read: begin from nothing.
+    Rebuild(&'static str),
+    /// The connection is gone: wait for it.
+    Disconnected,
+}
+
+/// What the reader knows of the log that it reads.
+#[derive(Default)]
+struct Known {
+    created: Option<String>,
+    last: Option<At>,
+    /// A gap that a fresh consumer showed again: its entries are gone.
+    gap_at: Option<u64>,
+    /// Entries up to here stood when reading began, and are told to nobody.
+    catch_up_to: u64,
+}
+
+/// Reads the log until stopped. Makes the streams first, if they are lacking.
+///
+/// # Errors
+/// Another stream stands in the way of ours; trying again cannot help.
+pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), streams::StreamsError> {
+    let mut known = Known::default();
+    loop {
+        if wait_for_connection(&worker, &stop).await.is_none() {
+            return Ok(());
+        }
+        match streams::ensure(&worker.jetstream, &worker.settings.names, &worker.settings.ledger).await {
+            Ok(()) => {}
+            Err(error) if error.is_passing() => {
+                tracing::warn!(event = "streams_not_ready", error = %error);
+                if pause(&stop).await {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        let restart = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            restart = follow(&worker, &mut known) => restart,
+        };
+        match restart {
+            Restart::Consumer(reason) => {
+                tracing::warn!(
+                    event = "log_consumer_remade",
+                    reason,
+                    position = known.last.map(|at| at.position)
+                );
+            }
+            Restart::Rebuild(reason) => {
+                tracing::error!(event = "log_rebuild", reason, position = known.last.map(|at| at.position));
+                worker.metrics.log_rebuilds.inc();
+                known = Known::default();
+                worker.state.clear();
+                *worker.ledger.fold() = Fold::new(Arc::clone(&worker.state), Arc::clone(&worker.verdicts));
+                worker.ledger.progress.send_modify(|p| {
+                    p.position = 0;
+                    p.rebuilds += 1;
+                    p.caught_up = false;
+                });
+            }
+            Restart::Disconnected => worker.link.note_stall(worker.clock.tick()),
+        }
+        if pause(&stop).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits a little; `true` if stopped meanwhile.
+async fn pause(stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => true,
+        () = tokio::time::sleep(RETRY) => false,
+    }
+}
+
+async fn wait_for_connection(worker: &Worker, stop: &CancellationToken) -> Option<()> {
+    let mut connection = worker.link.watch();
+    tokio::select! {
+        () = stop.cancelled() => None,
+        up = connection.wait_for(|c| c.up) => up.ok().map(|_| ()),
+    }
+}
+
+/// Makes a consumer and applies what it delivers, until something is wrong.
+async fn follow(worker: &Worker, known: &mut Known) -> Restart {
+    let mut connection = worker.link.watch();
+    connection.mark_unchanged();
+    let epoch = connection.borrow().epoch;
+    let Some(stream) = describe(worker).await else { return Restart::Consumer("the log does not answer") };
+    if let Err(reason) = check_identity(worker, known, &stream).await {
+        return Restart::Rebuild(reason);
+    }
+    let next = known.last.map_or(1, |at| at.position + 1).max(stream.first);
+    if known.created.is_none() {
+        known.created = Some(stream.created.clone());
+        known.catch_up_to = stream.last;
+        let skipped = next - 1;
+        known.last = Some(At { position: skipped, stamp: Stamp(0) });
+        tracing::info!(event = "log_catching_up", from = next, to = stream.last);
+    }
+    tell_progress(worker, known);
+    let mut subscription = match subscribe(worker, next).await {
+        Ok(subscription) => subscription,
+        Err(reason) => {
+            tracing::warn!(event = "log_consumer_failed", error = %reason);
+            return Restart::Consumer("its consumer could not be made");
+        }
+    };
+    let mut heard = worker.clock.tick();
+    let mut applied = heard;
+    let mut ticker = tokio::time::interval(Duration::from_millis(250));
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = subscription.next() => {
+                let Some(message) = message else { return Restart::Disconnected };
+                heard = worker.clock.tick();
+                match take_batch(worker, known, &mut subscription, message).await {
+                    Ok(0) => {}
+                    Ok(_) => applied = heard,
+                    Err(restart) => return restart,
+                }
+            }
+            _ = ticker.tick() => {
+                let now = worker.clock.tick();
+                if now.since(heard) > SILENCE_MS {
+                    worker.link.note_stall(now);
+                    return Restart::Consumer("it is silent");
+                }
+                if is_stalled(worker, known, now, applied) {
+                    return Restart::Consumer("the stream is ahead and nothing comes");
+                }
+            }
+            changed = connection.changed() => {
+                let now = *connection.borrow();
+                if changed.is_err() || !now.up || now.epoch != epoch {
+                    return Restart::Disconnected;
+                }
+            }
+        }
+    }
+}
+
+fn is_stalled(worker: &Worker, known: &Known, now: Tick, applied: Tick) -> bool {
+    let health = worker.ledger.health.borrow();
+    let ahead = health.stream.as_ref().is_some_and(|s| known.last.is_some_and(|at| s.last > at.position));
+    // The description must be newer than the last entry, or it speaks of what came meanwhile.
+    health.reachable
+        && ahead
+        && health.at > applied
+        && now.since(applied) > STALL_MS
+        && now.since(health.at) < STALL_MS
+}
+
+async fn subscribe(worker: &Worker, next: u64) -> Result<Subscriber, String> {
+    let inbox = worker.client.new_inbox();
+    let subscription = worker.client.subscribe(inbox.clone()).await.map_err(|e| e.to_string())?;
+    let config = push::Config {
+        deliver_subject: inbox,
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
+        ack_policy: AckPolicy::None,
+        max_deliver: 1,
+        flow_control: true,
+        idle_heartbeat: HEARTBEAT,
+        memory_storage: true,
+        num_replicas: 1,
+        inactive_threshold: INACTIVE,
+        description: Some(format!("log reader of {}", worker.settings.worker_name)),
+        ..Default::default()
+    };
+    let made = worker.jetstream.create_consumer_on_stream(config, worker.settings.names.log_stream.as_str());
+    match tokio::time::timeout(Duration::from_secs(5), made).await {
+        Ok(Ok(_)) => Ok(subscription),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+/// Whether the log is still the one that was read.
+async fn check_identity(worker: &Worker, known: &Known, stream: &Described) -> Result<(), &'static str> {
+    let (Some(created), Some(last)) = (&known.created, known.last) else { return Ok(()) };
+    if *created != stream.created {
+        return Err("the stream was made anew");
+    }
+    if stream.first > last.position + 1 {
+        return Err("entries were purged that had not been read");
+    }
+    if stream.last < last.position {
+        return Err("the stream is shorter than what was read");
+    }
+    if last.stamp == Stamp(0) || stream.first > last.position {
+        return Ok(());
+    }
+    let name = worker.settings.names.log_stream.as_str();
+    let Ok(log) = worker.jetstream.get_stream_no_info(name).await else { return Ok(()) };
+    match tokio::time::timeout(Duration::from_secs(2), log.get_raw_message(last.position)).await {
+        Ok(Ok(message)) => {
+            let stamp = u64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+            if stamp == last.stamp.0 { Ok(()) } else { Err("the last entry read has another stamp") }
+        }
+        // Deleted, or no answer: nothing speaks against it.
+        _ => Ok(()),
+    }
+}
+
+/// Applies a message and what else is there already. Tells how many entries were applied.
+async fn take_batch(
+    worker: &Worker,
+    known: &mut Known,
+    subscription: &mut Subscriber,
+    first: Message,
+) -> Result<usize, Restart> {
+    let mut messages = Vec::with_capacity(16);
+    let mut next = Some(first);
+    let mut asked = Vec::new();
+    while let Some(message) = next {
+        if message.status == Some(StatusCode::IDLE_HEARTBEAT) {
+            if let Some(reply) = flow_control(&message) {
+                asked.push(reply);
+            } else if let Some(lost) = missed(&message, known, messages.len()) {
+                apply(worker, known, &messages)?;
+                tracing::warn!(event = "log_entries_missed", until = lost);
+                return Err(Restart::Consumer("it skipped entries"));
+            }
+        } else {
+            messages.push(message);
+        }
+        if messages.len() >= BATCH {
+            break;
+        }
+        next = subscription.next().now_or_never().flatten();
+    }
+    let applied = apply(worker, known, &messages);
+    for reply in asked {
+        // The consumer waits for it; without an answer it is made anew.
+        let _ = worker.client.publish(reply, bytes::Bytes::new()).now_or_never();
+    }
+    applied
+}
+
+/// The subject that a flow-control request wants an answer at.
+fn flow_control(message: &Message) -> Option<String> {
+    if let Some(reply) = &message.reply {
+        return Some(reply.to_string());
+    }
+    Seen(message.headers.as_ref()).value("Nats-Consumer-Stalled").map(str::to_owned)
+}
+
+/// The entry that a heartbeat says was delivered and that has not come.
+fn missed(message: &Message, known: &Known, waiting: usize) -> Option<u64> {
+    let delivered: u64 = Seen(message.headers.as_ref()).value("Nats-Last-Stream")?.parse().ok()?;
+    let have = known.last.map_or(0, |at| at.position) + waiting as u64;
+    (delivered > have).then_some(delivered)
+}
+
+fn apply(worker: &Worker, known: &mut Known, messages: &[Message]) -> Result<usize, Restart> {
+    if messages.is_empty() {
+        return Ok(0);
+    }
+    let offset = worker.clock.offset();
+    let mut count = 0;
+    let mut fold = worker.ledger.fold();
+    let mut outcome = Ok(());
+    for message in messages {
+        let Some(at) = place(message) else { continue };
+        let last = known.last.map_or(0, |l| l.position);
+        if at.position <= last {
+            continue;
+        }
+        if at.position != last + 1 && known.gap_at != Some(last) {
+            known.gap_at = Some(last);
+            worker.metrics.log_gaps.inc();
+            outcome = Err(Restart::Consumer("a gap"));
+            break;
+        }
+        if at.position != last + 1 {
+            // A fresh consumer has shown the same gap: the entries are gone for good.
+            tracing::error!(event = "log_entries_gone", from = last + 1, to = at.position - 1);
+        }
+        known.gap_at = None;
+        let live = at.position > known.catch_up_to;
+        let entry = read(worker, message);
+        let applied = fold.apply(&entry, at, offset, live);
+        super::told::tell(worker, message, &entry, at, &applied, live);
+        known.last = Some(at);
+        count += 1;
+    }
+    worker.metrics.policies.set(fold.register().live_count() as u64);
+    drop(fold);
+    tell_progress(worker, known);
+    outcome.map(|()| count)
+}
+
+fn tell_progress(worker: &Worker, known: &Known) {
+    let position = known.last.map_or(0, |at| at.position);
+    worker.metrics.log_position.set(position);
+    worker.ledger.progress.send_if_modified(|p| {
+        let caught_up = p.caught_up || position >= known.catch_up_to;
+        let changed = p.position != position || p.caught_up != caught_up;
+        if caught_up && !p.caught_up {
+            tracing::info!(event = "log_caught_up", position);
+        }
+        p.position = position;
+        p.caught_up = caught_up;
+        changed
+    });
+}
+
+/// Where a delivered message stands: from its reply subject,
+/// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>`, which newer
+/// servers write with a domain and an account hash before the stream.
+fn place(message: &Message) -> Option<At> {
+    let reply = message.reply.as_deref()?;
+    let tokens = reply.strip_prefix("$JS.ACK.")?.split('.').count();
+    let skip = if tokens >= 9 { 5 } else { 3 };
+    let mut fields = reply.strip_prefix("$JS.ACK.")?.split('.').skip(skip);
+    let position = fields.next()?.parse().ok()?;
+    let nanos: u64 = fields.nth(1)?.parse().ok()?;
+    Some(At { position, stamp: Stamp(nanos / 1_000_000) })
+}
+
+fn read<'m>(worker: &Worker, message: &'m Message) -> Entry<'m> {
+    let names = &worker.settings.names;
+    let subject = message.subject.as_str();
+    if let Some(kind) = subject.strip_prefix(names.log_prefix.as_str()) {
+        return wire::decode_entry(kind, &message.payload);
+    }
+    let tenant = subjects::token_at_star(&names.exec_result_tenants, subject);
+    let headers = Seen(message.headers.as_ref());
+    let decoded = Content::of(&headers, &message.payload)
+        .ok()
+        .and_then(|content| wire::decode_result(content, &message.payload, tenant).ok());
+    decoded.map_or(Entry::Rejected, Entry::Result)
+}

@@ -1,0 +1,162 @@
+//! What an applied entry makes known: to those who wait for it, in metrics, logs, events and traces.
+
+use async_nats::Message;
+
+use crate::breaker::{Cause, State};
+use crate::domain::{Disposition, Outcome, Status};
+use crate::ledger::{Applied, At, Entry, FlagEntry, Moved, PolicyChange, PolicyEntry, Scope, What};
+use crate::nats::Worker;
+use crate::nats::events::Event;
+use crate::nats::headers::Seen;
+use crate::telemetry::{Facts, Incoming, Message as Told};
+
+/// Tells of an entry. One read while catching up is history: only its claim, were it ours, is told.
+pub(super) fn tell(
+    worker: &Worker,
+    message: &Message,
+    entry: &Entry<'_>,
+    at: At,
+    applied: &Applied,
+    live: bool,
+) {
+    match (entry, &applied.what) {
+        (Entry::Result(outcome), What::Result { disposition, .. }) => {
+            if live {
+                worker.metrics.results.inc(Some(outcome.status), *disposition);
+            }
+            ended(worker, message, outcome, *disposition);
+        }
+        (_, What::Result { status, disposition }) if live => {
+            worker.metrics.results.inc(*status, *disposition)
+        }
+        (Entry::Ended(ended), _) => {
+            worker.assignments.ended(&ended.assignment_id);
+        }
+        (_, What::Claim { claim, verdict }) => worker.claims.resolve(*claim, *verdict),
+        (Entry::Policy(entry), What::Policy(change)) if live => policy(worker, entry, change, at),
+        (Entry::Flag(entry), What::Flag { newer: true }) if live => flag(worker, entry, at),
+        (Entry::Unknown, _) => {
+            tracing::warn!(event = "log_entry_unknown", position = at.position, subject = %message.subject);
+        }
+        _ => {}
+    }
+    if live {
+        for (n, moved) in applied.moved.iter().enumerate() {
+            log(moved);
+            worker.events.send(Event::transition(at, n, moved), &worker.metrics);
+        }
+    }
+}
+
+/// The result of an assignment that this worker pushed: nobody waits for it any more, and its span is
+/// linked to the decision's.
+fn ended(worker: &Worker, message: &Message, outcome: &Outcome<'_>, disposition: Disposition) {
+    let Some(assignment_id) = outcome.assignment_id.as_deref() else { return };
+    let Some(tracked) = worker.assignments.ended(assignment_id) else { return };
+    worker.metrics.assignments.inc(crate::telemetry::labels::Assignment::Result);
+    if !worker.tracing.is_on() {
+        return;
+    }
+    let headers = Seen(message.headers.as_ref());
+    let incoming = Incoming::read(headers.value("traceparent"), headers.value("tracestate"));
+    let told = Told {
+        subject: message.subject.as_str(),
+        body_size: message.payload.len(),
+        id: headers.value("Nats-Msg-Id"),
+    };
+    if let Some(span) = worker.tracing.result(&incoming, &told, tracked.trace) {
+        span.end(&Facts {
+            request_id: outcome.request_id.as_deref(),
+            tenant_id: Some(&outcome.tenant_id),
+            provider_id: Some(&outcome.provider_id),
+            assignment_id: Some(assignment_id),
+            status: Some(outcome.status),
+            disposition: Some(disposition),
+            error: matches!(outcome.status, Status::Error | Status::Timeout).then(|| outcome.status.as_str()),
+            ..Facts::default()
+        });
+    }
+}
+
+fn policy(worker: &Worker, entry: &PolicyEntry, change: &PolicyChange, at: At) {
+    let (tenant_id, policy_id) = (entry.tenant_id.as_str(), entry.policy_id.as_str());
+    let revision = entry.revision.revision;
+    let kind = match change {
+        PolicyChange::Stale => return,
+        PolicyChange::Put => "put",
+        PolicyChange::Deleted => "deleted",
+        PolicyChange::Refused(faults) => {
+            let faults =
+                faults.iter().map(|f| format!("{}: {}", f.path, f.message)).collect::<Vec<_>>().join("; ");
+            tracing::error!(event = "policy_refused", tenant_id, policy_id, revision, faults);
+            "refused"
+        }
+    };
+    tracing::info!(
+        event = "policy_changed",
+        change = kind,
+        tenant_id,
+        policy_id,
+        revision,
+        actor = entry.actor
+    );
+    worker.events.send(Event::policy(at, kind, entry), &worker.metrics);
+}
+
+fn flag(worker: &Worker, entry: &FlagEntry, at: At) {
+    let tenant_id = match &entry.scope {
+        Scope::Global => None,
+        Scope::Tenant { tenant_id } => Some(tenant_id.as_str()),
+    };
+    let enabled = entry.circuit_breaker_enabled;
+    tracing::warn!(event = "circuit_breaker_flag_set", tenant_id, enabled, actor = entry.actor);
+    worker.events.send(Event::flag(at, entry), &worker.metrics);
+}
+
+/// The contract's log lines.
+fn log(moved: &Moved) {
+    let (cell, t) = (&moved.cell, &moved.transition);
+    let (tenant_id, provider_id) = (cell.tenant_id.as_str(), cell.provider_id.as_str());
+    let policy_id = moved.policy_id.as_str();
+    let (reason, from) = (t.cause.as_str(), t.from.as_str());
+    let (failure_count, error_rate, trips) = (t.failures_in_a_row, t.window.error_rate().as_f64(), t.trips);
+    if t.from == t.to {
+        let (state, command) = (t.to.as_str(), reason);
+        tracing::info!(event = "circuit_breaker_command", tenant_id, provider_id, policy_id, state, command);
+        return;
+    }
+    match t.to {
+        State::Open => tracing::warn!(
+            event = "circuit_breaker_opened",
+            tenant_id,
+            provider_id,
+            policy_id,
+            reason,
+            from,
+            failure_count,
+            error_rate,
+            trips
+        ),
+        State::HalfOpen => tracing::info!(
+            event = "circuit_breaker_half_opened",
+            tenant_id,
+            provider_id,
+            policy_id,
+            reason,
+            from,
+            failure_count,
+            error_rate
+        ),
+        State::Closed => tracing::info!(
+            event = "circuit_breaker_closed",
+            tenant_id,
+            provider_id,
+            policy_id,
+            reason,
+            from,
+            failure_count,
+            error_rate,
+            forced = t.cause == Cause::Forced
+        ),
+    }
+}

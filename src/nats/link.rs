@@ -1,0 +1,98 @@
+//! Whether the broker and the log are there, as far as this worker knows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_nats::Event;
+use tokio::sync::watch;
+
+use crate::domain::Tick;
+use crate::telemetry::Metrics;
+
+/// The state of the main connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Whether it is up.
+    pub up: bool,
+    /// How often it came up.
+    pub epoch: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Link {
+    connection: watch::Sender<Connection>,
+    /// The tick at which the log was last known not to move; 0 if never.
+    stalled_at: AtomicU64,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { connection: watch::Sender::new(Connection::default()), stalled_at: AtomicU64::new(0) }
+    }
+}
+
+impl Link {
+    /// Takes an event of the main connection.
+    pub fn on_event(&self, event: &Event, metrics: &Metrics) {
+        match event {
+            Event::Connected => {
+                let epoch = self.connection.borrow().epoch;
+                if epoch > 0 {
+                    metrics.nats_reconnects.inc();
+                }
+                metrics.nats_connected.set(1);
+                self.connection.send_modify(|c| *c = Connection { up: true, epoch: c.epoch + 1 });
+                tracing::info!(event = "nats_connected", reconnects = epoch);
+            }
+            Event::Disconnected | Event::Closed => {
+                metrics.nats_connected.set(0);
+                let was_up = self.connection.borrow().up;
+                self.connection.send_modify(|c| c.up = false);
+                if was_up {
+                    tracing::warn!(event = "nats_disconnected");
+                }
+            }
+            Event::SlowConsumer(_) => {
+                metrics.nats_slow_consumer.inc();
+            }
+            Event::LameDuckMode => tracing::warn!(event = "nats_lame_duck"),
+            Event::Draining => {}
+            Event::ServerError(error) => tracing::warn!(event = "nats_server_error", error = %error),
+            Event::ClientError(error) => tracing::warn!(event = "nats_client_error", error = %error),
+        }
+    }
+
+    /// Takes an event of a decide connection: only what is not the broker's coming and going, which the
+    /// main connection tells.
+    pub fn on_decide_event(&self, event: &Event, metrics: &Metrics) {
+        if matches!(event, Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_)) {
+            self.on_event(event, metrics);
+        }
+    }
+
+    /// Follows the main connection.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Connection> {
+        self.connection.subscribe()
+    }
+
+    /// Whether the main connection is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.connection.borrow().up
+    }
+
+    /// Notes that the log does not move at `now`.
+    pub fn note_stall(&self, now: Tick) {
+        self.stalled_at.fetch_max(now.0, Ordering::Relaxed);
+    }
+
+    /// When the log was last known not to move.
+    #[must_use]
+    pub fn stalled_at(&self) -> Option<Tick> {
+        match self.stalled_at.load(Ordering::Relaxed) {
+            0 => None,
+            tick => Some(Tick(tick)),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The streams and buckets of a deployment.
+//!
+//! What is lacking is made; what stands is used as it is, if it is ours. Two streams may not hold one
+//! subject, so where another stream captures ours already, it is named and the worker stops: working
+//! around it would leave the log without results.
+
+use std::time::Duration;
+
+use async_nats::jetstream::context::Context;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{kv, stream};
+use serde::Deserialize;
+
+use crate::config::{LedgerSettings, Names};
+
+/// The most revisions that a bucket can keep of one key.
+const HISTORY: i64 = 64;
+
+/// A usage event or transition that is published again within this time is dropped by the stream.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(300);
+
+/// Events and usage are kept for those who come later: a week.
+const KEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
+const KEEP_BYTES: i64 = 4 << 30;
+
+/// Why the streams are not as they must be.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamsError {
+    /// Another stream captures what ours must.
+    #[error(
+        "the stream {other} already captures {subject}, which {wanted} must hold: remove that subject from {other}, or choose another prefix"
+    )]
+    Taken {
+        /// The stream in the way.
+        other: String,
+        /// The subject.
+        subject: String,
+        /// The stream that needs it.
+        wanted: String,
+    },
+    /// A stream of our name holds other subjects.
+    #[error("the stream {name} stands with other subjects than {wanted}: another deployment uses its name")]
+    Foreign {
+        /// The stream.
+        name: String,
+        /// What it should hold.
+        wanted: String,
+    },
+    /// The broker did not do it; worth another try.
+    #[error("{what}: {reason}")]
+    Broker {
+        /// What was tried.
+        what: String,
+        /// What the library says.
+        reason: String,
+    },
+}
+
+impl StreamsError {
+    /// Whether trying again can help.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Broker { .. })
+    }
+}
+
+/// Makes what is lacking.
+///
+/// # Errors
+/// [`StreamsError`]; only [`StreamsError::Broker`] is worth another try.
+pub async fn ensure(
+    jetstream: &Context,
+    names: &Names,
+    settings: &LedgerSettings,
+) -> Result<(), StreamsError> {
+    let log = stream::Config {
+        name: names.log_stream.clone(),
+        description: Some("What breakers are a fold over: results and the router's own entries".to_owned()),
+        subjects: vec![names.exec_result.clone(), names.exec_result_tenants.clone(), names.log_all.clone()],
+        max_age: settings.max_age,
+        max_bytes: bytes(settings.max_bytes),
+        allow_direct: true,
+        num_replicas: settings.replicas,
+        ..Default::default()
+    };
+    let kept = |name: &str, subject: &str, description: &str| stream::Config {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        subjects: vec![subject.to_owned()],
+        max_age: KEEP,
+        max_bytes: KEEP_BYTES,
+        duplicate_window: DUPLICATE_WINDOW,
+        allow_direct: true,
+        num_replicas: settings.replicas,
+        ..Default::default()
+    };
+    ensure_stream(jetstream, log).await?;
+    ensure_stream(
+        jetstream,
+        kept(&names.events_stream, &names.events_all, "Breaker transitions and policy changes"),
+    )
+    .await?;
+    ensure_stream(
+        jetstream,
+        kept(&names.usage_stream, &names.usage_metered, "One usage event for each result"),
+    )
+    .await?;
+    ensure_bucket(jetstream, &names.policies_bucket, "Routing policies", settings.replicas).await?;
+    ensure_bucket(jetstream, &names.flags_bucket, "Emergency switches", settings.replicas).await?;
+    Ok(())
+}
+
+fn bytes(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+async fn ensure_stream(jetstream: &Context, config: stream::Config) -> Result<(), StreamsError> {
+    let name = config.name.clone();
+    for subject in &config.subjects {
+        if let Some(other) = holders(jetstream, subject).await?.into_iter().find(|holder| *holder != name) {
+            return Err(StreamsError::Taken { other, subject: subject.clone(), wanted: name });
+        }
+    }
+    let wanted = config.subjects.clone();
+    match jetstream.get_or_create_stream(config).await {
+        Ok(stream) => {
+            let have = &stream.cached_info().config.subjects;
+            if wanted.iter().all(|s| have.contains(s)) {
+                Ok(())
+            } else {
+                Err(StreamsError::Foreign { name, wanted: wanted.join(", ") })
+            }
+        }
+        Err(error) => {
+            Err(StreamsError::Broker { what: format!("making the stream {name}"), reason: error.to_string() })
+        }
+    }
+}
+
+/// The streams that hold a subject or part of it.
+async fn holders(jetstream: &Context, subject: &str) -> Result<Vec<String>, StreamsError> {
+    #[derive(Deserialize)]
+    struct Page {
+        #[serde(default)]
+        streams: Option<Vec<String>>,
+    }
+    let broker =
+        |reason: String| StreamsError::Broker { what: format!("looking for who holds {subject}"), reason };
+    let request = serde_json::json!({ "subject": subject });
+    match jetstream.request("STREAM.NAMES", &request).await {
+        Ok(Response::Ok(Page { streams })) => Ok(streams.unwrap_or_default()),
+        Ok(Response::Err { error }) => Err(broker(error.to_string())),
+        Err(error) => Err(broker(error.to_string())),
+    }
+}
+
+async fn ensure_bucket(
+    jetstream: &Context,
+    name: &str,
+    description: &str,
+    replicas: usize,
+) -> Result<(), StreamsError> {
+    if jetstream.get_key_value(name).await.is_ok() {
+        return Ok(());
+    }
+    let config = kv::Config {
+        bucket: name.to_owned(),
+        description: description.to_owned(),
+        history: HISTORY,
+        num_replicas: replicas,
+        ..Default::default()
+    };
+    match jetstream.create_key_value(config).await {
+        Ok(_) => Ok(()),
+        // Another worker may have made it in between.
+        Err(_) if jetstream.get_key_value(name).await.is_ok() => Ok(()),
+        Err(error) => {
+            Err(StreamsError::Broker { what: format!("making the bucket {name}"), reason: error.to_string() })
+        }
+    }
+}
