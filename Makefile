@@ -1,0 +1,61 @@
+# "make help" tells the targets. Needs cargo, python3 with pip, and bash.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# One step after the other: each says what it does, and cargo uses all cores by itself.
+.NOTPARALLEL:
+.PHONY: help demo test build lint fmt tools clean
+
+CARGO ?= cargo
+PYTHON ?= python3
+ARGS ?=
+target_dir = $(or $(CARGO_TARGET_DIR),target)
+step = @printf '\n==> %s\n'
+
+help: ## Tell the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# In a terminal, Ctrl-C is for the demo alone: "set -m" makes it the foreground job, so that it ends in its
+# own way, with its own exit status, and make with it.
+demo: ## See it work on a real broker; options: make demo ARGS='--for 10s --plain'
+	$(step) 'nats-server'
+	@$(PYTHON) scripts/tools.py demo
+	$(step) 'build (release)'
+	@$(CARGO) build --release --locked --bin beamline-router
+	$(step) 'demo'
+	@if [ -t 0 ]; then set -m; fi; \
+	$(target_dir)/release/beamline-router demo --nats-server .tools/bin/nats-server $(ARGS); \
+	exit $$?
+
+test: ## Prove all of it: format, licences, deploy files, lints, docs, tests
+	$(step) 'tools'
+	@$(PYTHON) scripts/tools.py test
+	$(step) 'format (cargo fmt --check)'
+	@$(CARGO) fmt --all --check
+	$(step) 'licences of all dependencies'
+	@$(PYTHON) scripts/licences.py
+	$(step) 'deploy files'
+	@$(PYTHON) deploy/check.py
+	$(step) 'lints (cargo clippy)'
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(step) 'docs (cargo doc)'
+	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+	$(step) 'tests (cargo test)'
+	@$(CARGO) test --locked
+
+build: ## Build the program: target/release/beamline-router
+	$(CARGO) build --release --locked
+
+lint: ## Check format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+tools: ## Get the programs that demo and tests need into .tools/
+	$(PYTHON) scripts/tools.py test
+
+clean: ## Remove what was built and fetched: target/ and .tools/
+	$(CARGO) clean
+	rm -rf .tools

