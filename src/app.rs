@@ -26,6 +26,9 @@ use crate::telemetry::logs;
 use readiness::Readiness;
 use start::Parts;
 
+/// The exit code of a bug: EX_SOFTWARE of sysexits.h.
+const PANICKED: i32 = 70;
+
 /// How long spans may take to leave at the end.
 const FLUSH: Duration = Duration::from_secs(3);
 
@@ -41,6 +44,7 @@ pub async fn serve(settings: Settings) -> ExitCode {
     let level = settings.logging.level.as_str().parse().unwrap_or(tracing::level_filters::LevelFilter::INFO);
     // Only a second call in one process fails, and then the first one's choice stands.
     let _ = logs::init(format, level);
+    die_of_panics();
     let parts = match start::parts(settings).await {
         Ok(parts) => parts,
         Err(failure) => {
@@ -49,6 +53,14 @@ pub async fn serve(settings: Settings) -> ExitCode {
         }
     };
     run(parts).await
+}
+
+/// A task that dies ends the process: what it left half done must not be served.
+fn die_of_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(event = "panicked", error = %panic);
+        std::process::exit(PANICKED);
+    }));
 }
 
 async fn run(parts: Parts) -> ExitCode {

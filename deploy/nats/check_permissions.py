@@ -68,9 +68,8 @@ PUBLISH = {
     "$KV.BEAMLINE_POLICIES.acme.default": {"router"},
     "$KV.BEAMLINE_FLAGS.global": {"router"},
     "$KV.OTHER.key": set(),
-    "$O.BEAMLINE_SNAPSHOTS.C.x": {"router"},
-    "$O.BEAMLINE_SNAPSHOTS.M.x": {"router"},
-    "$O.OTHER.C.x": set(),
+    "$KV.BEAMLINE_SNAPSHOTS.a.1.manifest": {"router"},
+    "$KV.BEAMLINE_SNAPSHOTS.a.1.0": {"router"},
     "$SRV.PING": {"operator"},
     "$SRV.STATS.beamline-router": {"operator"},
     "$JS.API.INFO": {"router", "operator"},
@@ -84,7 +83,7 @@ PUBLISH = {
     "$JS.API.STREAM.DELETE.BEAMLINE_LOG": set(),
     "$JS.API.STREAM.PURGE.BEAMLINE_LOG": set(),
     "$JS.API.STREAM.PURGE.KV_BEAMLINE_POLICIES": set(),
-    "$JS.API.STREAM.PURGE.OBJ_BEAMLINE_SNAPSHOTS": {"router"},
+    "$JS.API.STREAM.PURGE.KV_BEAMLINE_SNAPSHOTS": {"router"},
     "$JS.API.STREAM.MSG.DELETE.BEAMLINE_LOG": set(),
     "$JS.API.STREAM.MSG.GET.BEAMLINE_LOG": {"router"},
     "$JS.API.DIRECT.GET.KV_BEAMLINE_POLICIES.$KV.BEAMLINE_POLICIES.acme.default": {"router"},
@@ -283,11 +282,12 @@ async def use_buckets(router):
             raise Fault(f"{bucket} does not tell its changes")
         await kv.delete("acme.default")
         await watcher.stop()
-    store = await js.create_object_store("BEAMLINE_SNAPSHOTS")
-    for body in (b"a" * 300_000, b"b" * 300_000):
-        await store.put("snapshot", body)
-    if (await store.get("snapshot")).data != b"b" * 300_000:
+    snapshots = await js.create_key_value(KeyValueConfig(bucket="BEAMLINE_SNAPSHOTS", history=1, direct=True))
+    await snapshots.create("a.1.manifest", b"{}")
+    await snapshots.put("a.1.0", b"b" * 300_000)
+    if (await snapshots.get("a.1.0")).value != b"b" * 300_000:
         raise Fault("the snapshot does not read back")
+    await js.purge_stream("KV_BEAMLINE_SNAPSHOTS", subject="$KV.BEAMLINE_SNAPSHOTS.a.1.>")
     await router.must_be_clean("buckets")
 
 

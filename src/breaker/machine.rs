@@ -1,11 +1,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
 
-use super::gate::HALF_OPEN_RETRY_MS;
 use super::settings::Settings;
-use super::transition::{Cause, Effect, Judged, State, Transition, Verdict};
+use super::transition::{Cause, Effect, Judged, State, Transition};
 use super::window::{Counts, Sample, Window};
 use crate::domain::{ClaimId, Disposition, Outcome, Ratio, Stamp, Status};
 
@@ -263,199 +261,16 @@ impl Breaker {
         self.open(cause, retry_after_ms.filter(|_| sample.failure), now, effect);
     }
 
-    // ---- probes ----
-
-    fn claim(&mut self, claim: &Claim<'_>, now: Stamp, effect: &mut Effect) -> Verdict {
-        if self.suspended {
-            return Verdict::NotNeeded;
-        }
-        if let Some(force) = &self.forced {
-            return match force.to {
-                State::Open => {
-                    let wait = force.until().map_or(self.settings.timeout_ms, |until| until.since(now));
-                    Verdict::Refused { state: State::Open, retry_after_ms: wait }
-                }
-                _ => Verdict::NotNeeded,
-            };
-        }
-        self.expire_leases(now, effect);
-        let refused = |state, retry_after_ms| Verdict::Refused { state, retry_after_ms };
-        match &mut self.phase {
-            Phase::Closed => Verdict::NotNeeded,
-            Phase::Open { .. } => {
-                let remaining = self.remaining_ms(now);
-                if remaining > 0 || now > claim.latest {
-                    return refused(State::Open, remaining);
-                }
-                let lease = self.lease(claim, now);
-                self.shown(now, effect, Cause::TimeoutElapsed, |b| {
-                    b.phase = Phase::HalfOpen { successes: 0, leases: vec![lease] };
-                });
-                self.last_transition = now;
-                Verdict::Granted
-            }
-            Phase::HalfOpen { leases, .. } => {
-                let full =
-                    leases.len() >= usize::try_from(self.settings.half_open_max_calls).unwrap_or(usize::MAX);
-                let held = leases.iter().any(|l| *l.request_id == *claim.request_id);
-                if full || held || now > claim.latest {
-                    let soonest =
-                        leases.iter().map(|l| l.deadline.since(now)).min().unwrap_or(HALF_OPEN_RETRY_MS);
-                    return refused(State::HalfOpen, soonest.min(HALF_OPEN_RETRY_MS));
-                }
-                let lease = self.lease(claim, now);
-                if let Phase::HalfOpen { leases, .. } = &mut self.phase {
-                    leases.push(lease);
-                }
-                Verdict::Granted
-            }
-        }
-    }
-
-    fn lease(&self, claim: &Claim<'_>, now: Stamp) -> Lease {
-        let length_ms = self.settings.probe_timeout_ms.max(claim.lease_ms);
-        Lease {
-            request_id: claim.request_id.into(),
-            claim: claim.claim,
-            length_ms,
-            deadline: now.plus(length_ms),
-        }
-    }
-
-    fn release(&mut self, claim: ClaimId, now: Stamp, effect: &mut Effect) {
-        if self.forced.is_some() {
-            return;
-        }
-        self.expire_leases(now, effect);
-        if let Phase::HalfOpen { leases, .. } = &mut self.phase
-            && let Some(at) = leases.iter().position(|l| l.claim == claim)
-        {
-            effect.freed = Some(leases.remove(at).claim);
-        }
-    }
-
-    /// The lease that a result answers, taken off the books: it is a probe's result, whatever it says.
-    fn take_lease(&mut self, outcome: &Outcome<'_>, effect: &mut Effect) -> bool {
-        if self.forced.is_some() || self.suspended {
-            return false;
-        }
-        if let Phase::HalfOpen { leases, .. } = &mut self.phase
-            && let Some(request_id) = outcome.request_id.as_deref()
-            && let Some(at) = leases.iter().position(|l| *l.request_id == *request_id)
-        {
-            effect.freed = Some(leases.remove(at).claim);
-            return true;
-        }
-        false
-    }
-
-    fn expire_leases(&mut self, now: Stamp, effect: &mut Effect) {
-        // What lies beneath a force does not move.
-        if self.forced.is_some() {
-            return;
-        }
-        if let Phase::HalfOpen { leases, .. } = &mut self.phase {
-            let before = leases.len();
-            leases.retain(|l| l.deadline > now);
-            effect.expired_leases += u32::try_from(before - leases.len()).unwrap_or(u32::MAX);
-        }
-    }
-
-    // ---- operators ----
-
-    fn force(&mut self, to: State, ttl_ms: Option<u64>, now: Stamp, effect: &mut Effect) {
-        let to = if to == State::Open { State::Open } else { State::Closed };
-        self.commanded(now, effect, Cause::Forced, |b| b.forced = Some(Force { to, since: now, ttl_ms }));
-    }
-
-    fn unforce(&mut self, now: Stamp, effect: &mut Effect) {
-        if self.forced.is_some() {
-            self.commanded(now, effect, Cause::ForceLifted, Self::lift_force);
-        }
-    }
-
-    fn end_force(&mut self, now: Stamp, effect: &mut Effect) {
-        if self.forced.as_ref().and_then(Force::until).is_some_and(|until| until <= now) {
-            self.commanded(now, effect, Cause::ForceLifted, Self::lift_force);
-        }
-    }
-
-    /// After forced closed it is closed and empty, after forced open half-open.
-    fn lift_force(&mut self) {
-        let was = self.forced.take().map(|f| f.to);
-        self.close();
-        if was == Some(State::Open) && self.settings.enabled {
-            self.phase = Phase::HalfOpen { successes: 0, leases: Vec::new() };
-        }
-    }
-
-    fn reset(&mut self, now: Stamp, effect: &mut Effect) {
-        // A reset never removes a force, and while forced what lies beneath does not move.
-        if self.forced.is_none() {
-            self.commanded(now, effect, Cause::Reset, |b| {
-                b.close();
-                b.trips = 0;
-            });
-        }
-    }
-
-    fn configure(&mut self, settings: Arc<Settings>, now: Stamp, effect: &mut Effect) {
-        let switched = settings.enabled != self.settings.enabled;
-        // A row that the old window has ended does not come back with a longer one.
-        self.row = self.failures_in_a_row(now);
-        self.window.resize(settings.window_ms, now);
-        self.settings = settings;
-        if switched && self.forced.is_none() {
-            // Switched off it is closed; switched on it starts without evidence.
-            if self.shown(now, effect, Cause::Disabled, Self::close) {
-                self.last_transition = now;
-            }
-        }
-    }
-
-    fn suspend(&mut self, off: bool, now: Stamp, effect: &mut Effect) {
-        if self.suspended == off {
-            return;
-        }
-        let moved = self.shown(now, effect, Cause::Flag, |b| {
-            b.suspended = off;
-            if b.forced.is_none() {
-                b.close();
-            }
-        });
-        if moved {
-            self.last_transition = now;
-        }
-    }
-
-    /// Windows empty and deadlines start anew, since times from before cannot be compared.
-    fn clock_set_back(&mut self, now: Stamp) {
-        self.window.clear();
-        self.row = 0;
-        self.row_at = now;
-        self.since = now;
-        self.last_transition = self.last_transition.min(now);
-        if let Some(force) = &mut self.forced {
-            force.since = now;
-        }
-        match &mut self.phase {
-            Phase::Closed => {}
-            Phase::Open { opened_at, hold_until } => {
-                *opened_at = now;
-                *hold_until = Stamp(0);
-            }
-            Phase::HalfOpen { leases, .. } => {
-                for lease in leases {
-                    lease.deadline = now.plus(lease.length_ms);
-                }
-            }
-        }
-    }
-
     // ---- moves ----
 
     /// Opens, for as long at least as the failure's retry hint asks.
-    fn open(&mut self, cause: Cause, retry_after_ms: Option<u64>, now: Stamp, effect: &mut Effect) {
+    pub(super) fn open(
+        &mut self,
+        cause: Cause,
+        retry_after_ms: Option<u64>,
+        now: Stamp,
+        effect: &mut Effect,
+    ) {
         let counts = self.window.counts(now);
         self.failure_share = counts.error_rate();
         self.trips = self.trips.saturating_add(1);
@@ -465,7 +280,7 @@ impl Breaker {
     }
 
     /// Holds a circuit that is open already for as long as the provider asks, up to the longest open time.
-    fn hold(&mut self, retry_after_ms: Option<u64>, now: Stamp) {
+    pub(super) fn hold(&mut self, retry_after_ms: Option<u64>, now: Stamp) {
         if self.forced.is_some() || self.suspended {
             return;
         }
@@ -475,7 +290,7 @@ impl Breaker {
         }
     }
 
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.phase = Phase::Closed;
         self.window.clear();
         self.row = 0;
@@ -484,7 +299,7 @@ impl Breaker {
     }
 
     /// Makes a change, and tells it if what the breaker shows has changed.
-    fn shown(
+    pub(super) fn shown(
         &mut self,
         now: Stamp,
         effect: &mut Effect,
@@ -504,7 +319,13 @@ impl Breaker {
 
     /// As [`Self::shown`], but an operator's command is told, and makes earlier calls late, even
     /// where what the breaker shows stays the same.
-    fn commanded(&mut self, now: Stamp, effect: &mut Effect, cause: Cause, change: impl FnOnce(&mut Self)) {
+    pub(super) fn commanded(
+        &mut self,
+        now: Stamp,
+        effect: &mut Effect,
+        cause: Cause,
+        change: impl FnOnce(&mut Self),
+    ) {
         let (window, row) = (self.window.counts(now), self.failures_in_a_row(now));
         if !self.shown(now, effect, cause, change) {
             effect.transitions.push(self.transition(self.state(), cause, now, window, row));
@@ -531,48 +352,5 @@ impl Breaker {
             trips: self.trips,
             open_until,
         }
-    }
-
-    /// Feeds all that later inputs depend on to a hash: equal states, equal digests.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        let mut hash = Xxh3::new();
-        hash.update(&self.settings.digest.to_le_bytes());
-        let (tag, a, b) = match &self.phase {
-            Phase::Closed => (0u64, 0, 0),
-            Phase::Open { opened_at, hold_until } => (1, opened_at.0, hold_until.0),
-            Phase::HalfOpen { successes, leases } => (2, u64::from(*successes), leases.len() as u64),
-        };
-        let force = self.forced.as_ref();
-        for n in [
-            self.seed,
-            tag,
-            a,
-            b,
-            force.map_or(0, |f| 1 + f.to as u64),
-            force.map_or(0, |f| f.since.0),
-            u64::from(force.is_some_and(|f| f.ttl_ms.is_some())),
-            force.and_then(|f| f.ttl_ms).unwrap_or(0),
-            u64::from(self.suspended),
-            u64::from(self.row),
-            self.row_at.0,
-            self.since.0,
-            self.last_transition.0,
-            u64::from(self.trips),
-            u64::from(self.reopenings),
-            u64::from(self.failure_share.ppm()),
-        ] {
-            hash.update(&n.to_le_bytes());
-        }
-        if let Phase::HalfOpen { leases, .. } = &self.phase {
-            for lease in leases {
-                hash.update(lease.request_id.as_bytes());
-                hash.update(&lease.claim.0.to_le_bytes());
-                hash.update(&lease.length_ms.to_le_bytes());
-                hash.update(&lease.deadline.0.to_le_bytes());
-            }
-        }
-        self.window.digest(&mut hash);
-        hash.digest()
     }
 }

@@ -30,8 +30,12 @@
 //! A log whose clock is set back by minutes (a leader with a wrong clock) empties windows and starts
 //! deadlines anew: [`Input::ClockSetBack`].
 
+mod digest;
 mod gate;
 mod machine;
+mod operators;
+mod probes;
+mod saved;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -41,6 +45,7 @@ mod window;
 
 pub use gate::{Gate, Position};
 pub use machine::{Breaker, Claim, Input};
+pub use saved::Saved;
 pub use settings::{Settings, SettingsDraft, SettingsFault};
 pub use transition::{Cause, Effect, Judged, State, Transition, Verdict};
 pub use view::View;

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::Breaker;
 use super::machine::Phase;
 use super::settings::Settings;
@@ -55,6 +57,12 @@ impl Breaker {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Its settings, shared.
+    #[must_use]
+    pub fn settings_shared(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings)
     }
 
     /// The failures' share when it last opened, for the estimate of calls saved.

@@ -113,8 +113,8 @@ pub struct Names {
     pub policies_bucket: String,
     /// The bucket of flags: `BEAMLINE_FLAGS`.
     pub flags_bucket: String,
-    /// The object store of snapshots: `BEAMLINE_SNAPSHOTS`.
-    pub snapshots_store: String,
+    /// The bucket of snapshots: `BEAMLINE_SNAPSHOTS`.
+    pub snapshots_bucket: String,
 }
 
 impl Names {
@@ -162,7 +162,7 @@ impl Names {
             usage_stream: format!("{base}_USAGE"),
             policies_bucket: format!("{base}_POLICIES"),
             flags_bucket: format!("{base}_FLAGS"),
-            snapshots_store: format!("{base}_SNAPSHOTS"),
+            snapshots_bucket: format!("{base}_SNAPSHOTS"),
         }
     }
 
@@ -216,7 +216,7 @@ mod tests {
             &names.usage_stream,
             &names.policies_bucket,
             &names.flags_bucket,
-            &names.snapshots_store,
+            &names.snapshots_bucket,
         ];
         let want =
             ["LOG", "EVENTS", "USAGE", "POLICIES", "FLAGS", "SNAPSHOTS"].map(|n| format!("BEAMLINE_{n}"));

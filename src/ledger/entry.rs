@@ -34,6 +34,9 @@ pub enum Entry<'a> {
     Force(ForceEntry),
     /// An operator resets a breaker.
     Reset(ForceEntry),
+    /// Time has passed and nothing else happened: makes a snapshot due, so that the log may forget by
+    /// age what came before.
+    Mark,
     /// What could not be read as a result: counted, and nothing else.
     Rejected,
     /// An entry of a newer version of this router.

@@ -71,6 +71,8 @@ pub enum What {
         /// Whether it does.
         found: bool,
     },
+    /// A mark.
+    Mark,
     /// An entry that this version does not know.
     Unknown,
 }
@@ -85,6 +87,7 @@ pub struct Fold {
     pub(super) seen: Seen,
     at: At,
     now: Stamp,
+    marked: bool,
     digest: u64,
     dirty: Vec<Arc<Cell>>,
 }
@@ -101,6 +104,7 @@ impl Fold {
             seen: Seen::default(),
             at: At::default(),
             now: Stamp::default(),
+            marked: false,
             digest: 0,
             dirty: Vec::new(),
         }
@@ -131,8 +135,10 @@ impl Fold {
             Entry::Flag(entry) => What::Flag { newer: self.flag(entry, &mut step) },
             Entry::Force(entry) => self.command(entry, false, &mut step),
             Entry::Reset(entry) => self.command(entry, true, &mut step),
+            Entry::Mark => What::Mark,
             Entry::Unknown => What::Unknown,
         };
+        self.marked = matches!(entry, Entry::Mark);
         self.verdicts.advance(at.position);
         Applied { what, moved: step.moved }
     }
@@ -149,6 +155,12 @@ impl Fold {
     #[must_use]
     pub const fn now(&self) -> Stamp {
         self.now
+    }
+
+    /// Whether the last entry was a mark: nothing has happened since.
+    #[must_use]
+    pub const fn is_marked(&self) -> bool {
+        self.marked
     }
 
     /// The policies that the log has told of.
@@ -202,7 +214,7 @@ impl Fold {
         What::Command { found }
     }
 
-    fn flag(&mut self, entry: &FlagEntry, step: &mut Step) -> bool {
+    pub(super) fn flag(&mut self, entry: &FlagEntry, step: &mut Step) -> bool {
         if !self.flags.apply(entry) {
             return false;
         }
@@ -219,7 +231,7 @@ impl Fold {
         true
     }
 
-    fn policy(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
+    pub(super) fn policy(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
         let (change, touched) = self.register.apply(entry);
         if matches!(change, PolicyChange::Stale | PolicyChange::Refused(_)) {
             return change;
@@ -320,6 +332,20 @@ impl Fold {
         effect
     }
 
+    // ---- snapshots ----
+
+    /// Puts the fold where a snapshot stands.
+    pub(super) fn restoring(&mut self, at: At, now: Stamp, offset: Offset) -> Step {
+        self.at = at;
+        self.now = now;
+        self.verdicts.advance(at.position);
+        Step { now, offset, live: false, moved: Vec::new() }
+    }
+
+    pub(super) fn register_mut(&mut self) -> &mut Register {
+        &mut self.register
+    }
+
     // ---- time ----
 
     fn advance(&mut self, at: At, step: &mut Step) {
@@ -345,6 +371,7 @@ pub(super) struct Step {
     pub(super) moved: Vec<Moved>,
 }
 
-fn seed(tenant_id: &TenantId, provider_id: &ProviderId) -> u64 {
+/// A fixed hash of a breaker's key.
+pub(super) fn seed(tenant_id: &TenantId, provider_id: &ProviderId) -> u64 {
     crate::domain::identity_of(tenant_id.as_str(), Some(provider_id.as_str()), &[])
 }

@@ -25,6 +25,7 @@ mod fold;
 mod judge;
 mod register;
 mod seen;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod verdicts;
@@ -33,4 +34,5 @@ pub use entry::{At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, Po
 pub use fold::{Applied, Fold, Moved, What};
 pub use register::{FlagRecord, Flags, PolicyChange, PolicyRecord, Register};
 pub use seen::{CAPACITY as SEEN_CAPACITY, Kind, Seen};
+pub use snapshot::SnapshotError;
 pub use verdicts::{Metering, Verdicts};

@@ -125,6 +125,13 @@ impl Register {
         (change, touched)
     }
 
+    /// Notes that a newer revision than the one in force was seen (and refused).
+    pub fn note_seen(&mut self, tenant_id: &TenantId, policy_id: &PolicyId, seen: Revision) {
+        if let Some(record) = self.policies.get_mut(&(tenant_id.clone(), policy_id.clone())) {
+            record.seen = record.seen.max(seen);
+        }
+    }
+
     /// A policy's record.
     #[must_use]
     pub fn get(&self, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<&PolicyRecord> {

@@ -42,6 +42,13 @@ impl Seen {
         before
     }
 
+    /// All that are remembered, in log order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Kind)> + '_ {
+        self.order
+            .iter()
+            .map(|identity| (*identity, self.kinds.get(identity).copied().unwrap_or(Kind::Result)))
+    }
+
     /// How many are remembered.
     #[must_use]
     pub fn len(&self) -> usize {

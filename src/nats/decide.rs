@@ -96,7 +96,7 @@ impl Request<'_> {
         span: &mut Option<SpanGuard>,
     ) -> Handled {
         let settings = &self.worker.settings;
-        let Some(subject) = self.reply_subject() else { return Handled::Dropped };
+        let Some(subject) = reply_subject(self.worker, self.message) else { return Handled::Dropped };
         let headers = Seen(self.message.headers.as_ref());
         let incoming = incoming(headers);
         let Buffers { scratch, out } = buffers;
@@ -105,9 +105,13 @@ impl Request<'_> {
 
         let content = match Content::of(&headers, body) {
             Ok(content) => content,
+            Err(_) if wire::is_answer(body) => return Handled::Dropped,
             Err(refusal) => return refuse(subject, Content::sniff(body), &refusal, span, out),
         };
         if body.len() > settings.decide.max_request_bytes {
+            if wire::is_answer(body) {
+                return Handled::Dropped;
+            }
             let message = format!("the body has more than {} bytes", settings.decide.max_request_bytes);
             let refusal = Refusal::echoing(ErrorCode::InvalidRequest, None, message, content, body);
             return refuse(subject, content, &refusal, span, out);
@@ -176,20 +180,6 @@ impl Request<'_> {
             Ok((choice, trail)) => self.decided(&to, &routable, &choice, &trail, now, span, &incoming, out),
             Err(Failed::Open(refused)) => to.circuit_open(&routable, &refused, span, out),
             Err(Failed::Constrained(excluded)) => to.constrained(&routable, &excluded, span, out),
-        }
-    }
-
-    /// Where the answer goes; `None` drops the request.
-    fn reply_subject(&self) -> Option<async_nats::Subject> {
-        let settings = &self.worker.settings;
-        match &self.message.reply {
-            None => Some(async_nats::Subject::from(settings.names.decide_reply.as_str())),
-            Some(reply) if *reply.as_str() == *settings.names.decide_reply => Some(reply.clone()),
-            Some(reply) if reply_allowed(reply, &settings.decide.reply_prefixes) => Some(reply.clone()),
-            Some(_) => {
-                self.worker.metrics.replies_dropped.inc();
-                None
-            }
         }
     }
 
@@ -316,6 +306,20 @@ impl Request<'_> {
             stands_for,
             trace_id = incoming.parent().map(|p| p.trace_id_hex()),
         );
+    }
+}
+
+/// Where the answer goes; `None` drops the request, counted.
+fn reply_subject(worker: &Worker, message: &Message) -> Option<async_nats::Subject> {
+    let settings = &worker.settings;
+    match &message.reply {
+        None => Some(async_nats::Subject::from(settings.names.decide_reply.as_str())),
+        Some(reply) if *reply.as_str() == *settings.names.decide_reply => Some(reply.clone()),
+        Some(reply) if reply_allowed(reply, &settings.decide.reply_prefixes) => Some(reply.clone()),
+        Some(_) => {
+            worker.metrics.replies_dropped.inc();
+            None
+        }
     }
 }
 

@@ -23,6 +23,8 @@ mod headers;
 pub mod ledger;
 pub mod link;
 pub mod reconcile;
+pub mod simulation;
+pub mod snapshots;
 pub mod streams;
 pub mod usage;
 

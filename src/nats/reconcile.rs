@@ -62,6 +62,7 @@ pub async fn run(worker: Arc<Worker>, mut compared: Compared, stop: Cancellation
         if let Err(error) = once(&worker, &mut compared).await {
             tracing::warn!(event = "policies_not_compared", error = %error);
         }
+        super::snapshots::mark_if_quiet(&worker).await;
     }
 }
 

@@ -65,7 +65,8 @@ impl Inbox {
     /// The next message; none once the connection is closed.
     pub async fn next(&mut self) -> Option<Heard> {
         let message = self.0.next().await?;
-        let id = message.headers.as_ref().and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID));
+        let id =
+            message.headers.as_ref().and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID));
         Some(Heard {
             id: id.map(|id| id.as_str().to_owned()),
             body: serde_json::from_slice(&message.payload).unwrap_or(Value::Null),

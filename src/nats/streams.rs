@@ -105,8 +105,16 @@ pub async fn ensure(
         kept(&names.usage_stream, &names.usage_metered, "One usage event for each result"),
     )
     .await?;
-    ensure_bucket(jetstream, &names.policies_bucket, "Routing policies", settings.replicas).await?;
-    ensure_bucket(jetstream, &names.flags_bucket, "Emergency switches", settings.replicas).await?;
+    ensure_bucket(jetstream, &names.policies_bucket, "Routing policies", HISTORY, settings.replicas).await?;
+    ensure_bucket(jetstream, &names.flags_bucket, "Emergency switches", HISTORY, settings.replicas).await?;
+    ensure_bucket(
+        jetstream,
+        &names.snapshots_bucket,
+        "Snapshots of the breakers' state",
+        1,
+        settings.replicas,
+    )
+    .await?;
     Ok(())
 }
 
@@ -158,6 +166,7 @@ async fn ensure_bucket(
     jetstream: &Context,
     name: &str,
     description: &str,
+    history: i64,
     replicas: usize,
 ) -> Result<(), StreamsError> {
     if jetstream.get_key_value(name).await.is_ok() {
@@ -166,7 +175,7 @@ async fn ensure_bucket(
     let config = kv::Config {
         bucket: name.to_owned(),
         description: description.to_owned(),
-        history: HISTORY,
+        history,
         num_replicas: replicas,
         ..Default::default()
     };

@@ -274,6 +274,22 @@ labels! {
     }
 }
 
+labels! {
+    /// What became of a snapshot of the fold.
+    Snapshot {
+        /// This worker wrote it.
+        Stored = "stored",
+        /// Another worker wrote the same.
+        Equal = "equal",
+        /// Another worker wrote something else: workers disagree.
+        Differs = "differs",
+        /// It could not be written.
+        Failed = "failed",
+        /// At a start it was damaged, unfinished or of another version.
+        Refused = "refused",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -14,7 +14,7 @@ use prometheus_client::metrics::{family, gauge};
 use prometheus_client::registry::Registry;
 
 use super::histogram::Histogram;
-use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Usage, Verb};
+use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Usage, Verb};
 use super::names::{Family, metric};
 use super::table::{Counters, Grid};
 use crate::domain::{Disposition, ErrorCode, Reason, Status};
@@ -43,6 +43,8 @@ pub struct Metrics {
     pub log_gaps: Counter,
     /// Rebuilds from the beginning.
     pub log_rebuilds: Counter,
+    /// Snapshots of the fold.
+    pub snapshots: Counters<Snapshot>,
     /// 0 or 1.
     pub nats_connected: Level,
     /// Connections made anew.
@@ -120,6 +122,7 @@ impl Exposition {
             log_digest: r.add(metric::LOG_DIGEST, Level::default()),
             log_gaps: r.add(metric::LOG_GAPS, Counter::default()),
             log_rebuilds: r.add(metric::LOG_REBUILDS, Counter::default()),
+            snapshots: r.add(metric::SNAPSHOTS, Counters::new("outcome")),
             nats_connected: r.add(metric::NATS_CONNECTED, Level::default()),
             nats_reconnects: r.add(metric::NATS_RECONNECTS, Counter::default()),
             nats_slow_consumer: r.add(metric::NATS_SLOW_CONSUMER, Counter::default()),

@@ -71,6 +71,7 @@ pub mod metric {
         LOG_DIGEST = "router_log_state_digest", "Low 53 bits of a digest over all breaker states, equal at equal position on every worker";
         LOG_GAPS = "router_log_gaps_total", "Times that an entry was missing from the sequence read from the log";
         LOG_REBUILDS = "router_log_rebuilds_total", "Times that the state was rebuilt because the log was no longer the one it was built from";
+        SNAPSHOTS = "router_log_snapshots_total", "Snapshots of the state, by outcome; any that differs means that workers disagree";
         NATS_CONNECTED = "router_nats_connected", "1 while connected to the broker, else 0";
         NATS_RECONNECTS = "router_nats_reconnects_total", "Connections to the broker made anew after one was lost";
         NATS_SLOW_CONSUMER = "router_nats_slow_consumer_total", "Times that the client dropped a message because a subscription of this worker was full";

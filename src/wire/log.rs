@@ -29,6 +29,8 @@ pub enum LogKind {
     Force,
     /// An operator resets a breaker.
     Reset,
+    /// Time has passed.
+    Mark,
 }
 
 impl LogKind {
@@ -43,6 +45,7 @@ impl LogKind {
             Self::Release => "release",
             Self::Force => "force",
             Self::Reset => "reset",
+            Self::Mark => "mark",
         }
     }
 }
@@ -71,6 +74,7 @@ pub fn encode_entry(entry: &Entry<'_>) -> Option<(LogKind, Vec<u8>)> {
         Entry::Release(e) => body(LogKind::Release, e),
         Entry::Force(e) => body(LogKind::Force, e),
         Entry::Reset(e) => body(LogKind::Reset, e),
+        Entry::Mark => body(LogKind::Mark, &()),
         Entry::Result(_) | Entry::Rejected | Entry::Unknown => None,
     }
 }
@@ -96,6 +100,7 @@ pub fn decode_entry<'a>(kind: &str, body: &'a [u8]) -> Entry<'a> {
         "release" => read::<ClaimEntry<'a>>(entry, Entry::Release),
         "force" => read::<ForceEntry>(entry, Entry::Force),
         "reset" => read::<ForceEntry>(entry, Entry::Reset),
+        "mark" => Entry::Mark,
         _ => Entry::Unknown,
     }
 }

@@ -3,6 +3,7 @@
 //! runs the table of docs/breakers.md row by row.
 
 mod closed;
+mod examples;
 mod half_open;
 mod laws;
 mod model;

@@ -123,7 +123,7 @@ fn in_state(state: &str) -> Bench {
         d.enabled = state != "disabled";
         (d.failure_threshold, d.minimum_requests) = (3, 5);
         (d.error_rate_threshold, d.slow_call_rate_threshold) = (0.6, 0.5);
-        (d.error_rate_window_seconds, d.latency_threshold_ms) = (600, Some(1_000));
+        (d.error_rate_window_seconds, d.latency_threshold_ms) = (600, Some(100));
         (d.half_open_max_calls, d.success_threshold) = (2, 2);
     });
     bench.apply(Input::Reset);
@@ -187,19 +187,12 @@ fn give(bench: &mut Bench, input: &str) -> (u32, Effect) {
             bench.successes(1).failures(1);
         }
         "the_slow_call_that_brings_the_slow_rate_to_its_threshold" => {
-            for _ in 0..2 {
-                bench.result(Status::Success, |o| slow(o, bench_epoch(o)));
-            }
+            bench.result(Status::Success, slow);
+            bench.result(Status::Success, slow);
         }
         "the_success_that_fills_success_threshold" => {
-            let claim = Claim { request_id: "before", claim: ClaimId(50), latest: bench.now, lease_ms: 0 };
-            // Where the slots are full, another's success comes first and makes room.
-            let request = if bench.apply(Input::Claim(claim)).verdict == Some(Verdict::Granted) {
-                "before"
-            } else {
-                "second"
-            };
-            bench.probe(request, Status::Success);
+            let other = if bench.claim("third") == Verdict::Granted { "third" } else { "second" };
+            bench.probe(other, Status::Success);
         }
         "an_input_at_the_end_of_its_ttl" => {
             bench.after(50_000);
@@ -212,4 +205,53 @@ fn give(bench: &mut Bench, input: &str) -> (u32, Effect) {
     }
     let before = bench.breaker.counts(bench.now).requests;
     (before, last(bench, input))
+}
+
+fn slow(outcome: &mut Outcome<'static>) {
+    outcome.latency_ms = Some(500);
+}
+
+fn last(bench: &mut Bench, input: &str) -> Effect {
+    let before_the_transition = bench.now.since(bench.view().last_transition.unwrap()) + 1;
+    let claim = |request_id, latest| Claim { request_id, claim: ClaimId(60), latest, lease_ms: 0 };
+    let now = bench.now;
+    match input {
+        "a_success" => bench.result(Status::Success, |_| {}),
+        "a_failure"
+        | "the_failure_that_fills_the_row"
+        | "the_failure_that_brings_the_error_rate_to_its_threshold" => bench.result(Status::Error, |_| {}),
+        "the_slow_call_that_brings_the_slow_rate_to_its_threshold" => bench.result(Status::Success, slow),
+        "a_late_result" => bench.result(Status::Success, |o| o.latency_ms = Some(before_the_transition)),
+        "a_late_failure_with_a_retry_hint" => bench.result(Status::Error, |o| {
+            (o.latency_ms, o.retry_after_ms) = (Some(before_the_transition), Some(200_000));
+        }),
+        "a_result_that_counts_as_neither" => bench.result(Status::Cancelled, |_| {}),
+        "the_success_of_a_probe" | "the_success_that_fills_success_threshold" => {
+            bench.probe("first", Status::Success)
+        }
+        "the_failure_of_a_probe" => bench.probe("first", Status::Error),
+        "a_slow_success_of_a_probe" => bench.result(Status::Success, |o| {
+            slow(o);
+            o.request_id = Some("first".into());
+        }),
+        "a_probe_that_counts_as_neither" => bench.probe("first", Status::Cancelled),
+        "a_claim" => bench.apply(Input::Claim(claim("new", now))),
+        "a_claim_past_its_latest_stamp" => bench.apply(Input::Claim(claim("new", now.minus(1)))),
+        "a_claim_of_a_request_that_holds_a_slot" => bench.apply(Input::Claim(claim("first", now))),
+        "a_release_of_a_slot" => bench.apply(Input::Release(ClaimId(1))),
+        "a_release_of_no_slot" | "an_input_at_the_end_of_its_ttl" | "an_input_at_the_end_of_a_lease" => {
+            bench.apply(Input::Release(ClaimId(70)))
+        }
+        "force_open" => bench.force(State::Open, None),
+        "force_closed" => bench.force(State::Closed, None),
+        "auto" => bench.apply(Input::Unforce),
+        "reset" => bench.apply(Input::Reset),
+        "other_settings" => bench.configure(|d| d.failure_threshold = 1),
+        "settings_that_disable" => bench.configure(|d| d.enabled = false),
+        "settings_that_enable" => bench.configure(|d| d.enabled = true),
+        "flag_off" => bench.apply(Input::Suspend(true)),
+        "flag_on" => bench.apply(Input::Suspend(false)),
+        "the_clock_set_back" => bench.apply(Input::ClockSetBack),
+        _ => panic!("no such input: {input}"),
+    }
 }

@@ -1,20 +1,52 @@
 //! `demo`: the main job, seen at work on a real broker.
+//!
+//! It starts a nats-server and workers of this very program in a temporary folder, puts policies
+//! through the control subject, and lets clients and executors talk over the broker while providers
+//! fail and recover. All of it is real but the calls to providers. What is seen goes to one [`board`],
+//! which is shown live in a terminal, as plain lines elsewhere, and summed up at the end. A run in which
+//! something did not happen that must happen ends with exit code 1 and says what.
+//!
+//! Whatever ends it, what it started is ended too, and the folder removed; only `SIGKILL` cannot be
+//! told in time.
+
+mod board;
+mod broker;
+mod executors;
+mod failed;
+mod frame;
+mod latencies;
+mod line;
+mod process;
+mod show;
+mod stage;
+mod story;
+mod summary;
+mod tenants;
+mod terminal;
+mod traffic;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::output::Output;
 use crate::config::parse_duration;
+use failed::DemoFailed;
+use stage::Stage;
+use story::{SHORTEST, Story};
+use summary::{Ended, missing, summary};
 
 const EXAMPLES: &str = "\
 Examples:
   beamline-router demo
   beamline-router demo --for 10s --plain
-  beamline-router demo --nats-server .tools/nats-server --workers 3";
+  beamline-router demo --nats-server .tools/bin/nats-server --workers 3";
 
 /// The command line of `demo`.
 #[derive(Args, Clone, Debug)]
@@ -24,8 +56,8 @@ pub struct DemoArgs {
     #[arg(long, value_name = "PATH")]
     pub nats_server: Option<PathBuf>,
 
-    /// How long it runs
-    #[arg(long = "for", value_name = "DURATION", default_value = "40s", value_parser = parse_duration)]
+    /// How long it runs, at least 8s; below 40s all goes faster, above it goes round again
+    #[arg(long = "for", value_name = "DURATION", default_value = "40s", value_parser = run_duration)]
     pub duration: Duration,
 
     /// Plain lines, no cursor control; also when the output is no terminal
@@ -37,9 +69,89 @@ pub struct DemoArgs {
     pub workers: u8,
 }
 
+fn run_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        run if run < SHORTEST => Err(format!("want at least {} s", SHORTEST.as_secs())),
+        run => Ok(run),
+    }
+}
+
 /// Runs the demo until its time is over or Ctrl-C.
-#[expect(clippy::unused_async, reason = "the body comes")]
-pub async fn run(_args: DemoArgs) -> ExitCode {
-    Output::people().error("demo: not in this build");
-    Exit::Refused.into()
+pub async fn run(args: DemoArgs) -> ExitCode {
+    let out = Output::people();
+    let stop = stop_at_a_signal();
+    match perform(&args, &stop, out).await {
+        Ok(exit) => exit.into(),
+        Err(failed) => {
+            out.error(&failed.to_string());
+            if let Some(log) = failed.log() {
+                out.error(&format!("its last words:\n{log}"));
+            }
+            failed.exit().into()
+        }
+    }
+}
+
+async fn perform(args: &DemoArgs, stop: &CancellationToken, out: Output) -> Result<Exit, DemoFailed> {
+    let story = Story::lasting(args.duration);
+    let mut stage = Stage::new()?;
+    let set = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        set = stage.set(args, &story, out) => Some(set),
+    };
+    let shown = match set {
+        None => {
+            stage.strike().await;
+            out.line("ended before it began; nothing is left running");
+            return Ok(Exit::Done);
+        }
+        Some(Ok(settings)) => show::show(&mut stage, &settings, story, args, stop, out).await,
+        Some(Err(failed)) => Err(failed),
+    };
+    // All ends before the terminal is given back: that may have to wait for a person.
+    let drained = stage.strike().await;
+    let shown = shown?;
+    if let Some(terminal) = shown.terminal {
+        terminal.give_back().await;
+    }
+    let ended = Ended {
+        board: &shown.board,
+        told: &shown.told,
+        cast: &shown.cast,
+        lasted: shown.lasted,
+        drained,
+    };
+    summary(&ended).iter().for_each(|line| out.line(line));
+    let run = (!stop.is_cancelled()).then_some(args.duration);
+    let missing = missing(&ended, &story, run);
+    missing.iter().for_each(|what| out.error(&format!("this did not happen: {what}")));
+    Ok(if missing.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+/// Cancelled at the first signal that ends programs.
+fn stop_at_a_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
+        // A signal that cannot be caught ends the program as it always does.
+        let Ok(mut signals) = signal(kind) else { continue };
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.cancel();
+        });
+    }
+    stop
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_long_enough_to_show_something() {
+        assert_eq!(run_duration("8s"), Ok(Duration::from_secs(8)));
+        assert_eq!(run_duration("7999ms"), Err("want at least 8 s".to_owned()));
+        assert!(run_duration("40").is_err());
+    }
 }

@@ -102,7 +102,7 @@ mod tests {
         for run in [8, 40, 600] {
             let story = Story::lasting(Duration::from_secs(run));
             for tenant in &TENANTS {
-                let policy = crate::policy::Policy::parse(&tenant.policy(&story));
+                let policy = crate::policy::parse(&tenant.policy(&story));
                 assert!(policy.is_ok(), "{}: {policy:?}", tenant.id);
             }
         }

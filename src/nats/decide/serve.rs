@@ -13,8 +13,7 @@ use crate::nats::claims::Claimed;
 use crate::state::Answer;
 use crate::telemetry::labels::Publish;
 use crate::telemetry::{Facts, SpanGuard};
-use crate::wire::subjects::reply_allowed;
-use crate::wire::{Content, Refusal, SERVICE_ERROR, SERVICE_ERROR_CODE, encode_error, service_error};
+use crate::wire::{Content, Refusal, SERVICE_ERROR, SERVICE_ERROR_CODE, encode_error, is_answer, service_error};
 
 /// Answers batches until there are no more, then waits for requests that still claim.
 pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Receiver<Batch>) {
@@ -117,8 +116,10 @@ impl Claiming {
 
 /// The answer to a request that a full queue refused, undecoded but for its ids.
 pub(super) fn overloaded(worker: &Worker, message: &Message) -> Option<(Subject, HeaderMap, Bytes)> {
-    let settings = &worker.settings;
-    let subject = message.reply.clone().filter(|r| reply_allowed(r, &settings.decide.reply_prefixes))?;
+    if is_answer(&message.payload) {
+        return None;
+    }
+    let subject = super::reply_subject(worker, message)?;
     let content = Content::sniff(&message.payload);
     let message_text = "this worker's queue is full";
     let refusal = Refusal::echoing(ErrorCode::Overloaded, None, message_text, content, &message.payload);

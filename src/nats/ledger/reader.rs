@@ -11,7 +11,7 @@ use crate::domain::{Stamp, Tick};
 use crate::ledger::{At, Entry, Fold};
 use crate::nats::Worker;
 use crate::nats::headers::Seen;
-use crate::nats::streams;
+use crate::nats::{snapshots, streams};
 use crate::wire::{self, Content, subjects};
 
 /// The broker says each second that the consumer is alive; three missed ones mean that it is not.
@@ -45,6 +45,8 @@ struct Known {
     gap_at: Option<u64>,
     /// Entries up to here stood when reading began, and are told to nobody.
     catch_up_to: u64,
+    /// Where reading began.
+    began_at: u64,
 }
 
 /// Reads the log until stopped. Makes the streams first, if they are lacking.
@@ -117,7 +119,7 @@ async fn wait_for_connection(worker: &Worker, stop: &CancellationToken) -> Optio
 }
 
 /// Makes a consumer and applies what it delivers, until something is wrong.
-async fn follow(worker: &Worker, known: &mut Known) -> Restart {
+async fn follow(worker: &Arc<Worker>, known: &mut Known) -> Restart {
     let mut connection = worker.link.watch();
     connection.mark_unchanged();
     let epoch = connection.borrow().epoch;
@@ -125,14 +127,10 @@ async fn follow(worker: &Worker, known: &mut Known) -> Restart {
     if let Err(reason) = check_identity(worker, known, &stream).await {
         return Restart::Rebuild(reason);
     }
-    let next = known.last.map_or(1, |at| at.position + 1).max(stream.first);
     if known.created.is_none() {
-        known.created = Some(stream.created.clone());
-        known.catch_up_to = stream.last;
-        let skipped = next - 1;
-        known.last = Some(At { position: skipped, stamp: Stamp(0) });
-        tracing::info!(event = "log_catching_up", from = next, to = stream.last);
+        begin(worker, known, &stream).await;
     }
+    let next = known.last.map_or(1, |at| at.position + 1);
     tell_progress(worker, known);
     let mut subscription = match subscribe(worker, next).await {
         Ok(subscription) => subscription,
@@ -174,6 +172,26 @@ async fn follow(worker: &Worker, known: &mut Known) -> Restart {
             }
         }
     }
+}
+
+/// Begins with a stream: from its last sound snapshot, else from its first entry.
+async fn begin(worker: &Worker, known: &mut Known, stream: &Described) {
+    let restored = snapshots::load(worker, &stream.created, stream.last).await;
+    let last = restored.unwrap_or_default();
+    let before_first = stream.first.saturating_sub(1);
+    if restored.is_some() && last.position < before_first {
+        tracing::error!(event = "log_entries_gone", from = last.position + 1, to = before_first);
+    }
+    known.last = Some(if last.position >= before_first {
+        last
+    } else {
+        At { position: before_first, stamp: Stamp(0) }
+    });
+    known.created = Some(stream.created.clone());
+    known.catch_up_to = stream.last;
+    known.began_at = known.last.map_or(0, |at| at.position);
+    worker.metrics.policies.set(worker.ledger.fold().register().live_count() as u64);
+    tracing::info!(event = "log_catching_up", from = known.began_at + 1, to = stream.last);
 }
 
 fn is_stalled(worker: &Worker, known: &Known, now: Tick, applied: Tick) -> bool {
@@ -240,7 +258,7 @@ async fn check_identity(worker: &Worker, known: &Known, stream: &Described) -> R
 
 /// Applies a message and what else is there already. Tells how many entries were applied.
 async fn take_batch(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     known: &mut Known,
     subscription: &mut Subscriber,
     first: Message,
@@ -288,7 +306,7 @@ fn missed(message: &Message, known: &Known, waiting: usize) -> Option<u64> {
     (delivered > have).then_some(delivered)
 }
 
-fn apply(worker: &Worker, known: &mut Known, messages: &[Message]) -> Result<usize, Restart> {
+fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Result<usize, Restart> {
     if messages.is_empty() {
         return Ok(0);
     }
@@ -296,6 +314,7 @@ fn apply(worker: &Worker, known: &mut Known, messages: &[Message]) -> Result<usi
     let mut count = 0;
     let mut fold = worker.ledger.fold();
     let mut outcome = Ok(());
+    let mut policies_changed = false;
     for message in messages {
         let Some(at) = place(message) else { continue };
         let last = known.last.map_or(0, |l| l.position);
@@ -317,13 +336,33 @@ fn apply(worker: &Worker, known: &mut Known, messages: &[Message]) -> Result<usi
         let entry = read(worker, message);
         let applied = fold.apply(&entry, at, offset, live);
         super::told::tell(worker, message, &entry, at, &applied, live);
+        policies_changed |= matches!(entry, Entry::Policy(_));
+        if live && known.last.is_some_and(|before| snapshots::is_due(before, at)) {
+            store_snapshot(worker, known, &fold, at);
+        }
         known.last = Some(at);
         count += 1;
     }
-    worker.metrics.policies.set(fold.register().live_count() as u64);
+    if policies_changed {
+        worker.metrics.policies.set(fold.register().live_count() as u64);
+    }
     drop(fold);
     tell_progress(worker, known);
     outcome.map(|()| count)
+}
+
+fn store_snapshot(worker: &Arc<Worker>, known: &Known, fold: &Fold, at: At) {
+    let Some(stream) = known.created.clone() else { return };
+    match fold.snapshot(&stream) {
+        Ok(bytes) => {
+            let worker = Arc::clone(worker);
+            // One each hundred thousand entries or hour: they do not pile up.
+            tokio::spawn(async move { snapshots::store(&worker, &stream, at, bytes).await });
+        }
+        Err(error) => {
+            tracing::error!(event = "snapshot_not_stored", position = at.position, error = %error);
+        }
+    }
 }
 
 fn tell_progress(worker: &Worker, known: &Known) {
@@ -333,7 +372,8 @@ fn tell_progress(worker: &Worker, known: &Known) {
         let caught_up = p.caught_up || position >= known.catch_up_to;
         let changed = p.position != position || p.caught_up != caught_up;
         if caught_up && !p.caught_up {
-            tracing::info!(event = "log_caught_up", position);
+            let replayed = position.saturating_sub(known.began_at);
+            tracing::info!(event = "log_caught_up", position, replayed);
         }
         p.position = position;
         p.caught_up = caught_up;

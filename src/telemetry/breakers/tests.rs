@@ -160,8 +160,8 @@ fn a_driven_schedule_is_told_to_the_number() {
     // A stray while open, a call from before the opening, a second copy.
     bench.result("a", Status::Success, |_| {});
     bench.result("a", Status::Success, |o| o.latency_ms = Some(60_000));
-    bench.result("a", Status::Success, |o| o.identity = 7);
-    bench.result("a", Status::Success, |o| o.identity = 7);
+    bench.result("a", Status::Success, |o| o.identity = u64::MAX);
+    bench.result("a", Status::Success, |o| o.identity = u64::MAX);
     bench.after(2_500);
     assert_eq!(
         bench.shown(),

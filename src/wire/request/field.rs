@@ -22,6 +22,8 @@ impl Fault {
 /// The fields that the router reads of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
+    /// No field of a request: what marks an answer.
+    Ok,
     Version,
     RequestId,
     TenantId,
@@ -51,6 +53,7 @@ impl Field {
     /// The name of the member in its JSON object.
     pub(super) const fn key(self) -> &'static str {
         match self {
+            Self::Ok => "ok",
             Self::Version => "version",
             Self::RequestId => "request_id",
             Self::TenantId => "tenant_id",
@@ -102,7 +105,7 @@ impl Field {
                 Self::PushAssignment => "context.push_assignment",
                 Self::AssignmentSubject => "context.assignment_subject",
                 Self::Explain => "context.explain",
-                Self::Version | Self::PolicyId | Self::Constraints | Self::Context => self.key(),
+                Self::Ok | Self::Version | Self::PolicyId | Self::Constraints | Self::Context => self.key(),
             },
         }
     }

@@ -8,7 +8,8 @@ use crate::wire::json::{MAX_DEPTH, Members, boolean, is_number, is_object, numbe
 /// The version of the JSON form.
 const VERSION: &str = "1";
 
-const TOP: [Field; 12] = [
+const TOP: [Field; 13] = [
+    Field::Ok,
     Field::Version,
     Field::RequestId,
     Field::TenantId,
@@ -26,7 +27,7 @@ const TASK: [Field; 3] = [Field::TaskType, Field::PayloadRef, Field::Payload];
 const CONSTRAINTS: [Field; 2] = [Field::MaxLatency, Field::MaxCost];
 const CONTEXT: [Field; 2] = [Field::Status, Field::Attempt];
 
-const TOP_KEYS: [&str; 12] = keys(TOP);
+const TOP_KEYS: [&str; 13] = keys(TOP);
 const TASK_KEYS: [&str; 3] = keys(TASK);
 const CONSTRAINTS_KEYS: [&str; 2] = keys(CONSTRAINTS);
 const CONTEXT_KEYS: [&str; 2] = keys(CONTEXT);
@@ -41,6 +42,7 @@ pub(super) fn read(body: &[u8]) -> Result<Draft<'_>, Fault> {
         return Err(Fault::body(format!("the body nests deeper than {MAX_DEPTH} levels")));
     }
     let [
+        ok,
         version,
         request_id,
         tenant_id,
@@ -55,6 +57,9 @@ pub(super) fn read(body: &[u8]) -> Result<Draft<'_>, Fault> {
         explain,
     ] = members(&TOP, &TOP_KEYS, body, |error| Fault::body(format!("the body is not JSON: {error}")))?;
 
+    if ok.is_some() {
+        return Err(Fault::body("the body is itself an answer: it has ok"));
+    }
     if string(Field::Version, version)?.ok_or_else(|| missing(Field::Version))? != VERSION {
         return Err(Field::Version.fault("must be \"1\""));
     }

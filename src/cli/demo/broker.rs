@@ -1,0 +1,140 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::process::Command;
+
+use super::failed::DemoFailed;
+use super::process::Process;
+
+/// Where it is looked for when nobody names one.
+const ON_PATH: &str = "nats-server";
+
+/// Before 2.12 the server drops core publishes to a stream from a queue of 10,000 on.
+const LEAST: [u64; 3] = [2, 12, 0];
+
+/// A server that starts on an empty folder takes a fraction of a second.
+const READY_SECONDS: u64 = 20;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// It keeps nothing that outlives the demo: no need to wait longer for it.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The broker: a nats-server with JetStream, on a port that the system chose.
+#[derive(Debug)]
+pub(super) struct Broker {
+    process: Process,
+    pub(super) version: String,
+    /// `nats://127.0.0.1:<port>`
+    pub(super) url: String,
+}
+
+/// What nats-server writes to its ports file.
+#[derive(Deserialize)]
+struct Ports {
+    nats: Vec<String>,
+}
+
+impl Broker {
+    /// Starts one in a folder, and waits until it listens.
+    pub(super) async fn start(program: Option<&Path>, folder: &Path) -> Result<Self, DemoFailed> {
+        let program = program.unwrap_or(Path::new(ON_PATH));
+        let version = version_of(program).await?;
+        let config = folder.join("nats-server.conf");
+        std::fs::write(&config, configuration(folder)).map_err(DemoFailed::Folder)?;
+        let mut command = Command::new(program);
+        command.arg("--config").arg(&config);
+        let process = Process::spawn("nats-server", command, folder.join("nats-server.log"))?;
+        let mut broker = Self { process, version, url: String::new() };
+        let listens = async {
+            loop {
+                broker.process.check()?;
+                if let Some(url) = told_url(folder) {
+                    return Ok(url);
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let url = tokio::time::timeout(Duration::from_secs(READY_SECONDS), listens).await;
+        broker.url = url.unwrap_or_else(|_| {
+            Err(DemoFailed::NotReady {
+                name: "nats-server".to_owned(),
+                seconds: READY_SECONDS,
+                reasons: String::new(),
+                log: broker.process.last_words(),
+            })
+        })?;
+        Ok(broker)
+    }
+
+    /// Fails if it has ended by itself.
+    pub(super) fn check(&mut self) -> Result<(), DemoFailed> {
+        self.process.check()
+    }
+
+    pub(super) async fn stop(&mut self) {
+        self.process.stop(GRACE).await;
+    }
+}
+
+/// The storage limit is set since the default follows the free space of the disk, and the streams'
+/// reservations may exceed that of a small one; a demo fills some megabytes.
+fn configuration(folder: &Path) -> String {
+    let quoted = |path: PathBuf| serde_json::Value::from(path.to_string_lossy()).to_string();
+    format!(
+        "listen: \"127.0.0.1:-1\"\nports_file_dir: {}\njetstream {{ store_dir: {}, max_file_store: 1TB, max_memory_store: 64MB }}\n",
+        quoted(folder.to_owned()),
+        quoted(folder.join("jetstream")),
+    )
+}
+
+/// The URL in the ports file, once it is written.
+fn told_url(folder: &Path) -> Option<String> {
+    let mut entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    let path = entries.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
+    let ports: Ports = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    ports.nats.into_iter().next()
+}
+
+async fn version_of(program: &Path) -> Result<String, DemoFailed> {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let output = command
+        .output()
+        .await
+        .map_err(|source| DemoFailed::Spawn { program: program.to_owned(), source })?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    let version = told.rsplit_once(['v', ' ']).map(|(_, version)| version.trim()).unwrap_or_default();
+    match numbers(version) {
+        None => Err(DemoFailed::NoNatsServer { program: program.to_owned() }),
+        Some(numbers) if numbers < LEAST => Err(DemoFailed::TooOld {
+            program: program.to_owned(),
+            version: version.to_owned(),
+            least: "2.12".to_owned(),
+        }),
+        Some(_) => Ok(version.to_owned()),
+    }
+}
+
+/// `2.12.0-RC.1` is 2, 12, 0.
+fn numbers(version: &str) -> Option<[u64; 3]> {
+    let release = version.split(['-', '+']).next()?;
+    let mut parts = release.split('.').map(|part| part.parse().ok());
+    Some([parts.next()??, parts.next()??, parts.next()??])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(numbers("2.15.1"), Some([2, 15, 1]));
+        assert_eq!(numbers("2.12.0-RC.1"), Some([2, 12, 0]));
+        assert!(numbers("2.9.25").is_some_and(|version| version < LEAST));
+        for text in ["", "2", "2.12", "v2.12.1", "x.y.z"] {
+            assert_eq!(numbers(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+
+use super::failed::DemoFailed;
+use super::process::Process;
+use crate::config::all_keys;
+
+/// How long a worker may take from its start until it is ready.
+const READY_SECONDS: u64 = 20;
+
+/// A free port may be taken by someone else before the worker listens on it.
+const TRIES: u32 = 3;
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// What a worker answers over HTTP on this machine; a page of metrics takes milliseconds.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A drain with nothing under way is done at once.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Some tens of kilobytes are usual.
+const MAX_PAGE: u64 = 16 << 20;
+
+/// A worker: this program, run as `serve`.
+#[derive(Debug)]
+pub(super) struct WorkerProcess {
+    process: Process,
+    port: u16,
+}
+
+/// What a worker's metrics say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) position: Option<String>,
+    pub(super) digest: Option<String>,
+    pub(super) policies: Option<u64>,
+    pub(super) decisions: u64,
+}
+
+impl WorkerProcess {
+    /// Starts one; it is ready some time later.
+    pub(super) async fn start(number: u8, broker_url: &str, folder: &Path) -> Result<Self, DemoFailed> {
+        let program = std::env::current_exe()
+            .map_err(|source| DemoFailed::Spawn { program: "beamline-router".into(), source })?;
+        let port = free_port().await.map_err(DemoFailed::Folder)?;
+        let mut command = Command::new(program);
+        // What the environment says of other brokers and workers is none of the demo's; OTEL_* holds.
+        all_keys().for_each(|key| {
+            command.env_remove(key.env);
+        });
+        command.args(["serve", "--nats-url", broker_url]);
+        command.args(["--http-addr", &format!("127.0.0.1:{port}")]);
+        command.args(["--worker-name", &format!("demo-{number}")]);
+        let name = format!("worker {number}");
+        let process = Process::spawn(&name, command, folder.join(format!("worker-{number}.log")))?;
+        Ok(Self { process, port })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.process.name
+    }
+
+    /// What it is told by in a line: process id and address.
+    pub(super) fn address(&self) -> String {
+        let id = self.process.id().unwrap_or_default();
+        format!("process {id}, http://127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until it is ready.
+    pub(super) async fn ready(&mut self) -> Result<(), DemoFailed> {
+        let mut reasons = String::new();
+        let ready = async {
+            loop {
+                self.process.check()?;
+                match http_get(self.port, "/readyz").await {
+                    Some((200, _)) => return Ok(()),
+                    Some((_, body)) => reasons = reasons_in(&body),
+                    None => {}
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let ready = tokio::time::timeout(Duration::from_secs(READY_SECONDS), ready).await;
+        ready.unwrap_or_else(|_| {
+            let (name, log) = (self.process.name.clone(), self.process.last_words());
+            Err(DemoFailed::NotReady { name, seconds: READY_SECONDS, reasons, log })
+        })
+    }
+
+    /// Fails if it has ended by itself.
+    pub(super) fn check(&mut self) -> Result<(), DemoFailed> {
+        self.process.check()
+    }
+
+    /// What its metrics say now.
+    pub(super) async fn page(&self) -> Option<Page> {
+        match http_get(self.port, "/metrics").await {
+            Some((200, text)) => Some(Page::read(&text)),
+            _ => None,
+        }
+    }
+
+    /// Drains it. Whether it ended in its own way, with exit status 0.
+    pub(super) async fn stop(&mut self) -> bool {
+        self.process.stop(GRACE).await.is_some_and(|status| status.success())
+    }
+}
+
+/// Starts one and waits until it is ready, on another port if the first was gone.
+pub(super) async fn start_ready(
+    number: u8,
+    broker_url: &str,
+    folder: &Path,
+    workers: &mut Vec<WorkerProcess>,
+) -> Result<(), DemoFailed> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        // It stands among the others before it is waited for, so that it is ended with them.
+        workers.push(WorkerProcess::start(number, broker_url, folder).await?);
+        let Some(worker) = workers.last_mut() else { continue };
+        match worker.ready().await {
+            Err(DemoFailed::Ended { .. }) if tries < TRIES => {
+                workers.pop();
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+impl Page {
+    fn read(text: &str) -> Self {
+        let mut page = Self::default();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((series, value)) = line.rsplit_once(' ') else { continue };
+            let family = series.split_once('{').map_or(series, |(family, _)| family);
+            match family {
+                "router_log_position" => page.position = Some(value.to_owned()),
+                "router_log_state_digest" => page.digest = Some(value.to_owned()),
+                "router_policies" => page.policies = value.parse().ok(),
+                "router_decisions_total" => page.decisions += value.parse::<u64>().unwrap_or(0),
+                _ => {}
+            }
+        }
+        page
+    }
+}
+
+async fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port())
+}
+
+fn reasons_in(body: &str) -> String {
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let reasons = body.get("reasons").and_then(|reasons| reasons.as_array()).cloned().unwrap_or_default();
+    reasons.iter().filter_map(|reason| reason.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Status and body; HTTP/1.0, so that the body ends with the connection.
+async fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        stream.take(MAX_PAGE).read_to_end(&mut answer).await.ok()?;
+        answered(&String::from_utf8(answer).ok()?)
+    };
+    tokio::time::timeout(HTTP_TIMEOUT, exchange).await.ok()?
+}
+
+fn answered(answer: &str) -> Option<(u16, String)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_metrics_tells_position_digest_and_decisions() {
+        let page = Page::read(
+            "# HELP router_decisions Requests.\n# TYPE router_decisions counter\n\
+             router_decisions_total{outcome=\"decided\",reason=\"weighted\"} 12\n\
+             router_decisions_total{outcome=\"circuit_open\",reason=\"\"} 3\n\
+             router_log_position 40\nrouter_log_state_digest 9007199254740991\nrouter_policies 3\n# EOF\n",
+        );
+        let want = Page {
+            position: Some("40".to_owned()),
+            digest: Some("9007199254740991".to_owned()),
+            policies: Some(3),
+            decisions: 15,
+        };
+        assert_eq!(page, want);
+    }
+
+    #[test]
+    fn an_answer_is_status_and_body() {
+        let answer = "HTTP/1.0 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{\"reasons\":[\"a\",\"b\"]}";
+        let (status, body) = answered(answer).unwrap();
+        assert_eq!((status, reasons_in(&body).as_str()), (503, "a, b"));
+        assert_eq!(answered("nonsense"), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! The fold's state as bytes, so that a restarted worker need not read the whole log.
+//!
+//! Equal folds make equal bytes: everything is written in a fixed order, so workers can compare the
+//! hash of theirs. The bytes begin with a mark, a version and a checksum of the rest; a reader that
+//! finds another version, a wrong checksum or anything that does not fit takes nothing from it.
+//!
+//! Kept are the policies as they were put, the switches, the remembered identities and each breaker
+//! without its settings, which the policies give. Counters are not: they are a worker's own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::entry::{At, FlagEntry, PolicyEntry, Revision, Scope};
+use super::fold::{Fold, seed};
+use super::register::PolicyChange;
+use super::seen::Kind;
+use crate::breaker::{Breaker, Saved};
+use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId};
+use crate::state::Cell;
+
+const MARK: &[u8; 4] = b"BLSN";
+/// The version that this router writes and reads.
+const VERSION: u32 = 1;
+const HEAD: usize = 16;
+
+/// Why bytes are no snapshot for this router.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SnapshotError {
+    /// Not a snapshot at all, or cut short.
+    #[error("not a snapshot")]
+    Mark,
+    /// Written by another version.
+    #[error("version {0} of the format; this router reads {VERSION}")]
+    Version(u32),
+    /// The checksum differs.
+    #[error("damaged: the checksum differs")]
+    Checksum,
+    /// The checksum holds and the content does not fit.
+    #[error("damaged: {0}")]
+    Content(String),
+    /// It is of another stream.
+    #[error("of another stream")]
+    Stream,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    /// When the stream was made, as the broker writes it.
+    stream: String,
+    position: u64,
+    stamp: Stamp,
+    now: Stamp,
+    policies: Vec<PolicyRow>,
+    flags: Vec<(Option<TenantId>, Revision, bool)>,
+    seen: Vec<(u64, bool)>,
+    breakers: Vec<(TenantId, ProviderId, Saved)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PolicyRow {
+    tenant_id: TenantId,
+    policy_id: PolicyId,
+    seen: Revision,
+    /// The revision in force, and its document as JSON text.
+    live: Option<(Revision, String)>,
+}
+
+impl Fold {
+    /// The state as bytes. `stream` tells the log's stream from one that is made anew under its name.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Content`] if it cannot be written.
+    pub fn snapshot(&self, stream: &str) -> Result<Vec<u8>, SnapshotError> {
+        let content = |e: String| SnapshotError::Content(e);
+        let mut policies = Vec::new();
+        for ((tenant_id, policy_id), record) in self.register().iter() {
+            let live = match &record.live {
+                None => None,
+                Some(live) => {
+                    let text = serde_json::to_string(&*live.document).map_err(|e| content(e.to_string()))?;
+                    Some((live.revision, text))
+                }
+            };
+            let (tenant_id, policy_id) = (tenant_id.clone(), policy_id.clone());
+            policies.push(PolicyRow { tenant_id, policy_id, seen: record.seen, live });
+        }
+        let flags = self.flags().iter().map(|(scope, flag)| {
+            let tenant_id = match scope {
+                Scope::Global => None,
+                Scope::Tenant { tenant_id } => Some(tenant_id.clone()),
+            };
+            (tenant_id, flag.revision, flag.enabled)
+        });
+        let mut breakers = BTreeMap::new();
+        self.state.for_each_breaker(|cell| {
+            let saved = cell.lock().breaker.save();
+            breakers.insert((cell.tenant_id.clone(), cell.provider_id.clone()), saved);
+        });
+        let body = Body {
+            stream: stream.to_owned(),
+            position: self.at().position,
+            stamp: self.at().stamp,
+            now: self.now(),
+            policies,
+            flags: flags.collect(),
+            seen: self.seen.iter().map(|(identity, kind)| (identity, kind == Kind::Ended)).collect(),
+            breakers: breakers.into_iter().map(|((t, p), saved)| (t, p, saved)).collect(),
+        };
+        let mut bytes = Vec::with_capacity(HEAD + 1_024);
+        bytes.extend_from_slice(MARK);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        let mut bytes = postcard::to_extend(&body, bytes).map_err(|e| content(e.to_string()))?;
+        let sum = xxh3_64(bytes.get(HEAD..).unwrap_or_default());
+        if let Some(place) = bytes.get_mut(8..HEAD) {
+            place.copy_from_slice(&sum.to_le_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// Takes over the state of a snapshot; this fold must be a fresh one over an empty state. Returns
+    /// where the snapshot stands in the log.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the fold and its state are then of no use and must be made anew.
+    pub fn restore(&mut self, bytes: &[u8], stream: &str, offset: Offset) -> Result<At, SnapshotError> {
+        let body = read(bytes)?;
+        if body.stream != stream {
+            return Err(SnapshotError::Stream);
+        }
+        let mut step = self.restoring(At { position: body.position, stamp: body.stamp }, body.now, offset);
+        for (tenant_id, revision, enabled) in body.flags {
+            let scope = tenant_id.map_or(Scope::Global, |tenant_id| Scope::Tenant { tenant_id });
+            let entry =
+                FlagEntry { scope, revision, circuit_breaker_enabled: enabled, actor: None, reason: None };
+            self.flag(&entry, &mut step);
+        }
+        for row in body.policies {
+            self.restore_policy(row, &mut step)?;
+        }
+        for (identity, ended) in body.seen {
+            self.seen.note(identity, if ended { Kind::Ended } else { Kind::Result });
+        }
+        for (tenant_id, provider_id, saved) in body.breakers {
+            let Some(cell) = self.state.breaker(tenant_id.as_str(), provider_id.as_str()) else {
+                return Err(SnapshotError::Content("a breaker that no policy names".to_owned()));
+            };
+            restore_breaker(&cell, saved, body.now, offset);
+        }
+        Ok(self.at())
+    }
+
+    fn restore_policy(&mut self, row: PolicyRow, step: &mut super::fold::Step) -> Result<(), SnapshotError> {
+        let entry = |revision, document| PolicyEntry {
+            tenant_id: row.tenant_id.clone(),
+            policy_id: row.policy_id.clone(),
+            revision,
+            document,
+            actor: None,
+            reason: None,
+        };
+        match row.live {
+            None => {
+                self.policy(&entry(row.seen, None), step);
+            }
+            Some((revision, text)) => {
+                let document = serde_json::from_str(&text)
+                    .map_err(|e| SnapshotError::Content(format!("the policy {}: {e}", row.policy_id)))?;
+                let change = self.policy(&entry(revision, Some(Arc::new(document))), step);
+                if let PolicyChange::Refused(_) = change {
+                    return Err(SnapshotError::Content(format!("the policy {} is refused", row.policy_id)));
+                }
+                self.register_mut().note_seen(&row.tenant_id, &row.policy_id, row.seen);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The policy entries have made the cell; the breaker within it is replaced.
+fn restore_breaker(cell: &Cell, saved: Saved, now: Stamp, offset: Offset) {
+    let mut guarded = cell.lock();
+    let settings = guarded.breaker.settings_shared();
+    let seed = seed(&cell.tenant_id, &cell.provider_id);
+    guarded.breaker = Breaker::restore(saved, settings, seed, now);
+    cell.publish(&guarded, offset);
+    cell.publish_means(&guarded, now, offset);
+}
+
+fn read(bytes: &[u8]) -> Result<Body, SnapshotError> {
+    let (Some(head), Some(rest)) = (bytes.get(..HEAD), bytes.get(HEAD..)) else {
+        return Err(SnapshotError::Mark);
+    };
+    if !head.starts_with(MARK) {
+        return Err(SnapshotError::Mark);
+    }
+    let word =
+        |at: usize| -> [u8; 4] { head.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or_default() };
+    let version = u32::from_le_bytes(word(4));
+    if version != VERSION {
+        return Err(SnapshotError::Version(version));
+    }
+    let sum = u64::from(u32::from_le_bytes(word(8))) | u64::from(u32::from_le_bytes(word(12))) << 32;
+    if sum != xxh3_64(rest) {
+        return Err(SnapshotError::Checksum);
+    }
+    postcard::from_bytes(rest).map_err(|e| SnapshotError::Content(e.to_string()))
+}

@@ -1,0 +1,224 @@
+//! Snapshots of the fold, in a bucket.
+//!
+//! At each hundred-thousandth position, and at the first entry of each hour by the log's clock, every
+//! worker hashes its state. The first to write the manifest of that position writes the snapshot; the
+//! others compare their hash with its, and a difference is counted and shouted: it means that workers
+//! disagree. A manifest is complete once all of its pieces stand, so a writer that dies leaves
+//! something that nobody takes for a snapshot.
+//!
+//! Keys: `<stream>.<position>.manifest` and `<stream>.<position>.<n>`, where the stream is told by a hash
+//! of when it was made. The last two are kept.
+
+use std::collections::BTreeSet;
+
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::Stream;
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Worker;
+use crate::domain::Stamp;
+use crate::ledger::{At, Entry, Fold};
+use crate::telemetry::labels::Snapshot as Counted;
+
+/// A snapshot at each of these positions.
+const EVERY: u64 = 100_000;
+/// And at the first entry of each of these spans: what the log forgets by age, a snapshot holds.
+const SPAN_MS: u64 = 3_600_000;
+/// One piece: half of what a broker takes in one message by default.
+const PIECE: usize = 512 * 1_024;
+/// How many are kept.
+const KEEP: usize = 2;
+
+/// Whether a snapshot is due behind the entry at `at`, given the one before it.
+#[must_use]
+pub fn is_due(before: At, at: At) -> bool {
+    let span = |stamp: Stamp| stamp.0 / SPAN_MS;
+    at.position.is_multiple_of(EVERY) || (before.stamp > Stamp(0) && span(at.stamp) > span(before.stamp))
+}
+
+/// Appends a mark if the log has been quiet since an earlier span began: the last things that happened
+/// then enter a snapshot before the log forgets them by age.
+pub async fn mark_if_quiet(worker: &Worker) {
+    let (at, marked) = {
+        let fold = worker.ledger.fold();
+        (fold.at(), fold.is_marked())
+    };
+    let span = worker.clock.stamp().0 / SPAN_MS;
+    if at.stamp == Stamp(0) || marked || span <= at.stamp.0 / SPAN_MS {
+        return;
+    }
+    if let Err(error) = worker.append(&Entry::Mark, Some(&format!("mark.{span}"))).await {
+        tracing::warn!(event = "log_not_marked", error = %error);
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    position: u64,
+    /// Of all bytes.
+    hash: u64,
+    bytes: usize,
+    complete: bool,
+    worker: String,
+}
+
+type Failed = async_nats::Error;
+
+/// Writes a snapshot, or compares it with the one that another worker wrote.
+pub async fn store(worker: &Worker, stream: &str, at: At, bytes: Vec<u8>) {
+    let (position, hash) = (at.position, xxh3_64(&bytes));
+    match write(worker, stream, at, &bytes, hash).await {
+        Ok(None) => {
+            worker.metrics.snapshots.inc(Counted::Stored);
+            tracing::info!(event = "snapshot_stored", position, bytes = bytes.len());
+        }
+        Ok(Some(theirs)) if theirs.hash == hash => worker.metrics.snapshots.inc(Counted::Equal),
+        Ok(Some(theirs)) => {
+            worker.metrics.snapshots.inc(Counted::Differs);
+            tracing::error!(
+                event = "snapshot_differs",
+                position,
+                theirs = theirs.worker,
+                ours = worker.settings.worker_name
+            );
+        }
+        Err(error) => {
+            worker.metrics.snapshots.inc(Counted::Failed);
+            tracing::warn!(event = "snapshot_not_stored", position, error = %error);
+        }
+    }
+}
+
+/// `None` if this worker wrote it, else what the other one wrote.
+async fn write(
+    worker: &Worker,
+    stream: &str,
+    at: At,
+    bytes: &[u8],
+    hash: u64,
+) -> Result<Option<Manifest>, Failed> {
+    let bucket = open(worker).await?;
+    let base = base(worker, stream, at.position);
+    let mut manifest = Manifest {
+        position: at.position,
+        hash,
+        bytes: bytes.len(),
+        complete: false,
+        worker: worker.settings.worker_name.clone(),
+    };
+    let key = format!("{base}.manifest");
+    let first = match put(worker, &key, serde_json::to_vec(&manifest)?.into(), Some(0)).await {
+        Ok(revision) => revision,
+        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+            let theirs = bucket.get_last_raw_message_by_subject(&key).await?;
+            return Ok(Some(serde_json::from_slice(&theirs.payload)?));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for (n, piece) in bytes.chunks(PIECE).enumerate() {
+        put(worker, &format!("{base}.{n}"), Bytes::copy_from_slice(piece), None).await?;
+    }
+    manifest.complete = true;
+    put(worker, &key, serde_json::to_vec(&manifest)?.into(), Some(first)).await?;
+    let known = positions(worker, &bucket, stream).await?;
+    for old in known.iter().rev().filter(|p| **p <= at.position).skip(KEEP) {
+        bucket.purge().filter(format!("{}.>", self::base(worker, stream, *old))).await?;
+    }
+    Ok(None)
+}
+
+/// Takes over the newest snapshot that is sound. Tells where it stands; `None` where the log must be
+/// read from its beginning.
+pub async fn load(worker: &Worker, stream: &str, last: u64) -> Option<At> {
+    let bucket = open(worker).await.ok()?;
+    let known = positions(worker, &bucket, stream).await.ok()?;
+    for position in known.into_iter().rev().filter(|p| *p <= last) {
+        let refused = match read(worker, &bucket, stream, position).await {
+            Ok(bytes) => match take(worker, stream, &bytes) {
+                Ok(at) => {
+                    tracing::info!(event = "snapshot_restored", position = at.position, bytes = bytes.len());
+                    return Some(at);
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(event = "snapshot_refused", position, error = refused);
+        worker.metrics.snapshots.inc(Counted::Refused);
+    }
+    None
+}
+
+fn take(worker: &Worker, stream: &str, bytes: &[u8]) -> Result<At, crate::ledger::SnapshotError> {
+    let mut fold = worker.ledger.fold();
+    let restored = fold.restore(bytes, stream, worker.clock.offset());
+    if restored.is_err() {
+        worker.state.clear();
+        *fold = Fold::new(std::sync::Arc::clone(&worker.state), std::sync::Arc::clone(&worker.verdicts));
+    }
+    restored
+}
+
+async fn read(worker: &Worker, bucket: &Stream, stream: &str, position: u64) -> Result<Vec<u8>, Failed> {
+    let base = base(worker, stream, position);
+    let message = bucket.get_last_raw_message_by_subject(&format!("{base}.manifest")).await?;
+    let manifest: Manifest = serde_json::from_slice(&message.payload)?;
+    if !manifest.complete {
+        return Err("its writer did not finish it".into());
+    }
+    let mut bytes = Vec::with_capacity(manifest.bytes);
+    for n in 0..manifest.bytes.div_ceil(PIECE) {
+        let piece = bucket.get_last_raw_message_by_subject(&format!("{base}.{n}")).await?;
+        bytes.extend_from_slice(&piece.payload);
+    }
+    if bytes.len() != manifest.bytes || xxh3_64(&bytes) != manifest.hash {
+        return Err("damaged: its pieces are not what the manifest says".into());
+    }
+    Ok(bytes)
+}
+
+/// The positions of a stream's snapshots, complete or not.
+async fn positions(worker: &Worker, bucket: &Stream, stream: &str) -> Result<BTreeSet<u64>, Failed> {
+    let prefix = format!("{}{}.", subject(worker, ""), id(stream));
+    let mut manifests = bucket.info_with_subjects(format!("{prefix}*.manifest")).await?;
+    let mut positions = BTreeSet::new();
+    while let Some((subject, _)) = manifests.try_next().await? {
+        let token = subject.strip_prefix(&prefix).and_then(|rest| rest.split('.').next());
+        positions.extend(token.and_then(|t| t.parse::<u64>().ok()));
+    }
+    Ok(positions)
+}
+
+async fn put(
+    worker: &Worker,
+    subject: &str,
+    value: Bytes,
+    after: Option<u64>,
+) -> Result<u64, async_nats::jetstream::context::PublishError> {
+    let mut message = PublishMessage::build().payload(value);
+    if let Some(after) = after {
+        message = message.expected_last_subject_sequence(after);
+    }
+    Ok(worker.jetstream.send_publish(subject.to_owned(), message).await?.await?.sequence)
+}
+
+async fn open(worker: &Worker) -> Result<Stream, Failed> {
+    let name = format!("KV_{}", worker.settings.names.snapshots_bucket);
+    Ok(worker.jetstream.get_stream(name).await?)
+}
+
+fn subject(worker: &Worker, key: &str) -> String {
+    format!("$KV.{}.{key}", worker.settings.names.snapshots_bucket)
+}
+
+fn id(stream: &str) -> String {
+    format!("{:016x}", xxh3_64(stream.as_bytes()))
+}
+
+fn base(worker: &Worker, stream: &str, position: u64) -> String {
+    subject(worker, &format!("{}.{position}", id(stream)))
+}
