@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -23,18 +23,25 @@ pub(super) struct Readiness {
     worker: Arc<Worker>,
     exposition: Exposition,
     policies_loaded: AtomicBool,
+    /// Held for a scrape, so that its digest is that of its position.
+    scraping: Mutex<()>,
 }
 
 impl Readiness {
     pub(super) const fn new(worker: Arc<Worker>, exposition: Exposition) -> Self {
-        Self { worker, exposition, policies_loaded: AtomicBool::new(false) }
+        Self { worker, exposition, policies_loaded: AtomicBool::new(false), scraping: Mutex::new(()) }
     }
 
     /// Whether requests are to be taken.
     fn serves(&self) -> bool {
         let progress = *self.worker.ledger.progress().borrow();
         let far_behind = self.worker.ledger.health().borrow().is_far_behind(self.worker.clock.tick());
-        self.policies_loaded.load(Ordering::Acquire) && progress.caught_up && !far_behind
+        self.are_policies_loaded() && progress.caught_up && !far_behind
+    }
+
+    /// Whether the fold holds all policies in force, those of the directory included.
+    fn are_policies_loaded(&self) -> bool {
+        self.policies_loaded.load(Ordering::Acquire) && self.worker.ledger.is_complete()
     }
 }
 
@@ -51,7 +58,7 @@ impl Probe for Readiness {
         } else if !worker.ledger.health().borrow().reachable {
             reasons.push("log: cannot be reached".to_owned());
         }
-        if !self.policies_loaded.load(Ordering::Acquire) {
+        if !self.are_policies_loaded() {
             reasons.push("policies: not loaded".to_owned());
         }
         if !worker.ledger.progress().borrow().caught_up {
@@ -59,10 +66,14 @@ impl Probe for Readiness {
         } else if worker.ledger.health().borrow().is_far_behind(worker.clock.tick()) {
             reasons.push("log: more than 5 s behind".to_owned());
         }
+        if reasons.is_empty() && worker.link.taking() < worker.settings.decide.connections {
+            reasons.push("decide: not subscribed".to_owned());
+        }
         reasons
     }
 
     fn metrics(&self) -> String {
+        let _turn = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
         let (digest, position) = {
             let mut fold = self.worker.ledger.fold();
             (fold.digest(), fold.at().position)

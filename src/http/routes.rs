@@ -65,12 +65,8 @@ async fn healthz(State(shared): State<Shared>) -> Response {
 
 async fn readyz(State(shared): State<Shared>) -> Response {
     let reasons = shared.probe.not_ready();
-    if reasons.is_empty() {
-        (PLAIN, Json(json!({ "ready": true }))).into_response()
-    } else {
-        let body = json!({ "ready": false, "reasons": reasons });
-        (StatusCode::SERVICE_UNAVAILABLE, PLAIN, Json(body)).into_response()
-    }
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, PLAIN, Json(reasons)).into_response()
 }
 
 async fn not_found(uri: Uri) -> Response {

@@ -144,6 +144,10 @@ impl Request<'_> {
             let message = "the request waited too long in this worker";
             return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
         }
+        if !self.worker.ledger.is_complete() {
+            let message = "this worker is rebuilding its state";
+            return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
+        }
         let Some(routable) = self.worker.state.catalog().find(&request.tenant_id, &request.policy_id) else {
             let message = "the tenant has no such policy";
             let details = Details::Value(&serde_json::json!({

@@ -238,6 +238,8 @@ struct Figures<'a> {
     last_error: String,
     processing_time: u64,
     average_processing_time: u64,
+    /// Nothing to add; optional by the specification, but nats-py reads no stats without it.
+    data: Empty,
 }
 
 impl<'a> Figures<'a> {
@@ -251,6 +253,7 @@ impl<'a> Figures<'a> {
             last_error: stats.last_error(),
             processing_time: nanos,
             average_processing_time: nanos.checked_div(requests).unwrap_or(0),
+            data: Empty {},
         }
     }
 }
@@ -321,7 +324,7 @@ mod tests {
         let figures = |name, subject, n, errors, last, sum, mean| {
             json!({
                 "name": name, "subject": subject, "queue_group": "beamline-router", "num_requests": n,
-                "num_errors": errors, "last_error": last, "processing_time": sum, "average_processing_time": mean,
+                "num_errors": errors, "last_error": last, "processing_time": sum, "average_processing_time": mean, "data": {},
             })
         };
         assert_eq!(

@@ -18,6 +18,7 @@ mod watchdog;
 pub use reader::run;
 pub use watchdog::{Health, watch as run_watchdog};
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Progress {
     pub position: u64,
     /// How often the state was rebuilt from the log's beginning.
     pub rebuilds: u64,
+    /// When the stream that is read was made, in nanoseconds since the Unix epoch; 0 before it is known.
+    pub made: i128,
     /// Whether the entries that stood when it began have been applied.
     pub caught_up: bool,
 }
@@ -43,6 +46,8 @@ pub struct Ledger {
     fold: Mutex<Fold>,
     progress: watch::Sender<Progress>,
     health: watch::Sender<Health>,
+    /// Whether the buckets were compared with this fold. Written under the lock of `progress`.
+    complete: AtomicBool,
 }
 
 impl Ledger {
@@ -53,6 +58,7 @@ impl Ledger {
             fold: Mutex::new(Fold::new(state, verdicts)),
             progress: watch::Sender::new(Progress::default()),
             health: watch::Sender::new(Health::default()),
+            complete: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +78,32 @@ impl Ledger {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+
+    /// Says that the fold is replaced by a fresh one. Before it is, so that nobody takes the empty state
+    /// for what is in force.
+    fn note_rebuild(&self) {
+        self.progress.send_modify(|p| {
+            *p = Progress { rebuilds: p.rebuilds + 1, ..Progress::default() };
+            self.complete.store(false, Ordering::Release);
+        });
+    }
+
+    /// Says that the buckets were compared with the fold that came of so many rebuilds.
+    pub fn note_compared(&self, rebuilds: u64) {
+        self.progress.send_if_modified(|p| {
+            if p.rebuilds == rebuilds {
+                self.complete.store(true, Ordering::Release);
+            }
+            false
+        });
+    }
+
+    /// Whether the fold holds all that is in force. A fresh one may lack what stands in a bucket and no
+    /// longer in the log, until they have been compared.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
     }
 
     /// Waits until the entry at a position has been applied; `false` if that took longer.

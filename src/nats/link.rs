@@ -1,6 +1,6 @@
 //! Whether the broker and the log are there, as far as this worker knows.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_nats::Event;
 use tokio::sync::watch;
@@ -23,11 +23,13 @@ pub struct Link {
     connection: watch::Sender<Connection>,
     /// The tick at which the log was last known not to move; 0 if never.
     stalled_at: AtomicU64,
+    /// Decide connections that take requests.
+    taking: AtomicUsize,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { connection: watch::Sender::new(Connection::default()), stalled_at: AtomicU64::new(0) }
+        Self { connection: watch::Sender::new(Connection::default()), stalled_at: AtomicU64::new(0), taking: AtomicUsize::new(0) }
     }
 }
 
@@ -80,6 +82,22 @@ impl Link {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.connection.borrow().up
+    }
+
+    /// Notes that one more decide connection takes requests.
+    pub fn begin_taking(&self) {
+        self.taking.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that one less does.
+    pub fn end_taking(&self) {
+        self.taking.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many decide connections take requests.
+    #[must_use]
+    pub fn taking(&self) -> usize {
+        self.taking.load(Ordering::Relaxed)
     }
 
     /// Notes that the log does not move at `now`.

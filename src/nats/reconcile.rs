@@ -23,6 +23,8 @@ use crate::wire::subjects;
 
 /// How long an appended entry may take to come back through the reader.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
+/// Between tries, while the fold may lack what is in force.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Why a comparison was not finished; the next one begins where it stopped.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +48,21 @@ pub struct Compared {
     rebuilds: u64,
 }
 
-/// Compares after each interval, and after each reconnect, until stopped.
+/// Compares after each interval, after each reconnect and after each rebuild, until stopped.
 pub async fn run(worker: Arc<Worker>, mut compared: Compared, stop: CancellationToken) {
     let mut connection = worker.link.watch();
     connection.mark_unchanged();
+    let mut progress = worker.ledger.progress();
     loop {
+        let interval = worker.settings.reconcile_interval;
+        let interval = if worker.ledger.is_complete() { interval } else { interval.min(RETRY) };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(worker.settings.reconcile_interval) => {}
+            () = tokio::time::sleep(interval) => {}
             changed = connection.changed() => if changed.is_err() { return },
+            rebuilt = progress.wait_for(|p| p.caught_up && p.rebuilds != compared.rebuilds) => {
+                if rebuilt.is_err() { return }
+            }
         }
         if !worker.link.is_up() || !worker.ledger.progress().borrow().caught_up {
             continue;
@@ -80,7 +88,9 @@ pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), Reconc
     compare(worker, &bucket, &mut compared.policies, &policies_known(worker), policy_entry, policy_unseen)
         .await?;
     let bucket = Bucket::open(worker, &worker.settings.names.flags_bucket).await?;
-    compare(worker, &bucket, &mut compared.flags, &[], flag_entry, flag_unseen).await
+    compare(worker, &bucket, &mut compared.flags, &[], flag_entry, flag_unseen).await?;
+    worker.ledger.note_compared(rebuilds);
+    Ok(())
 }
 
 async fn compare(

@@ -56,9 +56,13 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 
 async fn meter(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), async_nats::Error> {
     let names = &worker.settings.names;
-    // The fold must have begun where the log does, or it would call old results unknown.
-    worker.ledger.progress().wait_for(|p| p.caught_up).await?;
     let stream = worker.jetstream.get_stream(&names.log_stream).await?;
+    // The fold must have read this very stream, and to where it stood, or it would judge by what
+    // another one held at the same positions.
+    let made = stream.cached_info().created.unix_timestamp_nanos();
+    let mut progress = worker.ledger.progress();
+    let reads = progress.wait_for(|p| p.caught_up && p.made == made);
+    tokio::time::timeout(FOLD_PATIENCE, reads).await??;
     let config = pull::Config {
         durable_name: Some(CONSUMER.to_owned()),
         description: Some("meters usage; shared by all workers".to_owned()),

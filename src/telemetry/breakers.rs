@@ -27,8 +27,9 @@ use crate::domain::Stamp;
 use crate::state::{Cell, Counters, State};
 
 /// Breakers beyond this many, in the order of their ids, are not shown. Each takes about 25 series, so
-/// this is well over a million: more than a Prometheus should be given by one target.
-const SHOWN_AT_MOST: usize = 50_000;
+/// this is a quarter of a million and a page of 30 MB: as much as a Prometheus should be given by one
+/// target.
+const SHOWN_AT_MOST: usize = 10_000;
 
 /// What `router_circuit_breaker_trigger_reason_total` tells of.
 const REASONS: [Cause; 5] = [

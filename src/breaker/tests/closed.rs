@@ -158,6 +158,9 @@ fn calls_slower_than_the_threshold_open_at_their_share_and_calls_as_fast_as_it_a
     let mut spared = bench.clone();
     spared.result(Status::Success, |_| {});
     assert_eq!(spared.state(), State::Closed, "a call that tells no latency is not slow");
+    let mut few = Bench::new(slow);
+    few.result(Status::Success, |o| o.latency_ms = Some(5_000));
+    assert_eq!(few.state(), State::Closed, "one slow call is no share");
     let effect = bench.result(Status::Success, |o| o.latency_ms = Some(5_000));
     assert_eq!(moves(&effect), [(State::Closed, State::Open, Cause::LatencyThresholdExceeded)]);
     assert_eq!(bench.breaker.failure_share().as_f64(), 0.0);
@@ -258,7 +261,10 @@ fn a_results_own_timestamp_pulls_its_beginning_back_by_a_minute_at_most_and_neve
     assert_eq!(written(&mut bench, Stamp(0)), Disposition::Late, "60,005 ms ago");
     bench.after(1);
     assert_eq!(written(&mut bench, Stamp(0)), Disposition::Applied, "as of 60,005 ms ago, when it closed");
-    assert_eq!(written(&mut bench, closed_at.plus(DAY_MS)), Disposition::Applied, "not after the stamp");
+    let effect = bench.result(Status::Error, |o| {
+        (o.timestamp_ms, o.latency_ms) = (Some(closed_at.plus(DAY_MS).0), Some(60_006));
+    });
+    assert_eq!(disposition(&effect), Disposition::Late, "written tomorrow, it came now all the same");
 }
 
 #[test]
@@ -290,6 +296,7 @@ fn one_poisonous_request_that_fails_once_on_every_provider_of_a_chain_opens_none
 #[test]
 fn a_claim_is_not_needed_and_a_release_does_nothing() {
     let mut bench = Bench::new(|_| {});
+    bench.failures(1).after(1_000);
     let before = bench.breaker.clone();
     assert_eq!(bench.claim("r"), Verdict::NotNeeded);
     assert_eq!(bench.apply(Input::Release(ClaimId(1))), Effect::default());

@@ -132,7 +132,12 @@ fn a_lease_lasts_as_long_as_its_assignment_if_that_is_longer() {
     bench.after(60_000);
     assert_eq!(bench.claim_with("a", bench.now, 61_000), Verdict::Granted);
     assert_eq!(bench.after(60_999).claim("b"), refused(State::HalfOpen, 1));
-    assert_eq!(bench.after(1).claim("b"), Verdict::Granted);
+    let now = bench.after(1).now;
+    assert_eq!(
+        bench.claim_with("b", now, 1),
+        Verdict::Granted,
+        "an assignment that ends sooner shortens nothing"
+    );
     assert_eq!(bench.after(29_999).claim("c"), refused(State::HalfOpen, 1));
     assert_eq!(bench.after(1).claim("c"), Verdict::Granted);
 }
@@ -215,6 +220,16 @@ fn a_result_from_before_the_trip_is_late_and_a_probes_never_is() {
     });
     assert_eq!(disposition(&effect), Disposition::Applied);
     assert_eq!(bench.view().successes_in_a_row, 1);
+}
+
+#[test]
+fn a_result_of_a_call_that_began_while_it_was_open_is_late() {
+    let mut bench = Bench::half_open(|_| {});
+    bench.after(10);
+    let effect = bench.result(Status::Success, |o| o.latency_ms = Some(11));
+    assert_eq!(disposition(&effect), Disposition::Late);
+    let effect = bench.result(Status::Success, |o| o.latency_ms = Some(10));
+    assert_eq!(disposition(&effect), Disposition::Ignored, "a stray");
 }
 
 #[test]

@@ -283,6 +283,16 @@ fn the_mean_of_a_saturated_sum_is_no_overflow() {
 }
 
 #[test]
+fn the_same_results_in_another_order_make_another_row_and_so_another_digest() {
+    let mut one = Bench::new(|_| {});
+    let mut other = one.clone();
+    one.successes(1).failures(1);
+    other.failures(1).successes(1);
+    assert_eq!(one.window(), other.window());
+    assert_ne!(one.breaker.digest(), other.breaker.digest());
+}
+
+#[test]
 fn forces_with_the_longest_ttls_differ_in_their_digests() {
     let with = |ttl_ms| {
         let mut bench = Bench::new(|_| {});
@@ -298,7 +308,9 @@ fn forces_with_the_longest_ttls_differ_in_their_digests() {
 #[test]
 fn a_multiplier_too_small_to_lengthen_the_wait_costs_no_steps() {
     let settings = super::checked(&draft(|d| (d.timeout_ms, d.backoff_multiplier) = (1_000, 1.000_1)));
-    assert_eq!(settings.open_ms(u32::MAX, 1, 1), 1_000);
+    for trip in 0..100 {
+        assert_eq!(settings.open_ms(u32::MAX, trip, 1), 1_000);
+    }
 }
 
 #[test]

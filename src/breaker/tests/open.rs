@@ -154,6 +154,17 @@ fn a_clock_set_back_starts_the_open_time_anew_and_drops_the_hint_with_the_window
 }
 
 #[test]
+fn after_a_clock_set_back_results_are_not_late_for_as_long_as_it_was_set_back() {
+    let mut bench = Bench::new(|_| {});
+    bench.apply(Input::Reset);
+    bench.now = bench.now.minus(DAY_MS);
+    bench.apply(Input::ClockSetBack);
+    let took = |o: &mut Outcome<'static>| o.latency_ms = Some(100);
+    assert_eq!(disposition(&bench.after(99).result(Status::Error, took)), Disposition::Late);
+    assert_eq!(disposition(&bench.after(1).result(Status::Error, took)), Disposition::Applied);
+}
+
+#[test]
 fn after_a_clock_set_back_the_window_slides_by_the_new_time() {
     let mut bench = Bench::new(|d| d.failure_threshold = 100);
     bench.failures(4);

@@ -88,6 +88,11 @@ fn a_lower_longest_time_cuts_a_hint_that_holds_and_a_higher_one_does_not_bring_i
     cut.failures(4).result(Status::Error, |o| o.retry_after_ms = Some(250_000));
     cut.configure(|d| d.max_timeout_ms = 300_000);
     assert_eq!(cut.remaining(), 120_000, "cut when it came, by the settings of that moment");
+    cut.configure(|d| d.max_timeout_ms = 130_000);
+    cut.after(1_000);
+    cut.result(Status::Error, |o| (o.latency_ms, o.retry_after_ms) = (Some(2_000), Some(250_000)));
+    cut.configure(|d| d.max_timeout_ms = 300_000);
+    assert_eq!(cut.remaining(), 129_000, "so is one that came late");
 }
 
 #[test]

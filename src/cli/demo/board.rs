@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::latencies::Latencies;
-use super::tenants::{PROVIDERS, cells};
+use super::tally::{Ending, Tally};
+use super::tenants::{PROVIDERS, Tenant, cells};
 use crate::breaker::State;
 
 /// Transitions kept: some hours of them.
@@ -23,51 +24,6 @@ const SLICE_MS: u128 = 250;
 
 /// and how many of them make up "now": two seconds.
 const SLICES: u128 = 8;
-
-/// How a request ended, for its client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    Weighted,
-    Sticky,
-    Fallback,
-    BreakerFallback,
-    /// `circuit_open`
-    FailFast,
-    /// Another error.
-    Refused,
-    Unanswered,
-}
-
-impl Ending {
-    pub(super) const ALL: [Self; 7] = [
-        Self::Weighted,
-        Self::Sticky,
-        Self::Fallback,
-        Self::BreakerFallback,
-        Self::FailFast,
-        Self::Refused,
-        Self::Unanswered,
-    ];
-
-    /// The word of the wire, where there is one.
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Weighted => "weighted",
-            Self::Sticky => "sticky",
-            Self::Fallback => "fallback",
-            Self::BreakerFallback => "circuit_breaker_fallback",
-            Self::FailFast => "circuit_open (fail-fast)",
-            Self::Refused => "other errors",
-            Self::Unanswered => "no answer",
-        }
-    }
-
-    /// What a decision's reason means.
-    pub(super) fn of_reason(reason: &str) -> Self {
-        let found = Self::ALL[..4].iter().find(|ending| ending.label() == reason);
-        found.copied().unwrap_or(Self::Refused)
-    }
-}
 
 /// Something seen.
 #[derive(Debug)]
@@ -91,6 +47,11 @@ pub(super) struct MovedEvent {
     pub(super) to: State,
     #[serde(default)]
     pub(super) reason: String,
+    /// By the broker's clock, in milliseconds, as is the next.
+    #[serde(default)]
+    pub(super) timestamp: u64,
+    #[serde(default)]
+    pub(super) open_until: Option<u64>,
 }
 
 /// One of the answer to `breaker.list`, as far as it is shown.
@@ -150,42 +111,6 @@ impl Cell {
     }
 }
 
-/// Counts by ending and by provider.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) endings: [u64; Ending::ALL.len()],
-    pub(super) providers: [u64; PROVIDERS.len()],
-}
-
-impl Tally {
-    fn add(&mut self, ending: Ending, provider: Option<usize>) {
-        if let Some(count) = Ending::ALL.iter().position(|e| *e == ending).and_then(|i| self.endings.get_mut(i)) {
-            *count += 1;
-        }
-        if let Some(count) = provider.and_then(|i| self.providers.get_mut(i)) {
-            *count += 1;
-        }
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.endings.iter_mut().zip(other.endings).for_each(|(sum, n)| *sum += n);
-        self.providers.iter_mut().zip(other.providers).for_each(|(sum, n)| *sum += n);
-    }
-
-    pub(super) fn of(&self, ending: Ending) -> u64 {
-        let mut counts = Ending::ALL.iter().zip(self.endings);
-        counts.find(|(e, _)| **e == ending).map_or(0, |(_, n)| n)
-    }
-
-    pub(super) fn all(&self) -> u64 {
-        self.endings.iter().sum()
-    }
-
-    pub(super) fn decided(&self) -> u64 {
-        [Ending::Weighted, Ending::Sticky, Ending::Fallback, Ending::BreakerFallback].map(|e| self.of(e)).iter().sum()
-    }
-}
-
 /// All that was seen.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -206,7 +131,7 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn new() -> Self {
-        let cell = |(tenant, provider): (&'static super::tenants::Tenant, &'static str)| Cell {
+        let cell = |(tenant, provider): (&'static Tenant, &'static str)| Cell {
             tenant: tenant.id,
             provider,
             state: State::Closed,
@@ -318,8 +243,8 @@ impl Board {
         let from_closed = event.from == State::Closed && event.to == State::Open;
         let first_failure = cell.first_failure.take();
         cell.state = event.to;
-        // Until a worker says for how long.
-        cell.open_until = None;
+        let open_ms = event.open_until.map(|until| until.saturating_sub(event.timestamp));
+        cell.open_until = open_ms.map(|ms| at + Duration::from_millis(ms));
         let transition = Transition {
             at,
             tenant: cell.tenant,

@@ -100,10 +100,8 @@ fn told_url(folder: &Path) -> Option<String> {
 async fn version_of(program: &Path) -> Result<String, DemoFailed> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = command
-        .output()
-        .await
-        .map_err(|source| DemoFailed::Spawn { program: program.to_owned(), source })?;
+    let output =
+        command.output().await.map_err(|source| DemoFailed::Spawn { program: program.to_owned(), source })?;
     let told = String::from_utf8_lossy(&output.stdout);
     let version = told.rsplit_once(['v', ' ']).map(|(_, version)| version.trim()).unwrap_or_default();
     match numbers(version) {

@@ -75,7 +75,9 @@ impl Call {
         };
         match story.fault(provider, at) {
             None => Self { latency_ms, status: "success", error_code: None, retry_after_ms: None, cost },
-            Some(Fault::Unavailable) if rng.below(4) == 0 => failed(latency_ms * 2, "timeout", "timeout", None),
+            Some(Fault::Unavailable) if rng.below(4) == 0 => {
+                failed(latency_ms * 2, "timeout", "timeout", None)
+            }
             Some(Fault::Unavailable) => failed(latency_ms / 4, "error", "503", None),
             Some(Fault::RateLimited) => failed(latency_ms / 4, "error", "429", Some(story.hint_ms())),
         }
@@ -129,7 +131,8 @@ mod tests {
     fn results_are_those_that_the_router_reads() {
         let story = Story::lasting(Duration::from_secs(40));
         let mut rng = Rng::seeded(1);
-        for (provider, second, failed) in [("openai", 0, false), ("openai", 6, true), ("anthropic", 24, true)] {
+        for (provider, second, failed) in [("openai", 0, false), ("openai", 6, true), ("anthropic", 24, true)]
+        {
             for _ in 0..50 {
                 let call = Call::simulated(&story, provider, Duration::from_secs(second), &mut rng);
                 assert_eq!(call.has_failed(), failed);

@@ -42,7 +42,9 @@ impl DemoFailed {
     /// The last lines that a process of the demo wrote: what may explain it.
     pub(super) fn log(&self) -> Option<&str> {
         match self {
-            Self::Ended { log, .. } | Self::NotReady { log, .. } => Some(log.as_str()).filter(|l| !l.is_empty()),
+            Self::Ended { log, .. } | Self::NotReady { log, .. } => {
+                Some(log.as_str()).filter(|l| !l.is_empty())
+            }
             _ => None,
         }
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::board::{Board, Cell, Ending, Tally, Transition};
+use super::board::{Board, Cell, Transition};
 use super::line::{Line, Paint, wrapped};
+use super::tally::{Ending, Tally};
 use super::tenants::PROVIDERS;
 use crate::breaker::State;
 
@@ -37,6 +38,9 @@ const WIDE: usize = 66;
 /// and the reasons begin here.
 const MIDDLE: usize = 33;
 
+/// Below each other they need a screen of this height, for the breakers to keep their place.
+const TALL: usize = 26;
+
 /// The cells of a whole bar.
 const BAR: usize = 12;
 
@@ -61,10 +65,13 @@ pub(super) fn frame(scene: &Scene<'_>, size: Size) -> Vec<Line> {
             .text(Paint::Bold, format!("{rate}"))
             .text(Paint::Plain, " decisions/s")
             .text(Paint::Dim, format!("   {} so far   decide ", board.total.all()))
-            .text(Paint::Plain, format!("p50 {}  p99 {}", board.latencies.shown(50), board.latencies.shown(99))),
+            .text(
+                Paint::Plain,
+                format!("p50 {}  p99 {}", board.latencies.shown(50), board.latencies.shown(99)),
+            ),
     );
     gap(&mut lines);
-    lines.extend(shares(&recent, scene.bar, size.columns));
+    lines.extend(shares(&recent, scene.bar, size));
     gap(&mut lines);
     lines.push(heading("CIRCUIT BREAKERS"));
     lines.extend(board.cells.iter().map(|cell| breaker(cell, scene.at)));
@@ -76,15 +83,20 @@ pub(super) fn frame(scene: &Scene<'_>, size: Size) -> Vec<Line> {
     lines
 }
 
-/// A breaker's transition in words: the same on the screen, in plain lines and in the summary.
+/// A transition in words.
 pub(super) fn transition_text(transition: &Transition) -> String {
     let Transition { tenant, provider, from, to, reason, .. } = transition;
-    let after = match transition.after {
-        Some(after) => format!(", {} s after the first failure", seconds(after, 2)),
-        None => String::new(),
-    };
     let which = format!("{tenant}/{provider}");
-    format!("{which:<17} {} -> {} ({reason}{after})", word(*from), word(*to))
+    format!("{which:<17} {} -> {} ({reason})", word(*from), word(*to))
+}
+
+/// The same where there is room: of an opening, also how long it took.
+pub(super) fn long_transition_text(transition: &Transition) -> String {
+    let text = transition_text(transition);
+    match transition.after {
+        Some(after) => format!("{text}, {} s after the first failure", seconds(after, 2)),
+        None => text,
+    }
 }
 
 /// Seconds with some digits behind the point.
@@ -93,7 +105,7 @@ pub(super) fn seconds(duration: Duration, digits: usize) -> String {
 }
 
 fn title(scene: &Scene<'_>, columns: usize) -> Line {
-    let left = Line::new().text(Paint::Bold, "beamline-router demo").text(Paint::Dim, format!("  {}", scene.cast));
+    let left = Line::new().text(Paint::Bold, "beamline-router").text(Paint::Dim, format!("  {}", scene.cast));
     let clock = format!("{} of {} s", seconds(scene.at, 1), seconds(scene.run, 0));
     let width = columns.saturating_sub(clock.len() + 1);
     left.beside(width, Line::new().text(Paint::Plain, format!(" {clock}")))
@@ -104,13 +116,16 @@ fn heading(text: &str) -> Line {
 }
 
 /// Where requests of the last two seconds went, and why.
-fn shares(recent: &Tally, bar: char, columns: usize) -> Vec<Line> {
+fn shares(recent: &Tally, bar: char, size: Size) -> Vec<Line> {
     let all = recent.all();
     let row = |name: &str, width: usize, count: u64, paint: Paint| {
         let percent = (count * 100 + all / 2).checked_div(all).unwrap_or(0);
         let cells = usize::try_from(count * BAR as u64 / all.max(1)).unwrap_or(0);
         let bar: String = std::iter::repeat_n(bar, cells.min(BAR)).collect();
-        Line::new().cell(Paint::Plain, name, width).text(Paint::Plain, format!("{percent:>4} % ")).text(paint, bar)
+        Line::new()
+            .cell(Paint::Plain, name, width)
+            .text(Paint::Plain, format!("{percent:>4} % "))
+            .text(paint, bar)
     };
     let mut left = vec![heading("PROVIDER, last 2 s")];
     left.extend(PROVIDERS.iter().zip(recent.providers).map(|(name, n)| row(name, 10, n, Paint::Cyan)));
@@ -128,7 +143,8 @@ fn shares(recent: &Tally, bar: char, columns: usize) -> Vec<Line> {
     // What should not happen has a line only when it does.
     let unusual = Ending::ALL[5..].iter().filter(|ending| recent.of(**ending) > 0);
     right.extend(unusual.map(|ending| row(ending.label(), 24, recent.of(*ending), Paint::Red)));
-    if columns < WIDE {
+    if size.columns < WIDE {
+        right.truncate(if size.rows < TALL { 0 } else { right.len() });
         return left.into_iter().chain(right).collect();
     }
     left.resize(left.len().max(right.len()), Line::new());

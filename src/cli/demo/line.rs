@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_by_what_is_seen_and_colours_end_where_they_began() {
-        let line = || Line::new().text(Paint::Red, "open").text(Paint::Plain, " 3 s").text(Paint::Dim, " left");
+        let line =
+            || Line::new().text(Paint::Red, "open").text(Paint::Plain, " 3 s").text(Paint::Dim, " left");
         assert_eq!(line().rendered(80, true), "\x1b[31mopen\x1b[0m 3 s\x1b[2m left\x1b[0m");
         assert_eq!(line().rendered(6, true), "\x1b[31mopen\x1b[0m 3");
         assert_eq!(line().rendered(2, false), "op");

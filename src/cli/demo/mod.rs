@@ -21,6 +21,7 @@ mod show;
 mod stage;
 mod story;
 mod summary;
+mod tally;
 mod tenants;
 mod terminal;
 mod traffic;
@@ -112,6 +113,7 @@ async fn perform(args: &DemoArgs, stop: &CancellationToken, out: Output) -> Resu
     // All ends before the terminal is given back: that may have to wait for a person.
     let drained = stage.strike().await;
     let shown = shown?;
+    let listed = shown.terminal.is_some();
     if let Some(terminal) = shown.terminal {
         terminal.give_back().await;
     }
@@ -121,6 +123,7 @@ async fn perform(args: &DemoArgs, stop: &CancellationToken, out: Output) -> Resu
         cast: &shown.cast,
         lasted: shown.lasted,
         drained,
+        listed,
     };
     summary(&ended).iter().for_each(|line| out.line(line));
     let run = (!stop.is_cancelled()).then_some(args.duration);

@@ -131,8 +131,10 @@ mod tests {
         };
         let bound = Duration::from_secs(5);
         let child = tokio::time::timeout(bound, told()).await.unwrap();
-        let alive =
-            async || Command::new("/bin/sh").args(["-c", r#"kill -s 0 "$0""#, &child]).status().await;
+        let alive = async || {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", r#"kill -s 0 "$0""#, &child]).stderr(Stdio::null()).status().await
+        };
         assert!(alive().await.unwrap().success());
         process.stop(bound).await;
         let ended = async || while alive().await.is_ok_and(|status| status.success()) {};

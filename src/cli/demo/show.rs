@@ -8,11 +8,12 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::DemoArgs;
-use super::board::{Board, Ending, Seen};
+use super::board::{Board, Seen};
 use super::failed::DemoFailed;
-use super::frame::{Scene, frame, seconds, transition_text};
+use super::frame::{Scene, frame, long_transition_text, seconds};
 use super::stage::{Stage, Told};
 use super::story::Story;
+use super::tally::Ending;
 use super::tenants::PROVIDERS;
 use super::terminal::Terminal;
 use super::traffic::Traffic;
@@ -54,14 +55,26 @@ pub(super) async fn show(
     out: Output,
 ) -> Result<Shown, DemoFailed> {
     let plural = if stage.workers() == 1 { "" } else { "s" };
-    let cast =
-        format!("{} worker{plural}, nats-server {}, simulated executors", stage.workers(), stage.broker_version());
+    let cast = format!(
+        "{} worker{plural}, nats-server {}, simulated executors",
+        stage.workers(),
+        stage.broker_version()
+    );
     let settings = ClientSettings { timeout: ANSWER, ..settings.clone() };
     let terminal = if args.plain { None } else { Terminal::take().await };
     let clock = Clock::start();
     let (traffic, seen) = Traffic::start(&settings, story, clock.clone()).await?;
-    let mut view =
-        View { board: Board::new(), story, run: args.duration, clock, cast, terminal, out, last_story: String::new() };
+    let mut view = View {
+        board: Board::new(),
+        story,
+        run: args.duration,
+        clock,
+        cast,
+        terminal,
+        out,
+        told_story: String::new(),
+        last_story: String::new(),
+    };
     let mut seen = seen;
     view.follow(&mut seen, stage, stop).await?;
     let lasted = view.at();
@@ -84,6 +97,9 @@ struct View {
     cast: String,
     terminal: Option<Terminal>,
     out: Output,
+    /// The last one that was told, in plain lines
+    told_story: String,
+    /// and the last one that came up: it is told once it lasts, since circuits open one after the other.
     last_story: String,
 }
 
@@ -125,7 +141,11 @@ impl View {
     }
 
     /// Takes in what is still seen while something else is waited for.
-    async fn take_in_until<T>(&mut self, seen: &mut mpsc::Receiver<Seen>, done: impl Future<Output = T>) -> T {
+    async fn take_in_until<T>(
+        &mut self,
+        seen: &mut mpsc::Receiver<Seen>,
+        done: impl Future<Output = T>,
+    ) -> T {
         tokio::pin!(done);
         loop {
             tokio::select! {
@@ -142,31 +162,31 @@ impl View {
         if let Some(transition) = self.board.apply(at, seen)
             && plain
         {
-            self.out.line(&format!("{:>7} s  {}", seconds(at, 2), transition_text(transition)));
+            self.out.line(&format!("{:>7} s  {}", seconds(at, 2), long_transition_text(transition)));
         }
     }
 
+    /// Five times a second: a picture, or what is happening if that is new.
     fn picture(&mut self) {
         let (at, board) = (self.at(), &self.board);
-        let Some(terminal) = &mut self.terminal else { return };
         let story = self.story.line(at, |tenant, provider| board.state(tenant, provider));
-        let scene =
-            Scene { board, cast: &self.cast, story: &story, at, run: self.run, bar: terminal.bar };
-        let lines = frame(&scene, terminal.size());
-        terminal.show(lines);
-    }
-
-    fn line(&mut self) {
-        if self.terminal.is_some() {
+        if let Some(terminal) = &mut self.terminal {
+            let (cast, story) = (self.cast.as_str(), story.as_str());
+            let scene = Scene { board, cast, story, at, run: self.run, bar: terminal.bar };
+            terminal.show(frame(&scene, terminal.size()));
             return;
         }
-        let at = self.at();
-        let story = self.story.line(at, |tenant, provider| self.board.state(tenant, provider));
-        if story != self.last_story {
+        if story == self.last_story && story != self.told_story {
             self.out.line(&format!("{:>7} s  > {story}", seconds(at, 2)));
-            self.last_story = story;
+            self.told_story.clone_from(&story);
         }
-        if self.board.total.all() > 0 {
+        self.last_story = story;
+    }
+
+    /// Once a second.
+    fn line(&mut self) {
+        let at = self.at();
+        if self.terminal.is_none() && self.board.total.all() > 0 {
             self.out.line(&format!("{:>7} s  {}", seconds(at, 2), now(&self.board, at)));
         }
     }
@@ -223,6 +243,9 @@ mod tests {
             board.apply(Duration::from_millis(n * 10), seen);
         }
         let line = now(&board, Duration::from_secs(2));
-        assert_eq!(line, "100/s | openai 75% | weighted 75% circuit_open (fail-fast) 25% | open 0, half-open 0");
+        assert_eq!(
+            line,
+            "100/s | openai 75% | weighted 75% circuit_open (fail-fast) 25% | open 0, half-open 0"
+        );
     }
 }

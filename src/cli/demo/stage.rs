@@ -84,7 +84,10 @@ impl Stage {
             let revision = put
                 .map_err(|source: ControlError| DemoFailed::Policy { tenant: tenant.id, source })?["revision"]
                 .take();
-            out.line(&format!("policy of {} put through the control subject: revision {revision}", tenant.id));
+            out.line(&format!(
+                "policy of {} put through the control subject: revision {revision}",
+                tenant.id
+            ));
         }
         self.policies_in_force().await?;
         Ok(settings)

@@ -128,28 +128,27 @@ impl Story {
     pub(super) fn line(&self, at: Duration, state: impl Fn(&str, &str) -> State) -> String {
         let now = self.in_round(at);
         let Some(incident) = INCIDENTS.iter().rfind(|i| self.scaled(i.begins_ms) <= now) else {
-            return "All providers are well. Draws follow the weights; acme's sessions stick to theirs.".to_owned();
+            return "All providers are well. Draws follow the weights; acme's sessions stick to theirs."
+                .to_owned();
         };
         let provider = incident.provider;
         let drawn = || TENANTS.iter().filter(|t| t.providers.iter().any(|(drawn, _)| *drawn == provider));
         let any = |wanted| drawn().any(|tenant| state(tenant.id, provider) == wanted);
         let failing = now < self.scaled(incident.ends_ms);
         if failing {
-            let fails = match incident.fault {
-                Fault::Unavailable => format!("{provider} fails: 503 and timeouts"),
-                Fault::RateLimited => {
-                    format!("{provider} limits its rate: 429, retry after {} ms", self.hint_ms())
-                }
-            };
             let ways: Vec<String> = drawn()
                 .filter(|tenant| state(tenant.id, provider) != State::Closed)
                 .map(|tenant| tenant.way_out(provider))
                 .collect();
             if ways.is_empty() {
-                return format!("Provider {fails}. Failures are counted until the circuits open.");
+                let fails = match incident.fault {
+                    Fault::Unavailable => "begins to fail: 503 and timeouts".to_owned(),
+                    Fault::RateLimited => format!("limits its rate: 429, retry after {} ms", self.hint_ms()),
+                };
+                return format!("Provider {provider} {fails}. Failures are counted until its circuits open.");
             }
-            let probed = if any(State::HalfOpen) { " Probes ask whether it is well." } else { "" };
-            return format!("Provider {fails}. Open circuits: {}.{probed}", ways.join(", "));
+            let now = if any(State::HalfOpen) { "still fails, as probes find out" } else { "fails" };
+            return format!("Provider {provider} {now}. Circuits open: {}.", ways.join(", "));
         }
         if any(State::HalfOpen) {
             format!("Half-open: a few probes go to {provider}, two successes in a row close its circuit.")
@@ -226,12 +225,18 @@ mod tests {
     #[test]
     fn the_line_tells_what_is_happening() {
         let story = Story::lasting(at(40_000));
-        let line = |ms, state| story.line(at(ms), |_, provider| if provider == "openai" { state } else { State::Closed });
+        let line = |ms, state| {
+            story.line(at(ms), |_, provider| if provider == "openai" { state } else { State::Closed })
+        };
         for (ms, state, part) in [
             (0, State::Closed, "All providers are well"),
-            (5_000, State::Closed, "Provider openai fails: 503 and timeouts. Failures are counted"),
-            (6_000, State::Open, "acme goes to anthropic, globex falls back to local_llm, initech has nobody else"),
-            (11_000, State::HalfOpen, "Probes ask whether it is well"),
+            (5_000, State::Closed, "Provider openai begins to fail: 503 and timeouts. Failures are counted"),
+            (
+                6_000,
+                State::Open,
+                "acme goes to anthropic, globex falls back to local_llm, initech gets fail-fast",
+            ),
+            (11_000, State::HalfOpen, "still fails, as probes find out"),
             (14_000, State::Open, "openai is well again. Its circuits wait"),
             (16_000, State::HalfOpen, "Half-open: a few probes go to openai"),
             (17_000, State::Closed, "its circuits are closed"),

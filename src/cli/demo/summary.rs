@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::board::{Board, Ending};
-use super::frame::{seconds, transition_text};
+use super::board::Board;
+use super::frame::{long_transition_text, seconds};
 use super::stage::{Agreement, Told};
 use super::story::{Due, Story};
+use super::tally::Ending;
 use super::tenants::TENANTS;
 use crate::breaker::State;
 
@@ -23,6 +24,8 @@ pub(super) struct Ended<'a> {
     pub(super) lasted: Duration,
     /// Whether every worker ended with exit status 0 when it was asked to.
     pub(super) drained: bool,
+    /// Whether transitions are listed: not where each was told when it came.
+    pub(super) listed: bool,
 }
 
 /// The summary, line by line.
@@ -31,8 +34,15 @@ pub(super) fn summary(ended: &Ended<'_>) -> Vec<String> {
     let mut lines = vec![format!("beamline-router demo, {} s: {}", seconds(ended.lasted, 1), ended.cast)];
     let mut row = |name: &str, text: String| lines.push(format!("{name:<13} {text}"));
     let rate = board.total.all() as f64 / ended.lasted.as_secs_f64().max(0.001);
-    row("requests", format!("{}, {rate:.0} a second; decide p50 {}, p99 {} as the clients saw it",
-        board.total.all(), board.latencies.shown(50), board.latencies.shown(99)));
+    row(
+        "requests",
+        format!(
+            "{}, {rate:.0} a second; decide p50 {}, p99 {} as the clients saw it",
+            board.total.all(),
+            board.latencies.shown(50),
+            board.latencies.shown(99)
+        ),
+    );
     for ending in Ending::ALL {
         let count = board.total.of(ending);
         let usual = !matches!(ending, Ending::Refused | Ending::Unanswered);
@@ -44,25 +54,33 @@ pub(super) fn summary(ended: &Ended<'_>) -> Vec<String> {
         0 => String::new(),
         n => format!("; the broker did not take {n} results"),
     };
-    row("calls", format!("{} simulated, {} of them for pushed assignments, {} failed{unreported}",
-        board.calls, board.pushed_calls, board.failed_calls));
+    row(
+        "calls",
+        format!(
+            "{} simulated, {} of them for pushed assignments, {} failed{unreported}",
+            board.calls, board.pushed_calls, board.failed_calls
+        ),
+    );
     row("probes", format!("{} requests were let through as probes", board.probes));
     row("transitions", (board.transitions.len() as u64 + board.forgotten).to_string());
-    let first = board.transitions.len().saturating_sub(LISTED);
-    if first > 0 || board.forgotten > 0 {
+    let first = board.transitions.len().saturating_sub(if ended.listed { LISTED } else { 0 });
+    if ended.listed && (first > 0 || board.forgotten > 0) {
         row("", format!("the last {LISTED} of them:"));
     }
     for transition in board.transitions.iter().skip(first) {
-        row("", format!("{:>7} s  {}", seconds(transition.at, 2), transition_text(transition)));
+        row("", format!("{:>7} s  {}", seconds(transition.at, 2), long_transition_text(transition)));
     }
     row("opening", opening(board));
     let mut answered = ended.told.decisions.iter().map(|(name, n)| format!("{name} answered {n}"));
     row("workers", answered.by_ref().collect::<Vec<_>>().join(", "));
     row("", agreement(&ended.told.agreement, ended.told.decisions.len()));
-    row("", match ended.drained {
-        true => "all drained and ended with exit status 0; nothing is left running".to_owned(),
-        false => "not all drained in time; those were killed, nothing is left running".to_owned(),
-    });
+    row(
+        "",
+        match ended.drained {
+            true => "all drained and ended with exit status 0; nothing is left running".to_owned(),
+            false => "not all drained in time; those were killed, nothing is left running".to_owned(),
+        },
+    );
     lines
 }
 
@@ -75,7 +93,9 @@ pub(super) fn missing(ended: &Ended<'_>, story: &Story, run: Option<Duration>) -
     }
     match &ended.told.agreement {
         Agreement::Same { .. } => {}
-        Agreement::Differ { .. } => missing.push("the workers do not agree on the state of the breakers".to_owned()),
+        Agreement::Differ { .. } => {
+            missing.push("the workers do not agree on the state of the breakers".to_owned())
+        }
         Agreement::Unknown => missing.push("the workers could not be compared".to_owned()),
     }
     if !ended.drained {
@@ -92,7 +112,10 @@ pub(super) fn missing(ended: &Ended<'_>, story: &Story, run: Option<Duration>) -
         for tenant in TENANTS.iter().filter(|t| t.providers.iter().any(|(name, _)| *name == due.provider)) {
             if let Some(lacking) = lacking(board, tenant.id, due) {
                 let from = seconds(due.from, 0);
-                missing.push(format!("{}/{} {lacking} after its failures from {from} s on", tenant.id, due.provider));
+                missing.push(format!(
+                    "{}/{} {lacking} after its failures from {from} s on",
+                    tenant.id, due.provider
+                ));
             }
         }
     }

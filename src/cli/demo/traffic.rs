@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::board::{Ending, Seen};
+use super::board::Seen;
 use super::executors::{Call, Job, Rng, TASK};
 use super::failed::DemoFailed;
 use super::story::Story;
+use super::tally::Ending;
 use super::tenants::{CLIENTS, TENANTS, Tenant};
 use crate::clock::Clock;
 use crate::config::ClientSettings;
@@ -125,7 +126,8 @@ impl Traffic {
         tokio::spawn(until(listening(), Arc::clone(&cast).take_assignments(assignments)));
         tokio::spawn(until(listening(), hear_events(cast.seen.clone(), events)));
         tokio::spawn(until(listening(), list_breakers(cast.seen.clone(), control)));
-        for (seed, tenant) in TENANTS.iter().flat_map(|tenant| (0..CLIENTS).map(move |_| tenant)).enumerate() {
+        for (seed, tenant) in TENANTS.iter().flat_map(|tenant| (0..CLIENTS).map(move |_| tenant)).enumerate()
+        {
             let rng = Rng::seeded(seed as u64);
             let client = Arc::clone(&cast).client(tenant, rng);
             tokio::spawn(until(traffic.asking.clone().cancelled_owned(), client));

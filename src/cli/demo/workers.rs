@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_status_and_body() {
-        let answer = "HTTP/1.0 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{\"reasons\":[\"a\",\"b\"]}";
+        let answer =
+            "HTTP/1.0 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{\"reasons\":[\"a\",\"b\"]}";
         let (status, body) = answered(answer).unwrap();
         assert_eq!((status, reasons_in(&body).as_str()), (503, "a, b"));
         assert_eq!(answered("nonsense"), None);

@@ -62,6 +62,9 @@ async fn take_in(
             tokio::time::sleep(LOOK).await;
             continue;
         };
+        // The broker knows of the subscriptions before this worker says that it is ready.
+        let _ = tokio::time::timeout(LOOK, client.flush()).await;
+        worker.link.begin_taking();
         tracing::info!(event = "serving_decisions");
         let go_on = loop {
             tokio::select! {
@@ -74,6 +77,7 @@ async fn take_in(
                 },
             }
         };
+        worker.link.end_taking();
         drain(worker, client, batches, incoming).await;
         if !go_on {
             return;

@@ -36,7 +36,7 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
                 });
             }
             match handled {
-                Handled::Reply(reply) => publish(&worker, &client, reply, began).await,
+                Handled::Reply(reply) => publish(&worker, &client, &message, reply, began).await,
                 Handled::Dropped => {}
                 Handled::Claim(claim) => {
                     let task = Claiming { message, arrived: batch.arrived, began, answers, span };
@@ -49,13 +49,17 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
     claiming.wait().await;
 }
 
-async fn publish(worker: &Worker, client: &Client, reply: Reply, began: u64) {
+async fn publish(worker: &Worker, client: &Client, message: &Message, reply: Reply, began: u64) {
     let Reply { subject, headers, body, outcome, span, probe: _ } = reply;
     match outcome {
         Ok(reason) => worker.metrics.decided(reason),
         Err(code) => worker.metrics.refused(code),
     }
-    worker.metrics.decision_duration.observe_nanos(worker.clock.nanos() - began);
+    let took = worker.clock.nanos() - began;
+    worker.metrics.decision_duration.observe_nanos(took);
+    let plain = *message.subject.as_str() == *worker.settings.names.decide;
+    let endpoint = if plain { &worker.discovery.decide } else { &worker.discovery.tenant_decide };
+    endpoint.record(took, outcome.err().map(ErrorCode::as_str));
     let sent = match headers {
         Some(headers) => client.publish_with_headers(subject, headers, body).await,
         None => client.publish(subject, body).await,
@@ -106,7 +110,7 @@ impl Claiming {
             }
         }
         if let Handled::Reply(reply) = handled {
-            publish(&worker, &client, reply, self.began).await;
+            publish(&worker, &client, &self.message, reply, self.began).await;
         }
         if let Some(unwaited) = unwaited {
             worker.claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms).await;

@@ -6,7 +6,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::watchdog::{Described, describe};
+use super::watchdog::{Described, deleted_up_to, describe, nanos_of};
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{At, Entry, Fold};
 use crate::nats::Worker;
@@ -40,6 +40,8 @@ enum Restart {
 #[derive(Default)]
 struct Known {
     created: Option<String>,
+    /// The same in nanoseconds.
+    made: i128,
     last: Option<At>,
     /// A gap that a fresh consumer showed again: its entries are gone.
     gap_at: Option<u64>,
@@ -86,13 +88,10 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), str
                 tracing::error!(event = "log_rebuild", reason, position = known.last.map(|at| at.position));
                 worker.metrics.log_rebuilds.inc();
                 known = Known::default();
+                worker.ledger.note_rebuild();
                 worker.state.clear();
+                worker.verdicts.advance(0);
                 *worker.ledger.fold() = Fold::new(Arc::clone(&worker.state), Arc::clone(&worker.verdicts));
-                worker.ledger.progress.send_modify(|p| {
-                    p.position = 0;
-                    p.rebuilds += 1;
-                    p.caught_up = false;
-                });
             }
             Restart::Disconnected => worker.link.note_stall(worker.clock.tick()),
         }
@@ -129,6 +128,9 @@ async fn follow(worker: &Arc<Worker>, known: &mut Known) -> Restart {
     }
     if known.created.is_none() {
         begin(worker, known, &stream).await;
+    }
+    if let Some(last) = known.last.filter(|at| at.position < stream.last) {
+        pass_deleted(worker, known, last).await;
     }
     let next = known.last.map_or(1, |at| at.position + 1);
     tell_progress(worker, known);
@@ -188,10 +190,25 @@ async fn begin(worker: &Worker, known: &mut Known, stream: &Described) {
         At { position: before_first, stamp: Stamp(0) }
     });
     known.created = Some(stream.created.clone());
+    known.made = nanos_of(&stream.created).unwrap_or_default();
     known.catch_up_to = stream.last;
     known.began_at = known.last.map_or(0, |at| at.position);
     worker.metrics.policies.set(worker.ledger.fold().register().live_count() as u64);
     tracing::info!(event = "log_catching_up", from = known.began_at + 1, to = stream.last);
+}
+
+/// Passes entries that were deleted one by one before they were read: where they were the last ones,
+/// nothing would come that shows it.
+async fn pass_deleted(worker: &Worker, known: &mut Known, last: At) {
+    let to = deleted_up_to(worker, last.position).await;
+    if to == last.position {
+        return;
+    }
+    tracing::error!(event = "log_entries_gone", from = last.position + 1, to);
+    if known.gap_at != Some(last.position) {
+        worker.metrics.log_gaps.inc();
+    }
+    known.last = Some(At { position: to, stamp: Stamp(0) });
 }
 
 fn is_stalled(worker: &Worker, known: &Known, now: Tick, applied: Tick) -> bool {
@@ -367,10 +384,10 @@ fn store_snapshot(worker: &Arc<Worker>, known: &Known, fold: &Fold, at: At) {
 
 fn tell_progress(worker: &Worker, known: &Known) {
     let position = known.last.map_or(0, |at| at.position);
-    worker.metrics.log_position.set(position);
     worker.ledger.progress.send_if_modified(|p| {
         let caught_up = p.caught_up || position >= known.catch_up_to;
-        let changed = p.position != position || p.caught_up != caught_up;
+        let changed = p.position != position || p.caught_up != caught_up || p.made != known.made;
+        p.made = known.made;
         if caught_up && !p.caught_up {
             let replayed = position.saturating_sub(known.began_at);
             tracing::info!(event = "log_caught_up", position, replayed);

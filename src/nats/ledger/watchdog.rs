@@ -60,17 +60,15 @@ struct StreamInfo {
 struct StreamState {
     first_seq: u64,
     last_seq: u64,
+    /// Told where it was asked for.
+    #[serde(default)]
+    deleted: Vec<u64>,
 }
 
 /// Asks the broker how the log's stream is, and measures its clock by the way.
 pub(super) async fn describe(worker: &Worker) -> Option<Described> {
-    let subject = format!("STREAM.INFO.{}", worker.settings.names.log_stream);
     let sent = worker.clock.tick();
-    let request = worker.jetstream.request(subject, &());
-    let info = match tokio::time::timeout(PATIENCE, request).await {
-        Ok(Ok(Response::<StreamInfo>::Ok(info))) => info,
-        _ => return None,
-    };
+    let info = ask(worker, &()).await?;
     let received = worker.clock.tick();
     if let Some(stamp) = info.ts.as_deref().and_then(stamp_of) {
         worker.clock.observe(stamp, sent, received);
@@ -78,10 +76,32 @@ pub(super) async fn describe(worker: &Worker) -> Option<Described> {
     Some(Described { created: info.created, first: info.state.first_seq, last: info.state.last_seq })
 }
 
+/// The last of the entries that follow `position` without a break and were deleted one by one, by the
+/// word of the stream's leader; `position` itself if the next one was not.
+pub(super) async fn deleted_up_to(worker: &Worker, position: u64) -> u64 {
+    let Some(info) = ask(worker, &serde_json::json!({ "deleted_details": true })).await else { return position };
+    let mut deleted = info.state.deleted;
+    deleted.sort_unstable();
+    deleted.into_iter().fold(position, |last, gone| if gone == last + 1 { gone } else { last })
+}
+
+async fn ask(worker: &Worker, request: &(impl serde::Serialize + Sync)) -> Option<StreamInfo> {
+    let subject = format!("STREAM.INFO.{}", worker.settings.names.log_stream);
+    let request = worker.jetstream.request(subject, request);
+    match tokio::time::timeout(PATIENCE, request).await {
+        Ok(Ok(Response::Ok(info))) => Some(info),
+        _ => None,
+    }
+}
+
 /// A stamp from RFC 3339.
 fn stamp_of(text: &str) -> Option<Stamp> {
-    let time = async_nats::datetime::parse_rfc3339(text).ok()?;
-    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok().map(Stamp)
+    u64::try_from(nanos_of(text)? / 1_000_000).ok().map(Stamp)
+}
+
+/// Nanoseconds since the Unix epoch from RFC 3339.
+pub(super) fn nanos_of(text: &str) -> Option<i128> {
+    Some(async_nats::datetime::parse_rfc3339(text).ok()?.unix_timestamp_nanos())
 }
 
 /// Asks each second until stopped.
@@ -100,10 +120,11 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
             worker.metrics.log_lag.set(stream.last.saturating_sub(position));
         }
         worker.ledger.health.send_modify(|health| {
-            health.reachable = reachable;
+            let was_reachable = std::mem::replace(&mut health.reachable, reachable);
             let Some(stream) = described else { return };
             health.behind = match health.behind {
-                Some((since, target)) if position < target => Some((since, target)),
+                // While the log was out of reach nobody could read on.
+                Some((since, target)) if position < target && was_reachable => Some((since, target)),
                 _ if position < stream.last => Some((now, stream.last)),
                 _ => None,
             };

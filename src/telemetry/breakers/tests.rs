@@ -252,7 +252,8 @@ fn a_gauge_moves_on_with_time_alone() {
 fn exactly_one_state_is_1_whatever_happens() {
     let mut bench = Bench::new();
     bench.policy("acme", Some(&["a"]));
-    let steps: [(&str, fn(&mut Bench)); 7] = [
+    type Step = fn(&mut Bench);
+    let steps: [(&str, Step); 7] = [
         ("closed", |_| {}),
         ("open", |b| b.ends("a", Status::Error, 3)),
         ("open", |b| {

@@ -15,6 +15,8 @@ fn moved(id: &str, from: State, to: State) -> Seen {
         from,
         to,
         reason: "r".to_owned(),
+        timestamp: 1_000,
+        open_until: (to == State::Open).then_some(6_000),
     };
     Seen::Moved { id: Some(id.to_owned()), event }
 }
@@ -54,9 +56,11 @@ fn an_event_counts_once_however_many_workers_tell_it() {
     let mut board = Board::new();
     assert!(board.apply(at(1), moved("1", State::Closed, State::Open)).is_some());
     assert!(board.apply(at(2), moved("1", State::Closed, State::Open)).is_none());
+    assert_eq!(board.cells[0].remaining(at(1_001)), Some(at(4_000)));
     assert!(board.apply(at(3), moved("2", State::Open, State::HalfOpen)).is_some());
     assert_eq!(board.transitions.len(), 2);
     assert_eq!(board.state("acme", "openai"), State::HalfOpen);
+    assert_eq!(board.cells[0].remaining(at(2)), None);
     assert_eq!(board.state("globex", "openai"), State::Closed);
 }
 

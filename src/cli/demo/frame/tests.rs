@@ -15,7 +15,10 @@ fn board() -> Board {
             _ => (Ending::Sticky, Some("openai")),
         };
         let provider = provider.map(str::to_owned);
-        board.apply(at(n * 10), Seen::Ended { ending, provider, probe: false, took: Duration::from_micros(405) });
+        board.apply(
+            at(n * 10),
+            Seen::Ended { ending, provider, probe: false, took: Duration::from_micros(405) },
+        );
     }
     let event = MovedEvent {
         tenant_id: "acme".to_owned(),
@@ -23,6 +26,8 @@ fn board() -> Board {
         from: State::Closed,
         to: State::Open,
         reason: "failure_threshold_exceeded".to_owned(),
+        timestamp: 1_000,
+        open_until: Some(6_000),
     };
     board.apply(at(1_900), Seen::Moved { id: None, event });
     let list = serde_json::json!([{"tenant_id": "acme", "provider_id": "openai", "state": "open",
@@ -34,8 +39,7 @@ fn board() -> Board {
 fn painted(rows: usize, columns: usize) -> Vec<String> {
     let board = board();
     let story = "Provider openai fails: 503 and timeouts. Open circuits: acme goes to anthropic.";
-    let scene =
-        Scene { board: &board, cast: "2 workers", story, at: at(2_050), run: at(40_000), bar: '#' };
+    let scene = Scene { board: &board, cast: "2 workers", story, at: at(2_050), run: at(40_000), bar: '#' };
     let lines = frame(&scene, Size { rows, columns });
     lines.into_iter().map(|line| line.rendered(columns, false).trim_end().to_owned()).collect()
 }
@@ -43,7 +47,7 @@ fn painted(rows: usize, columns: usize) -> Vec<String> {
 #[test]
 fn a_usual_terminal_shows_all_of_it() {
     let want = "\
-beamline-router demo  2 workers                                     2.0 of 40 s
+beamline-router  2 workers                                           2.0 of 40 s
 > Provider openai fails: 503 and timeouts. Open circuits: acme goes to
   anthropic.
 100 decisions/s   200 so far   decide p50 0.41 ms  p99 0.41 ms
@@ -79,6 +83,8 @@ fn a_narrow_terminal_stacks_what_a_wide_one_sets_side_by_side() {
     let lines = painted(30, 40);
     assert!(lines.iter().any(|line| line == "openai      50 % ######"), "{lines:#?}");
     assert!(lines.iter().any(|line| line.starts_with("sticky ")), "{lines:#?}");
+    let lines = painted(16, 40);
+    assert!(lines.iter().any(|line| line.starts_with("initech  openai")), "{lines:#?}");
 }
 
 #[test]

@@ -21,6 +21,8 @@ fn moved(board: &mut Board, seconds: u64, tenant: &str, provider: &str, from: St
         from,
         to,
         reason: "r".to_owned(),
+        timestamp: 1_000,
+        open_until: (to == State::Open).then_some(6_000),
     };
     board.apply(Duration::from_secs(seconds), Seen::Moved { id: None, event });
 }
@@ -28,7 +30,9 @@ fn moved(board: &mut Board, seconds: u64, tenant: &str, provider: &str, from: St
 /// What a whole round shows, without what `left_out` tells.
 fn board(left_out: impl Fn(&str, &str, State) -> bool) -> Board {
     let mut board = Board::new();
-    [Ending::Weighted, Ending::FailFast, Ending::BreakerFallback].map(|ending| decided(&mut board, ending));
+    for ending in [Ending::Weighted, Ending::FailFast, Ending::BreakerFallback] {
+        decided(&mut board, ending);
+    }
     for (provider, start) in [("openai", 6), ("anthropic", 24)] {
         for (tenant, _) in cells().filter(|(_, drawn)| *drawn == provider) {
             for (n, from, to) in [
@@ -46,7 +50,7 @@ fn board(left_out: impl Fn(&str, &str, State) -> bool) -> Board {
 }
 
 fn missing_in(board: &Board, told: &Told, run: Option<Duration>) -> Vec<String> {
-    let ended = Ended { board, told, cast: "", lasted: RUN, drained: true };
+    let ended = Ended { board, told, cast: "", lasted: RUN, drained: true, listed: true };
     missing(&ended, &Story::lasting(RUN), run)
 }
 
@@ -57,7 +61,8 @@ fn a_whole_round_lacks_nothing() {
 
 #[test]
 fn what_did_not_follow_is_told() {
-    let never_closed = board(|tenant, provider, to| (tenant, provider, to) == ("globex", "anthropic", State::Closed));
+    let never_closed =
+        board(|tenant, provider, to| (tenant, provider, to) == ("globex", "anthropic", State::Closed));
     let want = ["globex/anthropic did not close after its failures from 23 s on"];
     assert_eq!(missing_in(&never_closed, &told(), Some(RUN)), want);
 
@@ -81,7 +86,8 @@ fn workers_that_disagree_fail_even_a_run_cut_short() {
 #[test]
 fn the_summary_tells_counts_transitions_and_agreement() {
     let (board, told) = (board(|_, provider, _| provider == "openai"), told());
-    let ended = Ended { board: &board, told: &told, cast: "2 workers", lasted: RUN, drained: true };
+    let ended =
+        Ended { board: &board, told: &told, cast: "2 workers", lasted: RUN, drained: true, listed: true };
     let text = summary(&ended).join("\n");
     let want = "\
 beamline-router demo, 40.0 s: 2 workers

@@ -1,4 +1,4 @@
-//! Every schedule of a small world, up to a depth.
+//! Every schedule of a small world, up to a depth, from four beginnings.
 //!
 //! Two workers share one breaker with two probe slots. They read the gate of their own copy of the
 //! fold, claim, wait, give up and release, send probes, lag behind the log, and die; calls are answered
@@ -16,21 +16,23 @@
 
 mod replay;
 mod rules;
+mod wiring;
 mod world;
 
 use std::collections::{HashMap, HashSet};
 
-use world::{Action, Message, Request, Wiring, World};
+use wiring::{CAP, Landed, Message, Request, Tick, Wiring};
+use world::{Action, World};
 
 /// As deep as a debug build goes in a few seconds.
-const DEPTH: usize = 8;
+const DEPTH: usize = 7;
 
 struct Found {
-    /// Schedules of at most [`DEPTH`] steps that go as far as they can.
+    /// Schedules of [`DEPTH`] steps, and shorter ones that can go no further.
     schedules: u128,
     worlds: usize,
     steps: usize,
-    logs: HashSet<Vec<world::Landed>>,
+    logs: HashSet<Vec<Landed>>,
 }
 
 struct Violation {
@@ -38,51 +40,50 @@ struct Violation {
     schedule: Vec<Action>,
 }
 
-fn explore(wiring: &Wiring, depth: usize) -> Result<Found, Violation> {
-    let first = World::new(wiring);
-    let mut seen = HashSet::from([first.key()]);
+fn explore(first: World, wiring: &Wiring) -> Result<Found, Violation> {
+    let (mut seen, mut free) = (HashSet::new(), HashSet::new());
     let mut found = Found { schedules: 0, worlds: 0, steps: 0, logs: HashSet::new() };
     let mut layer = HashMap::from([(first.key(), (first, 1_u128))]);
-    for _ in 0..depth {
-        let mut next: HashMap<u128, (World, u128)> = HashMap::with_capacity(layer.len() * 2);
-        for (world, ways) in layer.into_values() {
-            let actions = world.actions();
+    for depth in 0..=DEPTH {
+        let mut next: HashMap<u128, (World, u128)> = HashMap::with_capacity(layer.len() * 4);
+        for (key, (world, ways)) in layer {
+            seen.insert(key);
+            let violation = |rule, world: &World| Violation { rule, schedule: world.schedule() };
+            if free.insert((world.truth.digest, world.now)) {
+                rules::not_wedged(&world.truth.breaker, world.now).map_err(|rule| violation(rule, &world))?;
+            }
+            let actions = if depth < DEPTH { world.actions() } else { Vec::new() };
             if actions.is_empty() {
                 found.schedules += ways;
                 found.logs.insert(world.log());
             }
             for action in actions {
                 let mut after = world.clone();
-                let violation = |rule, world: &World| Violation { rule, schedule: world.schedule() };
                 after.step(action, wiring).map_err(|rule| violation(rule, &after))?;
                 found.steps += 1;
-                let key = after.key();
-                if seen.insert(key) {
-                    rules::not_wedged(&after, wiring).map_err(|rule| violation(rule, &after))?;
-                }
-                next.entry(key).or_insert((after, 0)).1 += ways;
+                next.entry(after.key()).or_insert((after, 0)).1 += ways;
             }
         }
         layer = next;
-        eprintln!("layer {} worlds, {} steps", layer.len(), found.steps);
-    }
-    for (world, ways) in layer.into_values() {
-        found.schedules += ways;
-        found.logs.insert(world.log());
     }
     found.worlds = seen.len();
     Ok(found)
 }
 
+/// Explores from the world that these steps lead to, and tells every log to two folds.
 #[expect(clippy::print_stdout, reason = "how much was visited is part of the proof")]
-#[test]
-fn no_schedule_of_two_workers_breaks_the_cap_the_single_judge_or_the_agreement_or_wedges() {
-    let found = match explore(&Wiring::AS_BUILT, DEPTH) {
+fn no_schedule_breaks_a_rule_after(beginning: &str, steps: &[Action]) {
+    let mut first = World::new(&Wiring::AS_BUILT);
+    for step in steps {
+        first.step(*step, &Wiring::AS_BUILT).unwrap();
+    }
+    let found = match explore(first, &Wiring::AS_BUILT) {
         Ok(found) => found,
-        Err(violation) => panic!("{}: {:#?}", violation.rule, violation.schedule),
+        Err(violation) => panic!("{}: {:?}", violation.rule, violation.schedule),
     };
     println!(
-        "{} schedules of up to {DEPTH} steps, {} steps taken, {} worlds, {} logs",
+        "from {beginning}, {} steps in: {} schedules of {DEPTH} steps more, {} steps taken, {} worlds, {} logs",
+        steps.len(),
         found.schedules,
         found.steps,
         found.worlds,
@@ -92,9 +93,36 @@ fn no_schedule_of_two_workers_breaks_the_cap_the_single_judge_or_the_agreement_o
     replay::two_folds_agree(&found.logs);
 }
 
+/// Both workers' requests are probes at the provider.
+const PROBING: [Action; 6] =
+    [Action::Ask(0), Action::Ask(1), Action::Land(0), Action::Land(0), Action::Read(0), Action::Read(1)];
+
+#[test]
+fn no_schedule_breaks_a_rule_once_the_open_time_is_over() {
+    no_schedule_breaks_a_rule_after("the open time being over", &[]);
+}
+
+#[test]
+fn no_schedule_breaks_a_rule_while_both_slots_are_held() {
+    no_schedule_breaks_a_rule_after("two probes", &PROBING);
+}
+
+#[test]
+fn no_schedule_breaks_a_rule_after_a_probe_failed_while_the_other_is_out() {
+    let steps = [PROBING.as_slice(), &[Action::Answer(0, false), Action::Tick]].concat();
+    no_schedule_breaks_a_rule_after("a failed probe", &steps);
+}
+
+#[test]
+fn no_schedule_breaks_a_rule_after_both_probes_succeeded() {
+    let steps =
+        [PROBING.as_slice(), &[Action::Tick, Action::Answer(0, true), Action::Answer(0, true)]].concat();
+    no_schedule_breaks_a_rule_after("a close", &steps);
+}
+
 /// The rule that a fault breaks first, with the schedule that shows it.
 fn broken_by(wiring: &Wiring) -> String {
-    match explore(wiring, DEPTH) {
+    match explore(World::new(wiring), wiring) {
         Ok(found) => panic!("not seen in {} schedules", found.schedules),
         Err(violation) => {
             assert!(!violation.schedule.is_empty());
@@ -105,7 +133,7 @@ fn broken_by(wiring: &Wiring) -> String {
 
 #[test]
 fn a_cap_that_is_one_too_high_is_caught() {
-    let rule = broken_by(&Wiring { cap: world::CAP + 1, ..Wiring::AS_BUILT });
+    let rule = broken_by(&Wiring { cap: CAP + 1, ..Wiring::AS_BUILT });
     assert!(rule.starts_with("the cap"), "{rule}");
 }
 
@@ -134,7 +162,7 @@ fn strays_that_are_judged_are_caught() {
 fn claims_that_land_late_and_are_granted_are_caught() {
     fn tell(message: Message, _: &[Request]) -> Message {
         match message {
-            Message::Claim { request, .. } => Message::Claim { request, latest: u64::MAX },
+            Message::Claim { request, .. } => Message::Claim { request, asked: Tick::MAX },
             other => other,
         }
     }

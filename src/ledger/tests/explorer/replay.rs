@@ -3,22 +3,21 @@
 use std::collections::HashSet;
 
 use super::super::*;
-use super::world::{LEASE_MS, Landed, Message, TICK_MS, name, put, result, settings, stamp};
-use crate::breaker::{Breaker, Input};
+use super::wiring::{CAP, LEASE, Landed, Message, OPEN, TICK_MS, latest, name, opened, put, result, stamp};
 
 /// An hour for each log, so that none is touched by the one before it.
 const APART_MS: u64 = 3_600_000;
 
 fn entry(landed: &Landed, apart_ms: u64, identity: u64) -> Entry<'static> {
-    let claim = |request, latest: u64| ClaimEntry {
+    let claim = |request, latest: Stamp| ClaimEntry {
         request_id: Cow::Owned(name(request)),
-        ..claim_entry("acme", "a", u64::from(request), stamp(apart_ms + latest))
+        ..claim_entry("acme", "a", u64::from(request), latest.plus(apart_ms))
     };
-    match landed.told {
-        Message::Claim { request, latest } => Entry::Claim(claim(request, latest)),
-        Message::Release { request } => Entry::Release(claim(request, 0)),
+    match landed.message {
+        Message::Claim { request, asked } => Entry::Claim(claim(request, latest(asked))),
+        Message::Release { request } => Entry::Release(claim(request, Stamp(0))),
         Message::Result { request, ok, sent } => {
-            Entry::Result(Outcome { identity, ..result(request, ok, landed.at - sent) })
+            Entry::Result(Outcome { identity, ..result(request, ok, stamp(landed.at).since(stamp(sent))) })
         }
     }
 }
@@ -29,8 +28,8 @@ pub(super) fn two_folds_agree(logs: &HashSet<Vec<Landed>>) {
     let mut one = Log::with(OFFSET, true);
     let mut other = Log::with(Offset(OFFSET.0 - 1_234_567), false);
     let block = json!({
-        "enabled": true, "failure_threshold": 1, "timeout_ms": TICK_MS, "success_threshold": 2,
-        "half_open_max_calls": 2, "probe_timeout_ms": LEASE_MS,
+        "enabled": true, "failure_threshold": 1, "success_threshold": 2, "half_open_max_calls": CAP,
+        "timeout_ms": u64::from(OPEN) * TICK_MS, "probe_timeout_ms": u64::from(LEASE) * TICK_MS,
     });
     for log in [&mut one, &mut other] {
         log.put("acme", "p", with_breaker(&["a"], block.clone()));
@@ -38,20 +37,18 @@ pub(super) fn two_folds_agree(logs: &HashSet<Vec<Landed>>) {
     let mut identity = 0;
     for (n, written) in (1_u64..).zip(logs) {
         let apart_ms = n * APART_MS;
-        let mut alone = Breaker::new(settings(2), 7, stamp(0));
-        alone.apply(Input::Reset, stamp(0));
-        put(&mut alone, Message::Result { request: u8::MAX, ok: false, sent: 0 }, 0, 0);
+        let mut alone = opened(CAP);
         identity += 1;
         for log in [&mut one, &mut other] {
-            log.at.stamp = stamp(apart_ms);
+            log.at.stamp = START.plus(apart_ms);
             log.apply(Entry::Reset(command("acme", "a", None, None)));
-            log.result(outcome("acme", "a", Status::Error, identity));
+            log.result(Outcome { identity, ..result(0, false, 0) });
         }
         for landed in written {
             identity += 1;
-            let effect = put(&mut alone, landed.told, 0, landed.at);
+            let effect = put(&mut alone, landed.message, 0, stamp(landed.at));
             for log in [&mut one, &mut other] {
-                log.at.stamp = stamp(apart_ms + landed.at);
+                log.at.stamp = stamp(landed.at).plus(apart_ms);
                 match log.apply(entry(landed, apart_ms, identity)).what {
                     What::Claim { verdict, .. } => assert_eq!(verdict, effect.verdict, "{written:?}"),
                     What::Result { disposition, .. } => {

@@ -1,8 +1,9 @@
 //! What must hold, by books that are kept without looking into the breaker.
 
-use super::world::{CAP, LEASE_MS, Message, TICK_MS, Wiring, World, put, stamp, worth_a_claim};
+use super::wiring::{CAP, LEASE, Message, OPEN, Tick, latest, put, stamp, worth_a_claim};
+use super::world::World;
 use crate::breaker::{Breaker, Effect, State, Verdict};
-use crate::domain::{Disposition, Stamp};
+use crate::domain::Disposition;
 
 fn must(holds: bool, rule: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(rule()) }
@@ -18,21 +19,21 @@ pub(super) fn landed(
     let now = world.now;
     let (was, is) = (before.state(), world.truth.breaker.state());
     match message {
-        Message::Claim { request, latest } => {
+        Message::Claim { request, asked } => {
             let granted = effect.verdict == Some(Verdict::Granted);
             if granted {
                 let open = was == State::Open;
-                must(!open || now >= world.moved_at + TICK_MS, || {
+                must(!open || now >= world.moved_at + OPEN, || {
                     format!("open: {request} was granted before the deadline")
                 })?;
-                must(now <= latest, || format!("late claims: {request} took a slot"))?;
+                must(stamp(now) <= latest(asked), || format!("late claims: {request} took a slot"))?;
                 must(world.held.iter().all(|(r, _)| *r != request), || {
                     format!("one slot each: {request} has two")
                 })?;
                 if open {
                     world.held.clear();
                 }
-                world.held.push((request, now + LEASE_MS));
+                world.held.push((request, now + LEASE));
             }
         }
         Message::Release { request } => world.held.retain(|(r, _)| *r != request),
@@ -80,30 +81,23 @@ pub(super) fn landed(
 /// A worker that has applied the whole log holds what the log says.
 pub(super) fn agreement(world: &World, w: usize) -> Result<(), String> {
     let worker = &world.workers[w];
-    let agrees = !worker.behind.is_empty() || worker.copy.breaker == world.truth.breaker;
+    let agrees = !worker.behind.is_empty() || worker.replica.breaker == world.truth.breaker;
     must(agrees, || format!("agreement: worker {w} has applied the log and holds something else"))
 }
 
-/// Were all that is in flight lost, and no call ever answered: time alone must bring back a claim that
-/// is granted, and gates that say so on each worker that reads on.
-pub(super) fn not_wedged(world: &World, wiring: &Wiring) -> Result<(), String> {
-    let mut breaker = world.truth.breaker.clone();
-    let mut now = world.now + LEASE_MS + TICK_MS;
-    for worker in &world.workers {
-        let mut copy = worker.copy.breaker.clone();
-        for landed in &worker.behind {
-            put(&mut copy, landed.told, wiring.lease_ms, landed.at);
-        }
-        let tries = worth_a_claim(copy.gate(), stamp(now)) != Some(false);
-        must(tries, || "wedged: a gate never asks for a claim again".to_owned())?;
-    }
+/// Were all that is in flight lost, and no call ever answered: time alone must bring back a gate that
+/// asks for a claim, and a claim that is granted. (Workers that read on hold the same: [`agreement`].)
+pub(super) fn not_wedged(truth: &Breaker, now: Tick) -> Result<(), String> {
+    let mut breaker = truth.clone();
+    let mut now = now + LEASE + OPEN;
     if breaker.state() == State::Closed {
-        put(&mut breaker, Message::Result { request: u8::MAX, ok: false, sent: now }, 0, now);
+        put(&mut breaker, Message::Result { request: u8::MAX, ok: false, sent: now }, 0, stamp(now));
         must(breaker.state() == State::Open, || "wedged: a closed breaker does not open".to_owned())?;
-        now += TICK_MS;
+        now += OPEN;
     }
-    let latest = Stamp(u64::MAX).0 - stamp(0).0;
-    let effect = put(&mut breaker, Message::Claim { request: u8::MAX, latest }, 0, now);
+    let asks = worth_a_claim(breaker.gate(), stamp(now));
+    must(asks == Some(true), || "wedged: the gate never asks for a claim again".to_owned())?;
+    let effect = put(&mut breaker, Message::Claim { request: u8::MAX, asked: now }, 0, stamp(now));
     must(effect.verdict == Some(Verdict::Granted), || {
         format!("wedged: no claim is granted: {:?}", effect.verdict)
     })

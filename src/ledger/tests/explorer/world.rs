@@ -1,69 +1,28 @@
 //! The world and its steps.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::super::{START, Status, outcome};
 use super::rules;
-use crate::breaker::{Breaker, Claim, Effect, Gate, Input, Position, Settings, SettingsDraft, Verdict};
-use crate::domain::{ClaimId, Outcome, Stamp};
+use super::wiring::{Landed, Message, OPEN, Request, STRAY, Tick, Wiring, opened, put, stamp, worth_a_claim};
+use crate::breaker::{Breaker, Verdict};
 
-pub(super) const CAP: u64 = 2;
-/// How long it stays open, and how far time goes in one step.
-pub(super) const TICK_MS: u64 = 1_000;
-pub(super) const LEASE_MS: u64 = 2 * TICK_MS;
-/// How long a claim is wanted; less than a tick, so that one that flies over a tick is late.
-const WAIT_MS: u64 = 50;
 /// How many requests come, how often a worker dies and how far time goes.
 const REQUESTS: Request = 4;
 const KILLS: u8 = 1;
-const TICKS: u64 = 4;
-/// A request that nobody claimed for, at the provider from the beginning.
-const STRAY: Request = 100;
-
-pub(super) type Request = u8;
-
-/// What stands between the log and the breakers. As built: nothing.
-pub(super) struct Wiring {
-    pub(super) cap: u64,
-    /// The lease that claims ask for, where it is longer than the settings'.
-    pub(super) lease_ms: u64,
-    /// How far the clock of each worker's copy is ahead of the stamps.
-    pub(super) ahead_ms: [u64; 2],
-    /// What a breaker is told in place of a message, where these requests hold slots.
-    pub(super) tell: fn(Message, &[Request]) -> Message,
-}
-
-impl Wiring {
-    pub(super) const AS_BUILT: Self =
-        Self { cap: CAP, lease_ms: 0, ahead_ms: [0, 0], tell: |message, _| message };
-}
-
-/// Something published. Times are milliseconds since the world began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Message {
-    Claim { request: Request, latest: u64 },
-    Release { request: Request },
-    Result { request: Request, ok: bool, sent: u64 },
-}
-
-/// A message in the log, with its stamp and with what it was told as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Landed {
-    pub(super) message: Message,
-    pub(super) told: Message,
-    pub(super) at: u64,
-}
+const LAST: Tick = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Action {
     /// A worker's next request: a claim if its gate asks for one, a call if it passes.
     Ask(usize),
-    /// A worker applies the next entry of the log.
+    /// A worker applies what it has not applied of the log. One that applies only a part and acts on
+    /// that is one that applied it before the rest landed.
     Read(usize),
     GiveUp(usize),
-    /// A worker dies with all it knew, and is back, caught up, knowing no request.
+    /// A worker dies with all it knew, and is back, caught up, knowing no request. One that waits for
+    /// nothing loses nothing, and need not die.
     Kill(usize),
     /// The n-th of the messages in flight lands in the log.
     Land(usize),
@@ -72,16 +31,16 @@ pub(super) enum Action {
     Tick,
 }
 
-/// A copy of the fold's breaker, and its digest.
+/// A worker's own breaker, and its digest.
 #[derive(Clone)]
-pub(super) struct Copy {
+pub(super) struct Replica {
     pub(super) breaker: Breaker,
-    digest: u64,
+    pub(super) digest: u64,
 }
 
 #[derive(Clone)]
 pub(super) struct Worker {
-    pub(super) copy: Arc<Copy>,
+    pub(super) replica: Arc<Replica>,
     /// Entries of the log that it has not applied.
     pub(super) behind: Vec<Landed>,
     waiting: Option<Request>,
@@ -91,17 +50,17 @@ pub(super) struct Worker {
 
 #[derive(Clone)]
 pub(super) struct World {
-    pub(super) now: u64,
+    pub(super) now: Tick,
     /// What a worker without any lag would hold.
-    pub(super) truth: Arc<Copy>,
+    pub(super) truth: Arc<Replica>,
     pub(super) workers: [Worker; 2],
     flying: Vec<Message>,
     /// Requests at the provider and when they were sent.
-    calls: Vec<(Request, u64)>,
+    calls: Vec<(Request, Tick)>,
     /// The checker's own books: who holds a slot, and until when.
-    pub(super) held: Vec<(Request, u64)>,
+    pub(super) held: Vec<(Request, Tick)>,
     /// When what the breaker shows last changed.
-    pub(super) moved_at: u64,
+    pub(super) moved_at: Tick,
     asked: Request,
     kills: u8,
     history: Option<Arc<History>>,
@@ -113,90 +72,24 @@ struct History {
     before: Option<Arc<Self>>,
 }
 
-pub(super) fn settings(cap: u64) -> Arc<Settings> {
-    static AS_BUILT: OnceLock<Arc<Settings>> = OnceLock::new();
-    let made = || {
-        let draft = SettingsDraft {
-            enabled: true,
-            failure_threshold: 1,
-            timeout_ms: TICK_MS,
-            success_threshold: 2,
-            half_open_max_calls: cap,
-            probe_timeout_ms: LEASE_MS,
-            ..SettingsDraft::default()
-        };
-        Arc::new(Settings::try_new(&draft).unwrap())
-    };
-    if cap == CAP { Arc::clone(AS_BUILT.get_or_init(made)) } else { made() }
-}
-
-pub(super) fn stamp(ms: u64) -> Stamp {
-    START.plus(ms)
-}
-
-/// A message as a breaker takes it.
-pub(super) fn put(breaker: &mut Breaker, message: Message, lease_ms: u64, at: u64) -> Effect {
-    let now = stamp(at);
-    match message {
-        Message::Claim { request, latest } => {
-            let claim = ClaimId(u64::from(request));
-            let latest = Stamp(START.0.saturating_add(latest));
-            breaker.apply(Input::Claim(Claim { request_id: &name(request), claim, latest, lease_ms }), now)
-        }
-        Message::Release { request } => breaker.apply(Input::Release(ClaimId(u64::from(request))), now),
-        Message::Result { request, ok, sent } => {
-            breaker.apply(Input::Result(&result(request, ok, at - sent)), now)
-        }
-    }
-}
-
-pub(super) fn result(request: Request, ok: bool, latency_ms: u64) -> Outcome<'static> {
-    let status = if ok { Status::Success } else { Status::Error };
-    Outcome {
-        request_id: Some(name(request).into()),
-        latency_ms: Some(latency_ms),
-        ..outcome("acme", "a", status, 0)
-    }
-}
-
-pub(super) fn name(request: Request) -> String {
-    format!("r{request}")
-}
-
-/// Whether a gate makes a claim worth a try; `None` where it lets everyone pass.
-pub(super) fn worth_a_claim(gate: Gate, now: Stamp) -> Option<bool> {
-    match gate.position {
-        Position::Pass => None,
-        Position::Refuse { until } => Some(until.is_some_and(|until| now >= until)),
-        Position::Probe { free, next_expiry } => Some(free > 0 || next_expiry.is_some_and(|end| now >= end)),
-    }
-}
-
-impl Copy {
-    fn tell(self: &Arc<Self>, landed: &Landed, wiring: &Wiring, ahead_ms: u64) -> (Arc<Self>, Effect) {
-        let mut breaker = self.breaker.clone();
-        let effect = put(&mut breaker, landed.told, wiring.lease_ms, landed.at + ahead_ms);
-        let digest = breaker.digest();
-        (Arc::new(Self { breaker, digest }), effect)
+impl Replica {
+    fn of(breaker: Breaker) -> Arc<Self> {
+        Arc::new(Self { digest: breaker.digest(), breaker })
     }
 }
 
 impl World {
     /// Open, and the open time just over.
     pub(super) fn new(wiring: &Wiring) -> Self {
-        let mut breaker = Breaker::new(settings(wiring.cap), 7, stamp(0));
-        breaker.apply(Input::Reset, stamp(0));
-        put(&mut breaker, Message::Result { request: STRAY + 1, ok: false, sent: 0 }, 0, 0);
-        let digest = breaker.digest();
-        let truth = Arc::new(Copy { breaker, digest });
+        let truth = Replica::of(opened(wiring.cap));
         let worker =
-            Worker { copy: Arc::clone(&truth), behind: Vec::new(), waiting: None, given_up: Vec::new() };
+            Worker { replica: Arc::clone(&truth), behind: Vec::new(), waiting: None, given_up: Vec::new() };
         Self {
-            now: TICK_MS,
+            now: OPEN,
             truth,
             workers: [worker.clone(), worker],
             flying: Vec::new(),
-            calls: vec![(STRAY, TICK_MS)],
+            calls: vec![(STRAY, OPEN)],
             held: Vec::new(),
             moved_at: 0,
             asked: 0,
@@ -209,7 +102,7 @@ impl World {
         let mut all = Vec::with_capacity(16);
         for (w, worker) in self.workers.iter().enumerate() {
             let asks = worker.waiting.is_none() && self.asked < REQUESTS;
-            if asks && worth_a_claim(worker.copy.breaker.gate(), stamp(self.now)) != Some(false) {
+            if asks && worth_a_claim(worker.replica.breaker.gate(), stamp(self.now)) != Some(false) {
                 all.push(Action::Ask(w));
             }
             if !worker.behind.is_empty() {
@@ -218,13 +111,13 @@ impl World {
             if worker.waiting.is_some() {
                 all.push(Action::GiveUp(w));
             }
-            if self.kills < KILLS {
+            if self.kills < KILLS && (worker.waiting.is_some() || !worker.given_up.is_empty()) {
                 all.push(Action::Kill(w));
             }
         }
         all.extend((0..self.flying.len()).map(Action::Land));
         all.extend((0..self.calls.len()).flat_map(|n| [Action::Answer(n, true), Action::Answer(n, false)]));
-        if self.now < TICKS * TICK_MS {
+        if self.now < LAST {
             all.push(Action::Tick);
         }
         all
@@ -243,8 +136,8 @@ impl World {
                 }
             }
             Action::Kill(w) => {
-                let copy = Arc::clone(&self.truth);
-                self.workers[w] = Worker { copy, behind: Vec::new(), waiting: None, given_up: Vec::new() };
+                let replica = Arc::clone(&self.truth);
+                self.workers[w] = Worker { replica, behind: Vec::new(), waiting: None, given_up: Vec::new() };
                 self.kills += 1;
             }
             Action::Land(n) => {
@@ -255,7 +148,7 @@ impl World {
                 let (request, sent) = self.calls.remove(n);
                 return self.land(Message::Result { request, ok, sent }, wiring);
             }
-            Action::Tick => self.now += TICK_MS,
+            Action::Tick => self.now += 1,
         }
         Ok(())
     }
@@ -263,33 +156,41 @@ impl World {
     fn ask(&mut self, w: usize) {
         let request = self.asked;
         self.asked += 1;
-        match worth_a_claim(self.workers[w].copy.breaker.gate(), stamp(self.now)) {
+        match worth_a_claim(self.workers[w].replica.breaker.gate(), stamp(self.now)) {
             None => self.send(request),
             Some(_) => {
                 self.workers[w].waiting = Some(request);
-                self.publish(Message::Claim { request, latest: self.now + WAIT_MS });
+                self.publish(Message::Claim { request, asked: self.now });
             }
         }
     }
 
     fn read(&mut self, w: usize, wiring: &Wiring) -> Result<(), String> {
-        let landed = self.workers[w].behind.remove(0);
-        let (copy, effect) = self.workers[w].copy.tell(&landed, wiring, wiring.ahead_ms[w]);
-        self.workers[w].copy = copy;
-        if let (Message::Claim { request, .. }, Some(verdict)) = (landed.message, effect.verdict) {
-            if self.workers[w].waiting == Some(request) {
-                self.workers[w].waiting = None;
-                if matches!(verdict, Verdict::Granted | Verdict::NotNeeded) {
-                    self.send(request);
-                }
-            } else if let Some(at) = self.workers[w].given_up.iter().position(|r| *r == request) {
-                self.workers[w].given_up.remove(at);
-                if verdict == Verdict::Granted {
-                    self.publish(Message::Release { request });
-                }
+        let mut breaker = self.workers[w].replica.breaker.clone();
+        for landed in std::mem::take(&mut self.workers[w].behind) {
+            let now = stamp(landed.at).plus(wiring.ahead_ms[w]);
+            let effect = put(&mut breaker, landed.told, wiring.lease_ms, now);
+            if let (Message::Claim { request, .. }, Some(verdict)) = (landed.message, effect.verdict) {
+                self.verdict(w, request, verdict);
             }
         }
+        self.workers[w].replica = Replica::of(breaker);
         rules::agreement(self, w)
+    }
+
+    fn verdict(&mut self, w: usize, request: Request, verdict: Verdict) {
+        let worker = &mut self.workers[w];
+        if worker.waiting == Some(request) {
+            worker.waiting = None;
+            if matches!(verdict, Verdict::Granted | Verdict::NotNeeded) {
+                self.send(request);
+            }
+        } else if let Some(at) = worker.given_up.iter().position(|r| *r == request) {
+            worker.given_up.remove(at);
+            if verdict == Verdict::Granted {
+                self.publish(Message::Release { request });
+            }
+        }
     }
 
     fn land(&mut self, message: Message, wiring: &Wiring) -> Result<(), String> {
@@ -297,8 +198,9 @@ impl World {
         let holders: Vec<_> = self.held.iter().map(|(request, _)| *request).collect();
         let landed = Landed { message, told: (wiring.tell)(message, &holders), at: self.now };
         let before = Arc::clone(&self.truth);
-        let (truth, effect) = before.tell(&landed, wiring, 0);
-        self.truth = truth;
+        let mut breaker = before.breaker.clone();
+        let effect = put(&mut breaker, landed.told, wiring.lease_ms, stamp(self.now));
+        self.truth = Replica::of(breaker);
         for worker in &mut self.workers {
             worker.behind.push(landed);
         }
@@ -319,35 +221,21 @@ impl World {
         self.calls.sort_unstable();
     }
 
-    /// What the future depends on.
+    /// What the future depends on. Which of the workers is which does not matter.
     pub(super) fn key(&self) -> u128 {
-        let mut hash = Xxh3::new();
-        let mut add = |n: u64| hash.update(&n.to_le_bytes());
-        let message = |m: &Message| match *m {
-            Message::Claim { request, latest } => [1, u64::from(request), latest, 0],
-            Message::Release { request } => [2, u64::from(request), 0, 0],
-            Message::Result { request, ok, sent } => [3, u64::from(request), sent, u64::from(ok)],
-        };
-        for n in [self.now, self.truth.digest, self.moved_at, u64::from(self.asked), u64::from(self.kills)] {
-            add(n);
+        let mut bytes = Vec::with_capacity(160);
+        let mut workers = [self.workers[0].key(), self.workers[1].key()];
+        workers.sort_unstable();
+        for n in [self.truth.digest, workers[0], workers[1]] {
+            bytes.extend_from_slice(&n.to_le_bytes());
         }
-        for worker in &self.workers {
-            add(worker.copy.digest);
-            add(worker.waiting.map_or(0, |r| u64::from(r) + 1));
-            add(worker.behind.len() as u64);
-            for landed in &worker.behind {
-                message(&landed.message).into_iter().chain([landed.at]).for_each(&mut add);
-            }
-            add(worker.given_up.len() as u64);
-            worker.given_up.iter().for_each(|r| add(u64::from(*r)));
+        bytes.extend_from_slice(&[self.now, self.moved_at, self.asked, self.kills]);
+        bytes.extend_from_slice(&[len(&self.flying), len(&self.calls), len(&self.held)]);
+        self.flying.iter().for_each(|m| bytes.extend_from_slice(&m.key()));
+        for (request, tick) in self.calls.iter().chain(&self.held) {
+            bytes.extend_from_slice(&[*request, *tick]);
         }
-        add(self.flying.len() as u64);
-        self.flying.iter().flat_map(message).for_each(&mut add);
-        add(self.calls.len() as u64);
-        self.calls.iter().flat_map(|(r, sent)| [u64::from(*r), *sent]).for_each(&mut add);
-        add(self.held.len() as u64);
-        self.held.iter().flat_map(|(r, until)| [u64::from(*r), *until]).for_each(&mut add);
-        hash.digest128()
+        xxh3_128(&bytes)
     }
 
     fn history(&self) -> Vec<&History> {
@@ -364,4 +252,26 @@ impl World {
     pub(super) fn log(&self) -> Vec<Landed> {
         self.history().into_iter().filter_map(|h| h.landed).collect()
     }
+}
+
+impl Worker {
+    fn key(&self) -> u64 {
+        let mut bytes = Vec::with_capacity(64);
+        bytes.extend_from_slice(&self.replica.digest.to_le_bytes());
+        bytes.extend_from_slice(&[
+            self.waiting.map_or(u8::MAX, |r| r),
+            len(&self.behind),
+            len(&self.given_up),
+        ]);
+        for landed in &self.behind {
+            bytes.extend_from_slice(&landed.told.key());
+            bytes.push(landed.at);
+        }
+        bytes.extend_from_slice(&self.given_up);
+        xxh3_64(&bytes)
+    }
+}
+
+fn len<T>(list: &[T]) -> u8 {
+    u8::try_from(list.len()).unwrap()
 }
