@@ -5,7 +5,7 @@
 //! fold over one ordered JetStream log, so that any number of workers agree and a restart forgets
 //! nothing.
 //!
-//! Each module may use only those above it in this list; `tests/architecture.rs` holds that.
+//! Each module may use only those above it in this list; `tests/house/architecture.rs` holds that.
 
 pub mod domain;
 

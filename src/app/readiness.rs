@@ -1,5 +1,5 @@
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -58,6 +58,7 @@ impl Probe for Readiness {
         } else if !worker.ledger.health().borrow().reachable {
             reasons.push("log: cannot be reached".to_owned());
         }
+        reasons.extend(worker.link.trouble().map(|trouble| format!("streams: {trouble}")));
         if !self.are_policies_loaded() {
             reasons.push("policies: not loaded".to_owned());
         }
@@ -135,19 +136,16 @@ async fn load(readiness: &Readiness, compared: &mut Compared, stop: &Cancellatio
 /// others out, nor the worker from serving what it has.
 async fn put_directory(worker: &Worker) {
     let Some(directory) = &worker.settings.policy_dir else { return };
-    let files = match policy_files::load(directory, None) {
-        Ok(files) => files,
-        Err(faults) => {
-            for fault in faults {
-                tracing::error!(event = "policy_file_refused", error = %fault);
-            }
-            return;
-        }
-    };
+    let (files, faults) = policy_files::documents(directory);
+    for fault in faults {
+        tracing::error!(event = "policy_file_refused", error = %fault);
+    }
     for file in files {
         let path = file.path.display().to_string();
-        let Ok(tenant_id) = TenantId::try_new(&file.tenant_id) else {
-            tracing::error!(event = "policy_file_refused", path, error = "the tenant is no id");
+        let Some(Ok(tenant_id)) = file.tenant_id.map(TenantId::try_new) else {
+            let error =
+                "names no tenant: want a folder <tenant>/ or {\"tenant_id\", \"policy\"}, the tenant an id";
+            tracing::error!(event = "policy_file_refused", path, error);
             continue;
         };
         match put_if_absent(worker, &tenant_id, file.document).await {

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use async_nats::jetstream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -85,7 +84,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         metrics,
         discovery: Discovery::default(),
         tracing,
-        jetstream: jetstream::new(client.clone()),
+        jetstream: connect::jetstream(&client),
         client,
         settings,
     };

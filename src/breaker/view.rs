@@ -53,6 +53,12 @@ impl Breaker {
         }
     }
 
+    /// Whether an operator's force decides what it shows.
+    #[must_use]
+    pub const fn is_forced(&self) -> bool {
+        self.forced.is_some() && !self.suspended
+    }
+
     /// Its settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::policy;
+
 /// Longer files are no policies: the broker takes no message of this length by default.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -201,7 +203,11 @@ fn read(path: &Path, source: impl Read) -> Result<Value, FileFault> {
     if u64::try_from(bytes.len()).is_ok_and(|n| n > MAX_BYTES) {
         return Err(FileFault::unfit(path, format!("longer than {MAX_BYTES} bytes")));
     }
-    serde_json::from_slice(&bytes).map_err(|error| FileFault::unfit(path, format!("not JSON: {error}")))
+    let text = String::from_utf8(bytes).map_err(|_| FileFault::unfit(path, "not UTF-8".to_owned()))?;
+    policy::read_text(&text).map_err(|faults| {
+        let told = faults.iter().map(|f| format!("{}: {}", f.path, f.message)).collect::<Vec<_>>();
+        FileFault::unfit(path, told.join("; "))
+    })
 }
 
 /// The policy out of its envelope, if it has one. A policy has no field `policy`, so an object that has

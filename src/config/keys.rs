@@ -109,7 +109,7 @@ keys! {
         "Replicas of the streams and buckets that the router makes";
     LOG_MAX_AGE = "log-max-age", "BEAMLINE_LOG_MAX_AGE", Value "DURATION", Some("7d"),
         "How long the log keeps its entries";
-    LOG_MAX_BYTES = "log-max-bytes", "BEAMLINE_LOG_MAX_BYTES", Value "SIZE", Some("10GiB"),
+    LOG_MAX_BYTES = "log-max-bytes", "BEAMLINE_LOG_MAX_BYTES", Value "SIZE", Some("4GiB"),
         "How large the log may grow";
     RECONCILE_INTERVAL_MS = "reconcile-interval-ms", "BEAMLINE_RECONCILE_INTERVAL_MS", Value "MS", Some("10000"),
         "How often the bucket is compared with the log";

@@ -232,7 +232,8 @@ fn read_ledger(r: &mut Reader<'_>) -> Result<LedgerSettings, Told> {
         _ => Err("want 1, 3 or 5".to_owned()),
     });
     let day = Duration::from_secs(86_400);
-    let max_age = r.read(&keys::LOG_MAX_AGE, span(Duration::from_secs(600), day * 3_650));
+    // Snapshots are an hour apart at most: what is older than two hours is in one.
+    let max_age = r.read(&keys::LOG_MAX_AGE, span(Duration::from_secs(7_200), day * 3_650));
     let max_bytes = r.read(&keys::LOG_MAX_BYTES, bytes(1 << 20, 1 << 50));
     Ok(LedgerSettings { replicas: replicas?, max_age: max_age?, max_bytes: max_bytes? })
 }

@@ -44,7 +44,7 @@ tenant and provider.</p>
 </dl>
 <h2>Breakers</h2>
 <p>From a shell with a connection to the broker: <code>beamline-router breaker list</code>, and
-<code>beamline-router breaker get TENANT PROVIDER</code> for one of them.</p>
+<code>beamline-router breaker get --tenant TENANT --provider PROVIDER</code> for one of them.</p>
 </main>
 </body>
 </html>

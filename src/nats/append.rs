@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::{self, ErrorCode};
 use futures_util::FutureExt as _;
 
 use super::Worker;
@@ -16,6 +19,14 @@ use crate::wire;
 
 /// How long an acknowledged append may take.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a message is tried again whose copy is on its way through the cluster, and how long after:
+/// a quorum takes milliseconds, an election seconds.
+const COPY_TRIES: usize = 200;
+const COPY_WAIT: Duration = Duration::from_millis(10);
+
+/// Between tries while the log has no leader.
+const ELECTION_WAIT: Duration = Duration::from_millis(100);
 
 /// Why an entry may not be in the log.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +62,15 @@ impl Worker {
             message = message.message_id(unique);
         }
         let publish = async {
-            let ack = self.jetstream.send_publish(subject, message).await?;
-            ack.await
+            loop {
+                match self.publish(&subject, message.clone()).await {
+                    // Nobody leads the stream just now, so nobody has taken it either.
+                    Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                        tokio::time::sleep(ELECTION_WAIT).await;
+                    }
+                    done => return done,
+                }
+            }
         };
         let result = match tokio::time::timeout(APPEND_TIMEOUT, publish).await {
             Ok(Ok(ack)) => Ok(Appended { position: ack.sequence, duplicate: ack.duplicate }),
@@ -63,6 +81,30 @@ impl Worker {
             self.metrics.nats_publish_failures.inc(Publish::Log);
         }
         result
+    }
+
+    /// Publishes to a stream and waits until it has the message. Where another worker's copy of the same
+    /// id is just on its way through the cluster, tries again: the stream then knows whether it has it.
+    pub(super) async fn publish(
+        &self,
+        subject: &str,
+        message: PublishMessage,
+    ) -> Result<PublishAck, PublishError> {
+        let mut tries = 0;
+        loop {
+            let publish = self.jetstream.send_publish(subject.to_owned(), message.clone());
+            let done = match publish.await {
+                Ok(ack) => ack.await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Err(error) if is_on_its_way(&error) && tries < COPY_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(COPY_WAIT).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Appends an entry without waiting. `false` if it could not even be queued, which happens while
@@ -77,4 +119,11 @@ impl Worker {
         }
         queued
     }
+}
+
+/// Whether the broker says that a copy of the same id is being stored, and cannot say yet whether it will.
+fn is_on_its_way(error: &PublishError) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<jetstream::Error>())
+        .is_some_and(|error| error.error_code() == ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)
 }

@@ -123,6 +123,12 @@ pub async fn connect_worker(
     options.connect(addresses(settings)).await.map_err(|error| failed(settings, &error))
 }
 
+/// JetStream over a connection.
+#[must_use]
+pub fn jetstream(client: &Client) -> async_nats::jetstream::Context {
+    async_nats::jetstream::new(client.clone())
+}
+
 /// A connection for a program in a shell: every server is tried once, all within `timeout`.
 ///
 /// # Errors

@@ -179,6 +179,7 @@ async fn settle(
         Ok(position) => worker.ledger.wait_applied(position, APPLY_PATIENCE).await,
         Err(error) => {
             tracing::warn!(event = "change_not_appended", error = %error);
+            worker.ledger.note_lacking();
             false
         }
     };

@@ -162,8 +162,7 @@ pub async fn run(worker: Arc<Worker>, mut queue: mpsc::Receiver<Event>, stop: Ca
             let subject = format!("{}{}", worker.settings.names.events_prefix, event.subject);
             let body = serde_json::to_vec(&event.body).unwrap_or_default();
             let message = PublishMessage::build().payload(body.into()).message_id(&event.id);
-            let publish = async { worker.jetstream.send_publish(subject, message).await?.await };
-            match publish.await {
+            match worker.publish(&subject, message).await {
                 Ok(_) => break,
                 Err(error) => {
                     worker.metrics.nats_publish_failures.inc(Publish::Event);

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::ledger::{Fold, Verdicts};
 use crate::state::State;
@@ -48,6 +48,7 @@ pub struct Ledger {
     health: watch::Sender<Health>,
     /// Whether the buckets were compared with this fold. Written under the lock of `progress`.
     complete: AtomicBool,
+    lacking: Notify,
 }
 
 impl Ledger {
@@ -59,6 +60,7 @@ impl Ledger {
             progress: watch::Sender::new(Progress::default()),
             health: watch::Sender::new(Health::default()),
             complete: AtomicBool::new(false),
+            lacking: Notify::new(),
         }
     }
 
@@ -97,6 +99,16 @@ impl Ledger {
             }
             false
         });
+    }
+
+    /// Says that a change stands in a bucket and may not have come into the log.
+    pub fn note_lacking(&self) {
+        self.lacking.notify_one();
+    }
+
+    /// Waits until a change may be lacking in the log.
+    pub async fn may_lack(&self) {
+        self.lacking.notified().await;
     }
 
     /// Whether the fold holds all that is in force. A fresh one may lack what stands in a bucket and no

@@ -1,6 +1,7 @@
 //! Whether the broker and the log are there, as far as this worker knows.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use async_nats::Event;
 use tokio::sync::watch;
@@ -23,13 +24,19 @@ pub struct Link {
     connection: watch::Sender<Connection>,
     /// The tick at which the log was last known not to move; 0 if never.
     stalled_at: AtomicU64,
+    trouble: Mutex<Option<String>>,
     /// Decide connections that take requests.
     taking: AtomicUsize,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { connection: watch::Sender::new(Connection::default()), stalled_at: AtomicU64::new(0), taking: AtomicUsize::new(0) }
+        Self {
+            connection: watch::Sender::new(Connection::default()),
+            stalled_at: AtomicU64::new(0),
+            trouble: Mutex::new(None),
+            taking: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -98,6 +105,23 @@ impl Link {
     #[must_use]
     pub fn taking(&self) -> usize {
         self.taking.load(Ordering::Relaxed)
+    }
+
+    /// Says what keeps the streams from being as they must be; logged when it changes.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != trouble {
+            if let Some(error) = &trouble {
+                tracing::warn!(event = "streams_not_ready", error);
+            }
+            *known = trouble;
+        }
+    }
+
+    /// What keeps the streams from being as they must be.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes that the log does not move at `now`.

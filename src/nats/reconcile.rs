@@ -3,19 +3,21 @@
 //! The worker that changes a bucket appends the change before it answers. It may die in between, and an
 //! operator may edit the bucket with the nats command line. So every worker compares: each time, it
 //! reads the revisions that it has not compared yet, and those that the fold has not seen are
-//! appended, under an id that makes a second worker's copy vanish. A bucket that was made anew is
-//! compared whole, and what it lacks is told as deleted.
+//! appended, under an id that makes a second worker's copy vanish; of several revisions of a key only
+//! the newest. A bucket that was made anew is compared whole, and the policies that it lost are put
+//! back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::append::AppendError;
-use super::buckets::{Bucket, BucketError, Stored, flag_key};
+use super::buckets::{Bucket, BucketError, By, Stored, flag_key};
 use crate::domain::{PolicyId, TenantId};
 use crate::ledger::{Entry, FlagEntry, PolicyEntry, Revision, Scope};
 use crate::policy;
@@ -23,7 +25,7 @@ use crate::wire::subjects;
 
 /// How long an appended entry may take to come back through the reader.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
-/// Between tries, while the fold may lack what is in force.
+/// Between tries, while the fold is known to lack what is in force.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Why a comparison was not finished; the next one begins where it stopped.
@@ -48,14 +50,16 @@ pub struct Compared {
     rebuilds: u64,
 }
 
-/// Compares after each interval, after each reconnect and after each rebuild, until stopped.
+/// Compares after each interval, after each reconnect, after each rebuild and where a change is known to
+/// be lacking, until stopped.
 pub async fn run(worker: Arc<Worker>, mut compared: Compared, stop: CancellationToken) {
     let mut connection = worker.link.watch();
     connection.mark_unchanged();
     let mut progress = worker.ledger.progress();
+    let mut done = true;
     loop {
         let interval = worker.settings.reconcile_interval;
-        let interval = if worker.ledger.is_complete() { interval } else { interval.min(RETRY) };
+        let interval = if done && worker.ledger.is_complete() { interval } else { interval.min(RETRY) };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
@@ -63,11 +67,14 @@ pub async fn run(worker: Arc<Worker>, mut compared: Compared, stop: Cancellation
             rebuilt = progress.wait_for(|p| p.caught_up && p.rebuilds != compared.rebuilds) => {
                 if rebuilt.is_err() { return }
             }
+            () = worker.ledger.may_lack() => {}
         }
         if !worker.link.is_up() || !worker.ledger.progress().borrow().caught_up {
             continue;
         }
-        if let Err(error) = once(&worker, &mut compared).await {
+        let result = once(&worker, &mut compared).await;
+        done = result.is_ok();
+        if let Err(error) = result {
             tracing::warn!(event = "policies_not_compared", error = %error);
         }
         super::snapshots::mark_if_quiet(&worker).await;
@@ -85,77 +92,136 @@ pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), Reconc
         *compared = Compared { rebuilds, ..Compared::default() };
     }
     let bucket = Bucket::open(worker, &worker.settings.names.policies_bucket).await?;
-    compare(worker, &bucket, &mut compared.policies, &policies_known(worker), policy_entry, policy_unseen)
-        .await?;
+    if let Some(scan) = scan(worker, &bucket, compared.policies, policy_entry, policy_unseen).await? {
+        let mut appended = append_all(worker, &scan, policy_unseen).await?;
+        if scan.whole {
+            appended = restore_or_delete(worker, &bucket, &scan).await?.or(appended);
+        }
+        compared.policies = Some(finish(worker, &scan, appended).await?);
+    }
     let bucket = Bucket::open(worker, &worker.settings.names.flags_bucket).await?;
-    compare(worker, &bucket, &mut compared.flags, &[], flag_entry, flag_unseen).await?;
+    if let Some(scan) = scan(worker, &bucket, compared.flags, flag_entry, flag_unseen).await? {
+        let appended = append_all(worker, &scan, flag_unseen).await?;
+        compared.flags = Some(finish(worker, &scan, appended).await?);
+    }
     worker.ledger.note_compared(rebuilds);
     Ok(())
 }
 
-async fn compare(
+/// What a bucket holds that had not been compared.
+struct Scan {
+    /// The bucket, and how far it was read.
+    last: Revision,
+    /// Whether it was read from its beginning.
+    whole: bool,
+    /// Every key that was met, deleted ones included.
+    keys: BTreeSet<String>,
+    /// The newest entry of each key that the fold has not seen, by revision.
+    lacking: BTreeMap<u64, (String, Entry<'static>)>,
+}
+
+/// Reads what was not compared yet; `None` if there is nothing.
+async fn scan(
     worker: &Worker,
     bucket: &Bucket,
-    done: &mut Option<Revision>,
-    known: &[(TenantId, PolicyId)],
+    done: Option<Revision>,
     entry: fn(&str, &Stored, i64) -> Option<Entry<'static>>,
     unseen: fn(&Worker, &Entry<'_>) -> bool,
-) -> Result<(), ReconcileError> {
+) -> Result<Option<Scan>, ReconcileError> {
     let last = bucket.last().await?;
     let begun = done.filter(|d| d.created == last.created);
     if begun.is_some_and(|d| d.revision >= last.revision) {
-        return Ok(());
+        return Ok(None);
     }
-    let made_anew = begun.is_none();
-    let mut present = BTreeSet::new();
-    let mut appended = None;
+    let mut scan = Scan { last, whole: begun.is_none(), keys: BTreeSet::new(), lacking: BTreeMap::new() };
+    let mut newest: BTreeMap<String, u64> = BTreeMap::new();
     let mut from = begun.map_or(1, |d| d.revision + 1);
-    while let Some((key, stored)) = bucket.next(from).await? {
+    while from <= last.revision
+        && let Some((key, stored)) = bucket.next(from).await?
+    {
         from = stored.revision + 1;
+        scan.last.revision = scan.last.revision.max(stored.revision);
         match entry(&key, &stored, last.created) {
-            Some(entry) => {
-                if unseen(worker, &entry) {
-                    appended =
-                        Some(append(worker, &entry, &key, last.created, stored.revision, unseen).await?);
+            Some(entry) if unseen(worker, &entry) => {
+                if let Some(older) = newest.insert(key.clone(), stored.revision) {
+                    scan.lacking.remove(&older);
                 }
+                scan.lacking.insert(stored.revision, (key.clone(), entry));
             }
+            Some(_) => {}
             None => tracing::error!(event = "bucket_value_refused", key, revision = stored.revision),
         }
-        if stored.value.is_some() {
-            present.insert(key);
+        scan.keys.insert(key);
+    }
+    Ok(Some(scan))
+}
+
+async fn append_all(
+    worker: &Worker,
+    scan: &Scan,
+    unseen: fn(&Worker, &Entry<'_>) -> bool,
+) -> Result<Option<u64>, ReconcileError> {
+    let mut appended = None;
+    for (revision, (key, entry)) in &scan.lacking {
+        appended = Some(append(worker, entry, key, scan.last.created, *revision, unseen).await?);
+    }
+    Ok(appended)
+}
+
+/// What the fold has in force and a bucket does not even know. Of the same bucket it was purged, key
+/// and all: it is told as deleted. Where the bucket was made anew it was lost with the old one, and is
+/// put back: losing a bucket must not take every tenant's policy with it.
+async fn restore_or_delete(
+    worker: &Worker,
+    bucket: &Bucket,
+    scan: &Scan,
+) -> Result<Option<u64>, ReconcileError> {
+    let mut appended = None;
+    for Known { tenant_id, policy_id, revision, document } in policies_known(worker) {
+        let key = subjects::encode_key(tenant_id.as_str(), policy_id.as_str());
+        if scan.keys.contains(&key) {
+            continue;
+        }
+        let purged = revision.created == scan.last.created;
+        let (revision, document, reason) = if purged {
+            (scan.last.revision, None, "the bucket does not hold it")
         } else {
-            present.remove(&key);
-        }
-        if from > last.revision {
-            break;
-        }
-    }
-    if made_anew {
-        for (tenant_id, policy_id) in known {
-            let key = subjects::encode_key(tenant_id.as_str(), policy_id.as_str());
-            if !present.contains(&key) {
-                let revision = Revision { created: last.created, revision: last.revision };
-                let entry = Entry::Policy(PolicyEntry {
-                    tenant_id: tenant_id.clone(),
-                    policy_id: policy_id.clone(),
-                    revision,
-                    document: None,
-                    actor: None,
-                    reason: Some("the bucket does not hold it".to_owned()),
-                });
-                if unseen(worker, &entry) {
-                    appended = Some(append(worker, &entry, &key, last.created, last.revision, unseen).await?);
-                }
+            let bytes = Bytes::from(document.to_string());
+            let by =
+                By { actor: Some(&worker.settings.worker_name), reason: Some("the bucket was made anew") };
+            let put = bucket.change(worker, &key, Some(0), by, |_| Ok::<_, BucketError>(Some(bytes.clone())));
+            match put.await {
+                Ok(revision) => (revision, Some(document), "the bucket was made anew"),
+                // Another worker was first, and appends it.
+                Err(BucketError::Conflict { .. }) => continue,
+                Err(error) => return Err(error.into()),
             }
+        };
+        tracing::warn!(event = "policy_not_in_bucket", key, put_back = !purged);
+        let entry = Entry::Policy(PolicyEntry {
+            tenant_id,
+            policy_id,
+            revision: Revision { created: scan.last.created, revision },
+            document,
+            actor: None,
+            reason: Some(reason.to_owned()),
+        });
+        if policy_unseen(worker, &entry) {
+            let created = scan.last.created;
+            appended = Some(append(worker, &entry, &key, created, revision, policy_unseen).await?);
         }
     }
+    Ok(appended)
+}
+
+/// Waits until what was appended is in force. Tells how far the bucket is compared.
+async fn finish(worker: &Worker, scan: &Scan, appended: Option<u64>) -> Result<Revision, ReconcileError> {
     if let Some(position) = appended
         && !worker.ledger.wait_applied(position, APPLY_PATIENCE).await
     {
         return Err(ReconcileError::Behind);
     }
-    *done = Some(Revision { created: last.created, revision: from.saturating_sub(1).max(last.revision) });
-    Ok(())
+    Ok(scan.last)
 }
 
 async fn append(
@@ -187,9 +253,26 @@ pub fn unique(key: &str, created: i64, revision: u64) -> String {
     format!("bucket.{created}.{revision}.{key}")
 }
 
-fn policies_known(worker: &Worker) -> Vec<(TenantId, PolicyId)> {
+/// A policy in force.
+struct Known {
+    tenant_id: TenantId,
+    policy_id: PolicyId,
+    revision: Revision,
+    document: Arc<Value>,
+}
+
+fn policies_known(worker: &Worker) -> Vec<Known> {
     let fold = worker.ledger.fold();
-    fold.register().iter().filter(|(_, record)| record.live.is_some()).map(|(key, _)| key.clone()).collect()
+    let live = fold.register().iter().filter_map(|((tenant_id, policy_id), record)| {
+        let live = record.live.as_ref()?;
+        Some(Known {
+            tenant_id: tenant_id.clone(),
+            policy_id: policy_id.clone(),
+            revision: record.seen,
+            document: Arc::clone(&live.document),
+        })
+    });
+    live.collect()
 }
 
 fn policy_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>> {

@@ -21,7 +21,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(300);
 
 /// Events and usage are kept for those who come later: a week.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
-const KEEP_BYTES: i64 = 4 << 30;
+const KEEP_BYTES: i64 = 512 << 20;
 
 /// Why the streams are not as they must be.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@
 //! the usage stream drops the second copy by its id.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::headers::{Seen, put_trace};
-use crate::domain::{Outcome, Stamp};
+use crate::domain::{Outcome, Stamp, Tick};
 use crate::ledger::Metering;
 use crate::telemetry::Incoming;
 use crate::telemetry::labels::{Publish, Usage as Counted};
@@ -35,6 +36,8 @@ const ACK_WAIT: Duration = Duration::from_secs(20);
 const FOLD_PATIENCE: Duration = Duration::from_secs(10);
 /// Between tries.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between lines that tell of failures.
+const SAY_EVERY_MS: u64 = 10_000;
 
 /// Meters until stopped.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
@@ -56,11 +59,12 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 
 async fn meter(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), async_nats::Error> {
     let names = &worker.settings.names;
-    let stream = worker.jetstream.get_stream(&names.log_stream).await?;
     // The fold must have read this very stream, and to where it stood, or it would judge by what
     // another one held at the same positions.
-    let made = stream.cached_info().created.unix_timestamp_nanos();
     let mut progress = worker.ledger.progress();
+    progress.wait_for(|p| p.caught_up).await?;
+    let stream = worker.jetstream.get_stream(&names.log_stream).await?;
+    let made = stream.cached_info().created.unix_timestamp_nanos();
     let reads = progress.wait_for(|p| p.caught_up && p.made == made);
     tokio::time::timeout(FOLD_PATIENCE, reads).await??;
     let config = pull::Config {
@@ -74,6 +78,7 @@ async fn meter(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), asy
         ..Default::default()
     };
     let consumer: PullConsumer = stream.get_or_create_consumer(CONSUMER, config).await?;
+    let failures = Failures::default();
     let messages = consumer
         .stream()
         .max_messages_per_batch(AT_ONCE)
@@ -85,16 +90,39 @@ async fn meter(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), asy
         .map_err(async_nats::Error::from)
         .try_for_each_concurrent(AT_ONCE, |message| {
             let worker = Arc::clone(worker);
+            let failures = &failures;
             async move {
-                one(&worker, message).await;
+                one(&worker, failures, message).await;
                 Ok(())
             }
         })
         .await
 }
 
+/// Events that could not be published, of which one line is logged at most each ten seconds.
+#[derive(Default)]
+struct Failures {
+    said_at: AtomicU64,
+    unsaid: AtomicU64,
+}
+
+impl Failures {
+    /// Counts one more. Tells how many a line should stand for, if one is due.
+    fn due(&self, now: Tick) -> Option<u64> {
+        let unsaid = self.unsaid.fetch_add(1, Ordering::Relaxed) + 1;
+        let last = self.said_at.load(Ordering::Relaxed);
+        if now.0 < last.saturating_add(SAY_EVERY_MS)
+            || self.said_at.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return None;
+        }
+        self.unsaid.fetch_sub(unsaid, Ordering::Relaxed);
+        Some(unsaid)
+    }
+}
+
 /// Meters one result. What fails is left unacknowledged and comes again.
-async fn one(worker: &Worker, message: jetstream::Message) {
+async fn one(worker: &Worker, failures: &Failures, message: jetstream::Message) {
     let Ok(info) = message.info() else { return };
     let position = info.stream_sequence;
     let stamp = Stamp(u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0));
@@ -133,7 +161,9 @@ async fn one(worker: &Worker, message: jetstream::Message) {
         Err(error) => {
             worker.metrics.usage_events.inc(Counted::Failed);
             worker.metrics.nats_publish_failures.inc(Publish::Usage);
-            tracing::warn!(event = "usage_not_published", position, error = %error);
+            if let Some(count) = failures.due(worker.clock.tick()) {
+                tracing::warn!(event = "usage_not_published", position, count, error = %error);
+            }
             let _ = message.ack_with(AckKind::Nak(Some(RETRY))).await;
         }
     }
@@ -154,6 +184,6 @@ async fn publish(
         .payload(body.freeze())
         .headers(headers)
         .message_id(format!("{:016x}", outcome.identity));
-    worker.jetstream.send_publish(worker.settings.names.usage_metered.clone(), message).await?.await?;
+    worker.publish(&worker.settings.names.usage_metered, message).await?;
     Ok(())
 }

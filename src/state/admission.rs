@@ -100,8 +100,12 @@ impl Candidates for Asking<'_> {
         if !self.shared.enforcing() {
             return Admission::Pass;
         }
+        // What another policy has switched on refuses nothing to this one; an operator's force does.
+        let off = !self.routable.policy.breaker().enabled();
         match cell.read(self.now) {
             Reading::Pass => Admission::Pass,
+            Reading::Claim { .. } if off => Admission::Pass,
+            Reading::Refuse { .. } if off && !cell.is_forced() => Admission::Pass,
             Reading::Refuse { state, retry_after_ms, enforce_percent } => {
                 // A slot that this request's claim has just taken can make the gate look full to it.
                 if state == State::HalfOpen && self.answer(candidate) == Some(Answer::Granted) {

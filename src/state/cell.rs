@@ -78,6 +78,7 @@ pub enum Reading {
 const TAG_PASS: u64 = 0;
 const TAG_REFUSE: u64 = 1;
 const TAG_PROBE: u64 = 2;
+const FORCED: u64 = 1 << 16;
 const TICK_BITS: u32 = 44;
 const NEVER: u64 = (1 << TICK_BITS) - 1;
 
@@ -89,7 +90,7 @@ const SLOT_RETRY_MS: u64 = 1_000;
 const LOG_EVERY_S: u64 = 10;
 
 /// Packs a gate into one word, so that reading it is one load: two bits of tag, seven of the enforced
-/// share, seven of free slots, 44 of a tick.
+/// share, seven of free slots, one that tells a force, 44 of a tick.
 fn pack(gate: Gate, max_calls: u32, offset: Offset) -> u64 {
     let tick = |stamp: Option<Stamp>| stamp.map_or(NEVER, |s| offset.to_tick(s).0.min(NEVER - 1));
     let (tag, free, tick) = match gate.position {
@@ -160,6 +161,12 @@ impl Cell {
         unpack(self.gate.load(Ordering::Acquire), now)
     }
 
+    /// Whether what the gate says is an operator's force, and not the breaker's own judgement.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        self.gate.load(Ordering::Acquire) & FORCED != 0
+    }
+
     /// The means over the breaker's window, as of its last result; zero once that is a window old.
     #[must_use]
     pub fn observed(&self, now: Tick) -> Observed {
@@ -227,7 +234,8 @@ impl Cell {
         let breaker = &guarded.breaker;
         let word = pack(breaker.gate(), breaker.settings().half_open_max_calls(), offset);
         self.failure_share.store(breaker.failure_share().ppm(), Ordering::Relaxed);
-        self.gate.store(word, Ordering::Release);
+        let forced = if breaker.is_forced() { FORCED } else { 0 };
+        self.gate.store(word | forced, Ordering::Release);
     }
 
     /// Shows the decide path the means over the window; the fold only, after what changes

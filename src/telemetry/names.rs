@@ -160,16 +160,8 @@ pub mod operation {
     pub const SEND: &str = "send";
 }
 
-/// Log events: the value of the field `event`.
+/// Log events of this room: the value of the field `event`. Other rooms name theirs where they happen.
 pub mod event {
-    /// A breaker opened.
-    pub const BREAKER_OPENED: &str = "circuit_breaker_opened";
-    /// A breaker lets probes through.
-    pub const BREAKER_HALF_OPENED: &str = "circuit_breaker_half_opened";
-    /// A breaker closed.
-    pub const BREAKER_CLOSED: &str = "circuit_breaker_closed";
-    /// Requests are refused at once.
-    pub const BREAKER_FAIL_FAST: &str = "circuit_breaker_fail_fast";
     /// Spans are being lost because the collector does not take them.
     pub const TRACE_EXPORT_FAILED: &str = "trace_export_failed";
     /// The collector takes spans again.

@@ -159,7 +159,7 @@ fn calls_slower_than_the_threshold_open_at_their_share_and_calls_as_fast_as_it_a
     spared.result(Status::Success, |_| {});
     assert_eq!(spared.state(), State::Closed, "a call that tells no latency is not slow");
     let mut few = Bench::new(slow);
-    few.result(Status::Success, |o| o.latency_ms = Some(5_000));
+    few.successes(10).result(Status::Success, |o| o.latency_ms = Some(5_000));
     assert_eq!(few.state(), State::Closed, "one slow call is no share");
     let effect = bench.result(Status::Success, |o| o.latency_ms = Some(5_000));
     assert_eq!(moves(&effect), [(State::Closed, State::Open, Cause::LatencyThresholdExceeded)]);

@@ -2,7 +2,7 @@
 //!
 //! It starts a nats-server and workers of this very program in a temporary folder, puts policies
 //! through the control subject, and lets clients and executors talk over the broker while providers
-//! fail and recover. All of it is real but the calls to providers. What is seen goes to one [`board`],
+//! fail and recover. All of it is real but the calls to providers. What is seen goes to one board,
 //! which is shown live in a terminal, as plain lines elsewhere, and summed up at the end. A run in which
 //! something did not happen that must happen ends with exit code 1 and says what.
 //!

@@ -24,6 +24,9 @@ const WINDOW_MS: u64 = 10_000;
 /// How long a rate-limited provider wants to be left alone, in a whole round: longer than the timeout.
 const HINT_MS: u64 = 7_000;
 
+/// For so long an incident is told as one that begins: circuits open at once, people read slower.
+const BEGINS_MS: u64 = 2_000;
+
 /// How a provider fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -140,14 +143,18 @@ impl Story {
                 .filter(|tenant| state(tenant.id, provider) != State::Closed)
                 .map(|tenant| tenant.way_out(provider))
                 .collect();
-            if ways.is_empty() {
+            if ways.is_empty() || now < self.scaled(incident.begins_ms + BEGINS_MS) {
                 let fails = match incident.fault {
-                    Fault::Unavailable => "begins to fail: 503 and timeouts".to_owned(),
-                    Fault::RateLimited => format!("limits its rate: 429, retry after {} ms", self.hint_ms()),
+                    Fault::Unavailable => "fail: 503 and timeouts".to_owned(),
+                    Fault::RateLimited => format!("limit its rate: 429, retry after {} ms", self.hint_ms()),
                 };
-                return format!("Provider {provider} {fails}. Failures are counted until its circuits open.");
+                return format!("Provider {provider} begins to {fails}. Enough failures open its circuits.");
             }
-            let now = if any(State::HalfOpen) { "still fails, as probes find out" } else { "fails" };
+            let now = match incident.fault {
+                _ if any(State::HalfOpen) => "still fails, as probes find out",
+                Fault::Unavailable => "fails",
+                Fault::RateLimited => "limits its rate",
+            };
             return format!("Provider {provider} {now}. Circuits open: {}.", ways.join(", "));
         }
         if any(State::HalfOpen) {
@@ -230,9 +237,10 @@ mod tests {
         };
         for (ms, state, part) in [
             (0, State::Closed, "All providers are well"),
-            (5_000, State::Closed, "Provider openai begins to fail: 503 and timeouts. Failures are counted"),
+            (5_000, State::Closed, "Provider openai begins to fail: 503 and timeouts. Enough failures open"),
+            (6_999, State::Open, "Provider openai begins to fail"),
             (
-                6_000,
+                7_000,
                 State::Open,
                 "acme goes to anthropic, globex falls back to local_llm, initech gets fail-fast",
             ),
@@ -240,7 +248,7 @@ mod tests {
             (14_000, State::Open, "openai is well again. Its circuits wait"),
             (16_000, State::HalfOpen, "Half-open: a few probes go to openai"),
             (17_000, State::Closed, "its circuits are closed"),
-            (24_000, State::Closed, "Provider anthropic limits its rate: 429, retry after 7000 ms"),
+            (24_000, State::Closed, "Provider anthropic begins to limit its rate: 429, retry after 7000 ms"),
             (40_000, State::Closed, "All providers are well"),
         ] {
             assert!(line(ms, state).contains(part), "{ms}: {}", line(ms, state));

@@ -13,7 +13,9 @@ use crate::nats::claims::Claimed;
 use crate::state::Answer;
 use crate::telemetry::labels::Publish;
 use crate::telemetry::{Facts, SpanGuard};
-use crate::wire::{Content, Refusal, SERVICE_ERROR, SERVICE_ERROR_CODE, encode_error, is_answer, service_error};
+use crate::wire::{
+    Content, Refusal, SERVICE_ERROR, SERVICE_ERROR_CODE, encode_error, is_answer, service_error,
+};
 
 /// Answers batches until there are no more, then waits for requests that still claim.
 pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Receiver<Batch>) {

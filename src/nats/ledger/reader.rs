@@ -6,7 +6,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::watchdog::{Described, deleted_up_to, describe, nanos_of};
+use super::watchdog::{Described, Undescribed, deleted_up_to, describe, nanos_of};
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{At, Entry, Fold};
 use crate::nats::Worker;
@@ -30,6 +30,8 @@ const RETRY: Duration = Duration::from_millis(250);
 enum Restart {
     /// The consumer is gone or skips entries: go on after the last one applied.
     Consumer(&'static str),
+    /// The log's stream is gone: make what is lacking.
+    Missing,
     /// The log is not the one that was read: begin from nothing.
     Rebuild(&'static str),
     /// The connection is gone: wait for it.
@@ -57,20 +59,28 @@ struct Known {
 /// Another stream stands in the way of ours; trying again cannot help.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), streams::StreamsError> {
     let mut known = Known::default();
+    let mut ensured = false;
     loop {
         if wait_for_connection(&worker, &stop).await.is_none() {
             return Ok(());
         }
-        match streams::ensure(&worker.jetstream, &worker.settings.names, &worker.settings.ledger).await {
-            Ok(()) => {}
-            Err(error) if error.is_passing() => {
-                tracing::warn!(event = "streams_not_ready", error = %error);
-                if pause(&stop).await {
-                    return Ok(());
+        // Not at each reconnect: while a cluster elects leaders, some stream or other may be out of
+        // reach for long after the log is back.
+        if !ensured {
+            match streams::ensure(&worker.jetstream, &worker.settings.names, &worker.settings.ledger).await {
+                Ok(()) => {
+                    ensured = true;
+                    worker.link.set_trouble(None);
                 }
-                continue;
+                Err(error) if error.is_passing() => {
+                    worker.link.set_trouble(Some(error.to_string()));
+                    if pause(&stop).await {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
         let restart = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -84,7 +94,12 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), str
                     position = known.last.map(|at| at.position)
                 );
             }
+            Restart::Missing => {
+                tracing::error!(event = "log_missing", position = known.last.map(|at| at.position));
+                ensured = false;
+            }
             Restart::Rebuild(reason) => {
+                ensured = false;
                 tracing::error!(event = "log_rebuild", reason, position = known.last.map(|at| at.position));
                 worker.metrics.log_rebuilds.inc();
                 known = Known::default();
@@ -122,7 +137,11 @@ async fn follow(worker: &Arc<Worker>, known: &mut Known) -> Restart {
     let mut connection = worker.link.watch();
     connection.mark_unchanged();
     let epoch = connection.borrow().epoch;
-    let Some(stream) = describe(worker).await else { return Restart::Consumer("the log does not answer") };
+    let stream = match describe(worker).await {
+        Ok(stream) => stream,
+        Err(Undescribed::Missing) => return Restart::Missing,
+        Err(Undescribed::Silent) => return Restart::Consumer("the log does not answer"),
+    };
     if let Err(reason) = check_identity(worker, known, &stream).await {
         return Restart::Rebuild(reason);
     }

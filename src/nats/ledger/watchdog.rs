@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -65,32 +66,46 @@ struct StreamState {
     deleted: Vec<u64>,
 }
 
+/// Why the stream was not described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undescribed {
+    /// There is no such stream.
+    Missing,
+    /// Nobody answered in time, or without saying how it is.
+    Silent,
+}
+
 /// Asks the broker how the log's stream is, and measures its clock by the way.
-pub(super) async fn describe(worker: &Worker) -> Option<Described> {
+pub(super) async fn describe(worker: &Worker) -> Result<Described, Undescribed> {
     let sent = worker.clock.tick();
     let info = ask(worker, &()).await?;
     let received = worker.clock.tick();
     if let Some(stamp) = info.ts.as_deref().and_then(stamp_of) {
         worker.clock.observe(stamp, sent, received);
     }
-    Some(Described { created: info.created, first: info.state.first_seq, last: info.state.last_seq })
+    Ok(Described { created: info.created, first: info.state.first_seq, last: info.state.last_seq })
 }
 
 /// The last of the entries that follow `position` without a break and were deleted one by one, by the
 /// word of the stream's leader; `position` itself if the next one was not.
 pub(super) async fn deleted_up_to(worker: &Worker, position: u64) -> u64 {
-    let Some(info) = ask(worker, &serde_json::json!({ "deleted_details": true })).await else { return position };
+    let Ok(info) = ask(worker, &serde_json::json!({ "deleted_details": true })).await else {
+        return position;
+    };
     let mut deleted = info.state.deleted;
     deleted.sort_unstable();
     deleted.into_iter().fold(position, |last, gone| if gone == last + 1 { gone } else { last })
 }
 
-async fn ask(worker: &Worker, request: &(impl serde::Serialize + Sync)) -> Option<StreamInfo> {
+async fn ask(worker: &Worker, request: &(impl serde::Serialize + Sync)) -> Result<StreamInfo, Undescribed> {
     let subject = format!("STREAM.INFO.{}", worker.settings.names.log_stream);
     let request = worker.jetstream.request(subject, request);
     match tokio::time::timeout(PATIENCE, request).await {
-        Ok(Ok(Response::Ok(info))) => Some(info),
-        _ => None,
+        Ok(Ok(Response::Ok(info))) => Ok(info),
+        Ok(Ok(Response::Err { error })) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+            Err(Undescribed::Missing)
+        }
+        _ => Err(Undescribed::Silent),
     }
 }
 
@@ -108,7 +123,7 @@ pub(super) fn nanos_of(text: &str) -> Option<i128> {
 pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
     let mut connection = worker.link.watch();
     loop {
-        let described = if worker.link.is_up() { describe(&worker).await } else { None };
+        let described = if worker.link.is_up() { describe(&worker).await.ok() } else { None };
         let now = worker.clock.tick();
         let position = worker.ledger.progress.borrow().position;
         let reachable = described.is_some();

@@ -49,9 +49,6 @@ fn explore(first: World, wiring: &Wiring) -> Result<Found, Violation> {
         for (key, (world, ways)) in layer {
             seen.insert(key);
             let violation = |rule, world: &World| Violation { rule, schedule: world.schedule() };
-            if free.insert((world.truth.digest, world.now)) {
-                rules::not_wedged(&world.truth.breaker, world.now).map_err(|rule| violation(rule, &world))?;
-            }
             let actions = if depth < DEPTH { world.actions() } else { Vec::new() };
             if actions.is_empty() {
                 found.schedules += ways;
@@ -60,6 +57,10 @@ fn explore(first: World, wiring: &Wiring) -> Result<Found, Violation> {
             for action in actions {
                 let mut after = world.clone();
                 after.step(action, wiring).map_err(|rule| violation(rule, &after))?;
+                if free.insert((after.truth.digest, after.now)) {
+                    rules::not_wedged(&after.truth.breaker, after.now)
+                        .map_err(|rule| violation(rule, &after))?;
+                }
                 found.steps += 1;
                 next.entry(after.key()).or_insert((after, 0)).1 += ways;
             }
