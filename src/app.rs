@@ -134,7 +134,9 @@ async fn run(parts: Parts) -> ExitCode {
     let _ =
         tokio::time::timeout(Duration::from_secs(5), async { while others.join_next().await.is_some() {} })
             .await;
-    let _ = tokio::time::timeout(Duration::from_secs(2), worker.client.flush()).await;
+    if worker.link.is_up() {
+        let _ = tokio::time::timeout(Duration::from_secs(2), worker.client.flush()).await;
+    }
     let lost = worker.tracing.shutdown(FLUSH).await;
     if lost > 0 {
         tracing::warn!(event = "spans_lost", lost);

@@ -68,7 +68,7 @@ impl Probe for Readiness {
             reasons.push("log: more than 5 s behind".to_owned());
         }
         if reasons.is_empty() && worker.link.taking() < worker.settings.decide.connections {
-            reasons.push("decide: not subscribed".to_owned());
+            reasons.push("decide: not every connection takes requests".to_owned());
         }
         reasons
     }

@@ -24,7 +24,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::ledger::{Fold, Verdicts};
+use crate::domain::{PolicyId, TenantId};
+use crate::ledger::{Fold, Register, Revision, Verdicts};
 use crate::state::State;
 
 /// How far the reader is.
@@ -49,6 +50,20 @@ pub struct Ledger {
     /// Whether the buckets were compared with this fold. Written under the lock of `progress`.
     complete: AtomicBool,
     lacking: Notify,
+    lost: Mutex<Vec<Held>>,
+}
+
+/// A policy in force.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// Which.
+    pub policy_id: PolicyId,
+    /// Its revision.
+    pub revision: Revision,
+    /// As it was put.
+    pub document: Arc<serde_json::Value>,
 }
 
 impl Ledger {
@@ -61,6 +76,7 @@ impl Ledger {
             health: watch::Sender::new(Health::default()),
             complete: AtomicBool::new(false),
             lacking: Notify::new(),
+            lost: Mutex::default(),
         }
     }
 
@@ -85,6 +101,10 @@ impl Ledger {
     /// Says that the fold is replaced by a fresh one. Before it is, so that nobody takes the empty state
     /// for what is in force.
     fn note_rebuild(&self) {
+        let lost: Vec<Held> = in_force(self.fold().register());
+        if !lost.is_empty() {
+            *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = lost;
+        }
         self.progress.send_modify(|p| {
             *p = Progress { rebuilds: p.rebuilds + 1, ..Progress::default() };
             self.complete.store(false, Ordering::Release);
@@ -99,6 +119,17 @@ impl Ledger {
             }
             false
         });
+    }
+
+    /// The policies in force, and those that were before a rebuild that has not been compared since: a
+    /// broker that lost its store lost the bucket too, and then this worker's memory is all there is.
+    #[must_use]
+    pub fn in_force(&self) -> Vec<Held> {
+        let mut known = in_force(self.fold().register());
+        if !self.is_complete() {
+            known.extend(self.lost.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        }
+        known
     }
 
     /// Says that a change stands in a bucket and may not have come into the log.
@@ -124,4 +155,17 @@ impl Ledger {
         let applied = progress.wait_for(|p| p.position >= position);
         matches!(tokio::time::timeout(patience, applied).await, Ok(Ok(_)))
     }
+}
+
+fn in_force(register: &Register) -> Vec<Held> {
+    let live = register.iter().filter_map(|((tenant_id, policy_id), record)| {
+        let live = record.live.as_ref()?;
+        Some(Held {
+            tenant_id: tenant_id.clone(),
+            policy_id: policy_id.clone(),
+            revision: record.seen,
+            document: Arc::clone(&live.document),
+        })
+    });
+    live.collect()
 }

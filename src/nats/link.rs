@@ -1,9 +1,11 @@
 //! Whether the broker and the log are there, as far as this worker knows.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use async_nats::Event;
+use async_nats::connection::State;
+use async_nats::{Client, Event};
 use tokio::sync::watch;
 
 use crate::domain::Tick;
@@ -25,8 +27,8 @@ pub struct Link {
     /// The tick at which the log was last known not to move; 0 if never.
     stalled_at: AtomicU64,
     trouble: Mutex<Option<String>>,
-    /// Decide connections that take requests.
-    taking: AtomicUsize,
+    /// Decide connections that are subscribed.
+    taking: Mutex<BTreeMap<u64, Client>>,
 }
 
 impl Default for Link {
@@ -35,7 +37,7 @@ impl Default for Link {
             connection: watch::Sender::new(Connection::default()),
             stalled_at: AtomicU64::new(0),
             trouble: Mutex::new(None),
-            taking: AtomicUsize::new(0),
+            taking: Mutex::default(),
         }
     }
 }
@@ -91,20 +93,25 @@ impl Link {
         self.connection.borrow().up
     }
 
-    /// Notes that one more decide connection takes requests.
-    pub fn begin_taking(&self) {
-        self.taking.fetch_add(1, Ordering::Relaxed);
+    /// Notes that a decide connection is subscribed, until the answer is given to [`Self::end_taking`].
+    #[must_use]
+    pub fn begin_taking(&self, client: &Client) -> u64 {
+        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = taking.last_key_value().map_or(0, |(last, _)| last + 1);
+        taking.insert(key, client.clone());
+        key
     }
 
-    /// Notes that one less does.
-    pub fn end_taking(&self) {
-        self.taking.fetch_sub(1, Ordering::Relaxed);
+    /// Notes that a decide connection is subscribed no more.
+    pub fn end_taking(&self, key: u64) {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
-    /// How many decide connections take requests.
+    /// How many decide connections take requests: subscribed, and up.
     #[must_use]
     pub fn taking(&self) -> usize {
-        self.taking.load(Ordering::Relaxed)
+        let taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        taking.values().filter(|c| c.connection_state() == State::Connected).count()
     }
 
     /// Says what keeps the streams from being as they must be; logged when it changes.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use super::append::AppendError;
 use super::buckets::{Bucket, BucketError, By, Stored, flag_key};
+use super::ledger::Held;
 use crate::domain::{PolicyId, TenantId};
 use crate::ledger::{Entry, FlagEntry, PolicyEntry, Revision, Scope};
 use crate::policy;
@@ -177,7 +178,7 @@ async fn restore_or_delete(
     scan: &Scan,
 ) -> Result<Option<u64>, ReconcileError> {
     let mut appended = None;
-    for Known { tenant_id, policy_id, revision, document } in policies_known(worker) {
+    for Held { tenant_id, policy_id, revision, document } in worker.ledger.in_force() {
         let key = subjects::encode_key(tenant_id.as_str(), policy_id.as_str());
         if scan.keys.contains(&key) {
             continue;
@@ -251,28 +252,6 @@ async fn append(
 #[must_use]
 pub fn unique(key: &str, created: i64, revision: u64) -> String {
     format!("bucket.{created}.{revision}.{key}")
-}
-
-/// A policy in force.
-struct Known {
-    tenant_id: TenantId,
-    policy_id: PolicyId,
-    revision: Revision,
-    document: Arc<Value>,
-}
-
-fn policies_known(worker: &Worker) -> Vec<Known> {
-    let fold = worker.ledger.fold();
-    let live = fold.register().iter().filter_map(|((tenant_id, policy_id), record)| {
-        let live = record.live.as_ref()?;
-        Some(Known {
-            tenant_id: tenant_id.clone(),
-            policy_id: policy_id.clone(),
-            revision: record.seen,
-            document: Arc::clone(&live.document),
-        })
-    });
-    live.collect()
 }
 
 fn policy_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>> {

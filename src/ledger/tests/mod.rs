@@ -10,6 +10,7 @@ mod force;
 mod owners;
 mod policies;
 mod results;
+mod snapshots;
 mod standing;
 mod time;
 

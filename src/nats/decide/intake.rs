@@ -43,7 +43,14 @@ pub async fn run(
         stop.cancel();
     }
     // What was answered must be on the wire before the connection closes.
-    let _ = tokio::time::timeout(Duration::from_secs(2), client.flush()).await;
+    if is_up(&client) {
+        let _ = tokio::time::timeout(Duration::from_secs(2), client.flush()).await;
+    }
+}
+
+/// Without a broker there is nobody to ask for what is left, and nobody to send it to.
+fn is_up(client: &Client) -> bool {
+    client.connection_state() == async_nats::connection::State::Connected
 }
 
 async fn take_in(
@@ -64,7 +71,7 @@ async fn take_in(
         };
         // The broker knows of the subscriptions before this worker says that it is ready.
         let _ = tokio::time::timeout(LOOK, client.flush()).await;
-        worker.link.begin_taking();
+        let key = worker.link.begin_taking(client);
         tracing::info!(event = "serving_decisions");
         let go_on = loop {
             tokio::select! {
@@ -77,7 +84,7 @@ async fn take_in(
                 },
             }
         };
-        worker.link.end_taking();
+        worker.link.end_taking(key);
         drain(worker, client, batches, incoming).await;
         if !go_on {
             return;
@@ -96,6 +103,9 @@ async fn subscribe(worker: &Worker, client: &Client) -> Option<Incoming> {
 
 /// Takes the subscriptions back and passes on what had already come.
 async fn drain(worker: &Worker, client: &Client, batches: &mpsc::Sender<Batch>, incoming: Incoming) {
+    if !is_up(client) {
+        return;
+    }
     let mut both = incoming.into_inner();
     let (plain, tenants) = both.get_mut();
     for subscription in [plain, tenants] {

@@ -23,6 +23,9 @@ const STALL_MS: u64 = 1_000;
 const BATCH: usize = 256;
 /// How long a consumer outlives its reader.
 const INACTIVE: Duration = Duration::from_secs(30);
+/// An answer to the making of a consumer that takes longer is none: its cluster elects a leader, and the
+/// next try may find it.
+const CREATE_PATIENCE: Duration = Duration::from_secs(2);
 /// Between tries, where the broker says no.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -258,7 +261,7 @@ async fn subscribe(worker: &Worker, next: u64) -> Result<Subscriber, String> {
         ..Default::default()
     };
     let made = worker.jetstream.create_consumer_on_stream(config, worker.settings.names.log_stream.as_str());
-    match tokio::time::timeout(Duration::from_secs(5), made).await {
+    match tokio::time::timeout(CREATE_PATIENCE, made).await {
         Ok(Ok(_)) => Ok(subscription),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no answer in time".to_owned()),

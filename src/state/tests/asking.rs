@@ -113,3 +113,40 @@ fn a_worker_whose_own_switch_is_off_refuses_nothing_and_counts_nothing() {
         assert_eq!(bench.refusals(), (0, 0));
     }
 }
+
+#[test]
+fn a_policy_with_its_breakers_off_is_refused_nothing_by_what_another_has_switched_on() {
+    let off = |bench: Bench| {
+        let routable = Routable { policy: Arc::new(policy_with(false)), ..bench.routable };
+        Bench { routable, ..bench }
+    };
+    let benches =
+        [Bench::open(|_| {}), Bench::half_open(|_| {}), Bench::half_open(|d| d.half_open_max_calls = 1)]
+            .map(off);
+    for bench in benches {
+        for at in [NOW, DEADLINE] {
+            let mut asking = bench.asking("r", at, &[]);
+            assert_eq!(asking.admit(0), Admission::Pass);
+            assert!(asking.settle(|_, _| panic!("nothing to log")).is_none());
+        }
+        assert_eq!(bench.refusals(), (0, 0));
+    }
+}
+
+#[test]
+fn an_operators_force_holds_for_a_policy_with_its_breakers_off_too() {
+    let bench = Bench::closed(|_| {});
+    let routable = Routable { policy: Arc::new(policy_with(false)), ..bench.routable };
+    let bench = Bench { routable, ..bench };
+    apply(bench.cell(), Input::Force { to: Open, ttl_ms: Some(5_000) }, NOW);
+    assert_eq!(bench.ask("r", NOW), refused(Open, 5_000));
+    assert_eq!(bench.ask("r", Tick(NOW.0 + 5_000)), Admission::Pass);
+    apply(bench.cell(), Input::Suspend(true), NOW);
+    assert_eq!(bench.ask("r", NOW), Admission::Pass);
+    apply(bench.cell(), Input::Suspend(false), NOW);
+    apply(bench.cell(), Input::Force { to: breaker::State::Closed, ttl_ms: None }, NOW);
+    assert_eq!(bench.ask("r", NOW), Admission::Pass);
+    apply(bench.cell(), Input::Unforce, NOW);
+    fail(bench.cell(), NOW);
+    assert_eq!(bench.ask("r", NOW), Admission::Pass);
+}

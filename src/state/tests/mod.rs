@@ -92,8 +92,14 @@ fn claim(cell: &Cell, request_id: &str, at: Tick) -> Option<breaker::Verdict> {
     apply(cell, Input::Claim(Claim { request_id, claim: ClaimId(at.0), latest, lease_ms: 0 }), at).verdict
 }
 
+fn policy_with(breakers: bool) -> Policy {
+    let block = json!({ "enabled": breakers });
+    let providers = json!([{"name": "a", "weight": 1}]);
+    parse(&json!({"policy_id": "p", "providers": providers, "circuit_breaker": block})).unwrap().policy
+}
+
 fn single() -> Policy {
-    parse(&json!({"policy_id": "p", "providers": [{"name": "a", "weight": 1}]})).unwrap().policy
+    policy_with(true)
 }
 
 /// One provider's breaker, as a request meets it.

@@ -1,0 +1,35 @@
+//! The real program on a real broker.
+//!
+//! Each test starts its own nats-server and workers, on ports and in folders of its own, and leaves
+//! nothing running. The server is the one that `scripts/tools.py test` puts into `.tools/bin`, or that
+//! `NATS_SERVER_BIN` names.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics, and a failed one tells what its processes said"
+)]
+#![allow(clippy::disallowed_methods, reason = "bounds are measured on the clock of the test")]
+
+mod support;
+
+mod agree;
+mod assignments;
+mod breakers;
+mod cluster;
+mod control;
+mod decide;
+mod faults;
+mod flags;
+mod hostile;
+mod life;
+mod metrics;
+mod otlp;
+mod readme;
+mod refusals;
+mod routing;
+mod shell;
+mod traffic;
+mod usage;

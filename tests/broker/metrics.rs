@@ -1,0 +1,123 @@
+//! What monitors read.
+
+use serde_json::json;
+
+use crate::support::{Stage, request, run, tool};
+
+#[tokio::test]
+async fn every_metric_of_the_contract_is_there_once_something_happened() {
+    let stage = Stage::start().await;
+    let policy = json!({
+        "policy_id": "default", "providers": [{"name": "a", "weight": 100}],
+        "circuit_breaker": {"enabled": true, "failure_threshold": 2}
+    });
+    stage.caller.put_policy("acme", &policy).await;
+    stage.caller.decided(&request("acme", "r-1")).await;
+    stage.fail("acme", "a", 2).await;
+    stage.caller.decide(&request("acme", "r-2")).await;
+    let metrics = stage.worker.metrics().await;
+    let breaker = [("tenant_id", "acme"), ("provider_id", "a")];
+    for event in ["success", "failure", "fail_fast", "would_reject", "ignored", "late", "duplicate"] {
+        let labels = [breaker[0], breaker[1], ("event_type", event)];
+        assert!(metrics.value("router_circuit_breaker_events_total", &labels).is_some(), "{event}");
+    }
+    for name in [
+        "error_rate",
+        "window_requests",
+        "window_failures",
+        "timeout_remaining_seconds",
+        "last_transition_timestamp_seconds",
+        "requests_saved_total",
+    ] {
+        let name = format!("router_circuit_breaker_{name}");
+        assert!(metrics.value(&name, &breaker).is_some(), "{name}");
+    }
+    let states = ["closed", "open", "half_open"].map(|state| {
+        metrics.value("router_circuit_breaker_state", &[breaker[0], breaker[1], ("state", state)])
+    });
+    assert_eq!(states, [Some(0.0), Some(1.0), Some(0.0)]);
+    for name in ["state_transitions_total", "timeout_transitions_total", "trigger_reason_total"] {
+        let name = format!("router_circuit_breaker_{name}");
+        assert!(metrics.series(&name, &breaker) > 0, "{name}");
+    }
+    for reason in [
+        "failure_threshold_exceeded",
+        "error_rate_threshold_exceeded",
+        "latency_threshold_exceeded",
+        "half_open_failure",
+        "forced",
+    ] {
+        let name = "router_circuit_breaker_trigger_reason_total";
+        assert!(metrics.series(name, &[("reason", reason)]) > 0, "{reason}");
+    }
+    assert_eq!(
+        metrics.value("router_decisions_total", &[("outcome", "decided"), ("reason", "weighted")]),
+        Some(1.0)
+    );
+    assert_eq!(metrics.sum("router_decisions_total", &[("outcome", "circuit_open")]), 1.0);
+    for name in ["router_decision_duration_seconds", "router_breaker_check_duration_seconds"] {
+        assert!(metrics.value(&format!("{name}_count"), &[]).is_some_and(|n| n >= 2.0), "{name}");
+        assert!(metrics.value(&format!("{name}_sum"), &[]).is_some_and(|s| s > 0.0 && s < 60.0), "{name}");
+        assert!(
+            metrics.value(&format!("{name}_bucket"), &[("le", "+Inf")]).is_some_and(|n| n >= 2.0),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        metrics.value("router_results_total", &[("status", "error"), ("disposition", "applied")]),
+        Some(2.0)
+    );
+    for name in [
+        "router_log_position",
+        "router_log_lag_entries",
+        "router_log_state_digest",
+        "router_nats_connected",
+        "router_replies_dropped_total",
+        "router_trace_spans_dropped_total",
+        "router_nats_slow_consumer_total",
+    ] {
+        assert!(metrics.value(name, &[]).is_some(), "{name}");
+    }
+    assert!(metrics.series("router_nats_publish_failures_total", &[]) > 0);
+    assert_eq!(metrics.value("router_nats_connected", &[]), Some(1.0));
+    for name in metrics.names() {
+        let labels = metrics.labels(name);
+        let named = labels.iter().any(|l| l.contains_key("tenant_id") || l.contains_key("provider_id"));
+        assert!(!named || name.starts_with("router_circuit_breaker_"), "{name} has a tenant or a provider");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_openmetrics_and_promtool_reads_it() {
+    let stage = Stage::start().await;
+    let policy = json!({"policy_id": "default", "providers": [{"name": "a\u{2e}b:c", "weight": 100}]});
+    stage.caller.put_policy("acme", &policy).await;
+    stage.caller.decided(&request("acme", "r-1")).await;
+    let page = stage.worker.get("/metrics").await.unwrap();
+    let head = page.head.to_ascii_lowercase();
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    let Some(promtool) = tool("PROMTOOL_BIN", "promtool") else {
+        eprintln!("no promtool: the page is read by the test's own reader only");
+        return;
+    };
+    let mut command = std::process::Command::new(promtool);
+    command.args(["check", "metrics"]);
+    let done = run(command, &page.body).await;
+    // 3: it reads the page and has advice. It has only the older text format, in which a counter's
+    // name and its family's are the same.
+    assert!(matches!(done.code, 0 | 3), "{done:?}");
+}
+
+#[tokio::test]
+async fn health_and_console_answer() {
+    let stage = Stage::start().await;
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/", 200), ("/nothing", 404)] {
+        assert_eq!(stage.worker.get(path).await.unwrap().status, status, "{path}");
+    }
+    assert_eq!(
+        stage.worker.get("/readyz").await.unwrap().json(),
+        serde_json::json!([]),
+        "no reason against it"
+    );
+    assert!(stage.worker.get("/").await.unwrap().body.contains("<html"));
+}

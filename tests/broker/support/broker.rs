@@ -1,0 +1,142 @@
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use super::process::Process;
+use super::{SOON, eventually, within};
+
+/// A nats-server with JetStream, on a port and in a folder of its own.
+pub(crate) struct Broker {
+    process: Option<Process>,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Broker {
+    pub(crate) async fn start() -> Self {
+        Self::with_config("").await
+    }
+
+    /// With more lines in its configuration.
+    pub(crate) async fn with_config(more: &str) -> Self {
+        for _ in 0..5 {
+            let mut broker = Self::prepare(free_port(), more);
+            if broker.try_run().await {
+                return broker;
+            }
+        }
+        panic!("nats-server found no port to listen on");
+    }
+
+    /// One that does not run yet: [`Broker::restart`] starts it. The configuration may name other brokers.
+    pub(crate) fn prepare(port: u16, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        let name = format!("test-{port}");
+        // The router's streams reserve more than a small disk's share.
+        let config = format!(
+            "listen: 127.0.0.1:{port}\nserver_name: {name}\n\
+             jetstream {{ store_dir: {store:?}, max_file_store: 1T, max_memory_store: 64G }}\n{more}\n"
+        );
+        std::fs::write(folder.path().join("nats.conf"), config).unwrap();
+        Self { process: None, port, folder }
+    }
+
+    async fn try_run(&mut self) -> bool {
+        let mut command = Command::new(nats_server());
+        command.arg("--config").arg(self.folder.path().join("nats.conf"));
+        let port = self.port;
+        let mut process = Process::spawn(&format!("nats-server on {port}"), &mut command);
+        let up = within(SOON, async || {
+            if process.exited().is_some() { Some(false) } else { listens(port).await.then_some(true) }
+        });
+        let up = up.await == Some(true);
+        self.process = up.then_some(process);
+        up
+    }
+
+    /// Starts again, on the same port and with the same folder.
+    pub(crate) async fn restart(&mut self) {
+        self.kill();
+        eventually("nats-server starts", SOON, async || self.try_run().await).await;
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal("TERM");
+            process.ends(SOON).await;
+        }
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Stops its clock: connections stay and nothing moves.
+    pub(crate) fn pause(&self) {
+        self.process.as_ref().unwrap().signal("STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.process.as_ref().unwrap().signal("CONT");
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Broker {
+    // Before its folder goes.
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether a broker greets on the port.
+async fn listens(port: u16) -> bool {
+    let greets = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let mut greeting = [0; 5];
+        stream.read_exact(&mut greeting).await.ok()?;
+        Some(greeting == *b"INFO ")
+    };
+    tokio::time::timeout(Duration::from_secs(1), greets).await.ok().flatten() == Some(true)
+}
+
+/// A port that nobody listens on, below those that the kernel gives to outgoing connections: while a
+/// broker is down, no connection takes its port.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u16 = 15_000;
+    const COUNT: u16 = 15_000;
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    // Test programs that run side by side begin at different places.
+    let next = NEXT.get_or_init(|| AtomicU16::new((std::process::id() * 97 % u32::from(COUNT)) as u16));
+    loop {
+        let port = FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// `NATS_SERVER_BIN`, else what `scripts/tools.py` placed, else the one on PATH.
+fn nats_server() -> PathBuf {
+    super::process::tool("NATS_SERVER_BIN", "nats-server")
+        .expect("no nats-server: run scripts/tools.py test, or set NATS_SERVER_BIN")
+}

@@ -1,0 +1,204 @@
+//! Metering: one usage event for each result, whatever happens to results and to workers.
+
+use std::collections::BTreeMap;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Broker, Caller, SOON, Stage, Worker, eventually};
+use crate::traffic::{Publishing, RECOVERY, policy, result};
+
+/// All usage events that are kept.
+async fn metered(caller: &Caller) -> Vec<Value> {
+    let mut stream = caller.jetstream.get_stream("BEAMLINE_USAGE").await.unwrap();
+    let expected = stream.info().await.unwrap().state.messages as usize;
+    let config = pull::Config { ack_policy: AckPolicy::None, ..Default::default() };
+    let consumer = stream.create_consumer(config).await.unwrap();
+    let messages = consumer.stream().max_messages_per_batch(1_000).messages().await.unwrap();
+    let bodies = messages.take(expected).map(|m| serde_json::from_slice(&m.unwrap().payload).unwrap());
+    tokio::time::timeout(SOON, bodies.collect()).await.expect("all usage events are delivered")
+}
+
+/// Waits until every result has been looked at: none is undelivered, none unacknowledged.
+async fn settled(caller: &Caller) {
+    eventually("every result is looked at", RECOVERY * 2, async || {
+        let mut consumer: PullConsumer = caller.log().await.get_consumer("usage").await.unwrap();
+        let info = consumer.info().await.unwrap();
+        info.num_pending == 0 && info.num_ack_pending == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_usage_event_carries_what_the_result_told() {
+    let stage = Stage::start().await;
+    stage.caller.put_policy("acme", &policy(&["a"], json!({"enabled": true}))).await;
+    let mut heard = stage.caller.listen("beamline.usage.v1.metered").await;
+    let full = json!({
+        "assignment_id": "n-1", "request_id": "r-1", "status": "success", "provider_id": "a",
+        "job": {"type": "text.generate"}, "latency_ms": 850, "cost": 0.012, "trace_id": "t-1",
+        "tenant_id": "acme", "timestamp": 1_706_371_200_000_u64, "error_code": "", "error_message": ""
+    });
+    let mut headers = HeaderMap::new();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    headers.insert("traceparent", parent);
+    let body = full.to_string().into();
+    let published = stage.caller.jetstream.publish_with_headers("caf.exec.result.v1", headers, body);
+    published.await.unwrap().await.unwrap();
+    let event = Answer::of(heard.next().await);
+    assert_eq!(
+        event.json(),
+        json!({
+            "version": "1", "tenant_id": "acme", "provider_id": "a", "event_type": "text.generate",
+            "latency_ms": 850, "cost": 0.012, "status": "success", "trace_id": "t-1",
+            "timestamp": 1_706_371_200_000_u64, "assignment_id": "n-1", "request_id": "r-1"
+        })
+    );
+    assert_eq!(event.header("content-type"), Some("application/json"));
+    assert_eq!(event.header("traceparent"), Some(parent));
+
+    // What the result does not tell is absent, but for the time, which is then the log's.
+    let bare = json!({"status": "cancelled", "provider_id": "a", "tenant_id": "acme"});
+    stage.caller.result(&bare).await;
+    let mut event = heard.next_json().await;
+    assert!(event["timestamp"].as_u64().is_some_and(|t| t > 1_706_371_200_000), "{event}");
+    event.as_object_mut().unwrap().remove("timestamp");
+    assert_eq!(
+        event,
+        json!({"version": "1", "tenant_id": "acme", "provider_id": "a", "status": "cancelled"})
+    );
+}
+
+#[tokio::test]
+async fn copies_and_rejected_results_meter_nothing_and_all_others_meter_once() {
+    let stage = Stage::start().await;
+    stage
+        .caller
+        .put_policy("acme", &policy(&["a"], json!({"enabled": true, "ignored_error_codes": ["E1"]})))
+        .await;
+    let mut ignored = result("acme", "a", "ignored", "error");
+    ignored["error_code"] = json!("E1");
+    let counted = [
+        result("acme", "a", "fine", "success"),
+        result("acme", "a", "failed", "error"),
+        result("acme", "a", "slow", "timeout"),
+        result("acme", "a", "gone", "cancelled"),
+        ignored,
+    ];
+    // Twice through the log, and a third time that the stream itself knows for a copy.
+    for body in counted.iter().chain(&counted) {
+        stage.caller.result(body).await;
+    }
+    let rejected = [
+        result("acme", "a", "r1", "exploded"),
+        result("acme", "nobody", "r2", "success"),
+        result("nobody", "a", "r3", "success"),
+        json!({"assignment_id": "r4", "status": "success", "provider_id": "a", "tenant_id": "acme", "latency_ms": -1}),
+        json!("no result"),
+    ];
+    for body in &rejected {
+        stage.caller.result(body).await;
+    }
+    let elsewhere = result("acme", "a", "r5", "success");
+    stage.caller.result_on("caf.exec.result.v1.umbra", &elsewhere).await;
+    stage.caller.result_on("caf.exec.result.v1.acme", &result("acme", "a", "own", "success")).await;
+    settled(&stage.caller).await;
+
+    let mut statuses: Vec<_> = metered(&stage.caller)
+        .await
+        .iter()
+        .map(|e| (e["assignment_id"].as_str().unwrap().to_owned(), e["status"].as_str().unwrap().to_owned()))
+        .collect();
+    statuses.sort_unstable();
+    let want = [
+        ("failed", "error"),
+        ("fine", "success"),
+        ("gone", "cancelled"),
+        ("ignored", "error"),
+        ("own", "success"),
+        ("slow", "timeout"),
+    ];
+    assert_eq!(statuses, want.map(|(id, status)| (id.to_owned(), status.to_owned())));
+    let metrics = stage.worker.metrics().await;
+    assert_eq!(metrics.sum("router_results_total", &[("disposition", "duplicate")]), 5.0);
+    assert_eq!(metrics.sum("router_results_total", &[("disposition", "rejected")]), 6.0);
+    let usage = |outcome| metrics.sum("router_usage_events_total", &[("outcome", outcome)]);
+    assert_eq!((usage("published"), usage("skipped")), (6.0, 11.0));
+}
+
+#[tokio::test]
+async fn a_worker_told_not_to_meter_leaves_it_to_others() {
+    let stage = Stage::with(|l| l.flag("--usage-metering", "off")).await;
+    stage.caller.put_policy("acme", &policy(&["a"], json!({"enabled": true}))).await;
+    let last = stage.caller.result(&result("acme", "a", "n-1", "success")).await;
+    stage.worker.applied(last).await;
+    assert!(stage.caller.log().await.consumer_names().next().await.is_some(), "the reader reads");
+    assert!(metered(&stage.caller).await.is_empty());
+    // One that comes later meters from the beginning.
+    let _other = Worker::start(&stage.broker, |l| l).await;
+    eventually("it is metered", SOON, async || metered(&stage.caller).await.len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_result_is_metered_once_though_one_worker_is_killed_and_another_stands_still() {
+    let broker = Broker::start().await;
+    let (mut first, second) = (Worker::start(&broker, |l| l).await, Worker::start(&broker, |l| l).await);
+    let caller = Caller::connect(&broker).await;
+    let tenants = ["acme", "umbra", "zeta"];
+    for tenant in tenants {
+        caller.put_policy(tenant, &policy(&["a", "b"], json!({"enabled": true}))).await;
+    }
+    // Every third result is published twice, and every fifth makes no sense.
+    let make = move |n: u64| {
+        let id = format!("n-{}", if n % 3 == 2 { n - 1 } else { n });
+        let provider = if n % 5 == 4 { "nobody" } else { "a" };
+        let tenant = tenants[(n / 15) as usize % 3];
+        result(tenant, provider, &id, ["success", "error", "timeout"][n as usize / 3 % 3])
+    };
+    let publishing = Publishing::start(&caller, 600, make);
+    publishing.reaches(600).await;
+    // Both share the load by now.
+    let shares = async |worker: &Worker| {
+        worker.metrics().await.sum("router_usage_events_total", &[("outcome", "published")]) > 0.0
+    };
+    eventually("both meter", SOON, async || shares(&first).await && shares(&second).await).await;
+    first.kill();
+    publishing.goes_on(600).await;
+    let third = Worker::start(&broker, |l| l).await;
+    publishing.goes_on(600).await;
+    // What it holds is delivered to the other; what it had begun goes out when it wakes.
+    second.pause();
+    publishing.goes_on(600).await;
+    eventually("what the paused one held is delivered again", RECOVERY, async || {
+        let mut consumer: PullConsumer = caller.log().await.get_consumer("usage").await.unwrap();
+        consumer.info().await.unwrap().num_redelivered > 0
+    })
+    .await;
+    second.resume();
+    let published = publishing.stop().await;
+    settled(&caller).await;
+
+    let mut want = BTreeMap::new();
+    for n in 0..published.results {
+        let body = make(n);
+        if body["provider_id"] == "a" {
+            // The first of two copies is the one that is judged.
+            want.entry(body["assignment_id"].as_str().unwrap().to_owned()).or_insert(body);
+        }
+    }
+    let events = metered(&caller).await;
+    let mut have = BTreeMap::new();
+    for event in &events {
+        let id = event["assignment_id"].as_str().unwrap().to_owned();
+        assert!(have.insert(id.clone(), event).is_none(), "{id} is metered twice");
+    }
+    assert!(want.keys().eq(have.keys()), "metered {} of {}", have.len(), want.len());
+    for (id, body) in &want {
+        for field in ["tenant_id", "provider_id", "request_id"] {
+            assert_eq!(body[field], have[id][field], "{id}");
+        }
+    }
+    drop(third);
+}
