@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,11 @@ pub async fn serve(settings: Settings) -> ExitCode {
     // Only a second call in one process fails, and then the first one's choice stands.
     let _ = logs::init(format, level);
     die_of_panics();
+    // Heard from the first moment on: a worker that is told to stop while it starts ends as any other.
+    let Ok(signals) = Signals::listen() else {
+        tracing::error!(event = "start_failed", error = "signals cannot be heard");
+        return ExitCode::FAILURE;
+    };
     let parts = match start::parts(settings).await {
         Ok(parts) => parts,
         Err(failure) => {
@@ -52,7 +58,7 @@ pub async fn serve(settings: Settings) -> ExitCode {
             return ExitCode::from(failure.exit_code());
         }
     };
-    run(parts).await
+    run(parts, signals).await
 }
 
 /// A task that dies ends the process: what it left half done must not be served.
@@ -63,7 +69,7 @@ fn die_of_panics() {
     }));
 }
 
-async fn run(parts: Parts) -> ExitCode {
+async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
     let Parts { worker, exposition, listener, events } = parts;
     let settings = &worker.settings;
     tracing::info!(
@@ -115,7 +121,7 @@ async fn run(parts: Parts) -> ExitCode {
     }));
 
     let code = tokio::select! {
-        () = signal() => {
+        () = signals.come() => {
             tracing::info!(event = "worker_draining");
             ExitCode::SUCCESS
         }
@@ -189,11 +195,21 @@ async fn control_when_ready(worker: Arc<Worker>, mut ready: watch::Receiver<bool
     nats::control::run(worker, stop).await;
 }
 
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { std::future::pending::<()>().await },
+/// What ends a worker from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

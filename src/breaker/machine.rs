@@ -12,6 +12,9 @@ use crate::domain::{ClaimId, Disposition, Outcome, Ratio, Stamp, Status};
 pub enum Input<'a> {
     /// A provider call ended.
     Result(&'a Outcome<'a>),
+    /// A provider call ended whose timeout or refusal was judged in its stead: only its retry hint
+    /// counts.
+    Hint(&'a Outcome<'a>),
     /// A request wants to probe.
     Claim(Claim<'a>),
     /// A claim is taken back by who made it.
@@ -139,6 +142,7 @@ impl Breaker {
         self.end_force(now, &mut effect);
         match input {
             Input::Result(outcome) => self.result(outcome, now, &mut effect),
+            Input::Hint(outcome) => self.hint(outcome, now),
             Input::Claim(claim) => effect.verdict = Some(self.claim(&claim, now, &mut effect)),
             Input::Release(claim) => self.release(claim, now, &mut effect),
             Input::Force { to, ttl_ms } => self.force(to, ttl_ms, now, &mut effect),
@@ -169,6 +173,13 @@ impl Breaker {
             self.judge(outcome, failure, probe, now, effect)
         };
         effect.judged = Some(Judged { disposition, failure, probe });
+    }
+
+    fn hint(&mut self, outcome: &Outcome<'_>, now: Stamp) {
+        let failure = self.settings.failure_statuses.contains(outcome.status);
+        if failure && !self.is_neutral(outcome, failure) && outcome.began(now) < self.last_transition {
+            self.hold(outcome.retry_after_ms, now);
+        }
     }
 
     /// Neither success nor failure: cancelled unless that is named a failure, or the caller's fault.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
 
 use super::exit::{EXIT_CODES, Failure};
 use super::output::{Table, shown};
@@ -187,8 +188,9 @@ fn listed(breakers: &[Value]) -> Table {
         "TRIPS",
         "POLICY",
     ]);
+    let shown: Vec<Value> = breakers.iter().map(readable).collect();
     table.rows(
-        breakers,
+        &shown,
         &[
             "tenant_id",
             "provider_id",
@@ -208,13 +210,38 @@ fn listed(breakers: &[Value]) -> Table {
     table
 }
 
+/// A breaker with its force and its times as people read them.
+fn readable(breaker: &Value) -> Value {
+    let mut breaker = breaker.clone();
+    if let Some(fields) = breaker.as_object_mut() {
+        let forced = fields.get("forced").and_then(forced);
+        fields.insert("forced".to_owned(), forced.into());
+        if let Some(since) = fields.get("since").and_then(moment) {
+            fields.insert("since".to_owned(), since.into());
+        }
+    }
+    breaker
+}
+
+/// A force in words: `open`, or `open until 2026-01-31T12:00:00Z`.
+fn forced(force: &Value) -> Option<String> {
+    let state = force.get("state")?.as_str()?;
+    Some(match force.get("until").and_then(moment) {
+        Some(until) => format!("{state} until {until}"),
+        None => state.to_owned(),
+    })
+}
+
+/// A time given in milliseconds since the Unix epoch, to the second.
+fn moment(ms: &Value) -> Option<String> {
+    let seconds = i64::try_from(ms.as_u64()? / 1_000).ok()?;
+    time::OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
+}
+
 fn changed(session: &Session, which: &Which, answer: &Value) {
     session.out.body(answer);
     let field = |name: &str| answer.get("breaker").and_then(|breaker| breaker.get(name));
-    let forced = match field("forced") {
-        None | Some(Value::Null | Value::Bool(false)) => String::new(),
-        forced => format!(", forced: {}", shown(forced)),
-    };
+    let forced = field("forced").and_then(forced).map_or(String::new(), |f| format!(", forced {f}"));
     session.out.line(&format!("{}/{} is {}{forced}", which.tenant, which.provider, shown(field("state"))));
     session.warn(answer);
 }

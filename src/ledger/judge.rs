@@ -17,8 +17,11 @@ impl Fold {
         };
         let disposition = match self.seen.note(outcome.identity, Kind::Result) {
             Some(Kind::Result) => Disposition::Duplicate,
-            // Its timeout or refusal was judged in its stead.
-            Some(Kind::Ended) => Disposition::Late,
+            // Its timeout or refusal was judged in its stead; what the provider asks for is heard.
+            Some(Kind::Ended) => {
+                self.input_cell(&cell, Input::Hint(outcome), step);
+                Disposition::Late
+            }
             None => {
                 let judged = self.input_cell(&cell, Input::Result(outcome), step).judged;
                 return judged.map_or(Disposition::Ignored, |j| j.disposition);

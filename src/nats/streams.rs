@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::Context;
+use async_nats::jetstream::context::{Context, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{kv, stream};
 use serde::Deserialize;
@@ -158,6 +158,9 @@ async fn holders(jetstream: &Context, subject: &str) -> Result<Vec<String>, Stre
     match jetstream.request("STREAM.NAMES", &request).await {
         Ok(Response::Ok(Page { streams })) => Ok(streams.unwrap_or_default()),
         Ok(Response::Err { error }) => Err(broker(error.to_string())),
+        Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(broker(
+            "JetStream does not answer: it is not enabled on the broker, or not for this user".to_owned(),
+        )),
         Err(error) => Err(broker(error.to_string())),
     }
 }

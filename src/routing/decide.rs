@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::draw::{backoff_draw, rendezvous, weighted};
 use super::{Admission, Candidates, Choice, Excluded, Refused, Routed, Step, Trail};
-use crate::domain::{Reason, RouteRequest};
+use crate::domain::{Attributes, Reason, RouteRequest};
 use crate::policy::{Fallback, Policy};
 
 /// What a fallback rule's `when.status` calls a refusal by a breaker.
@@ -40,7 +40,8 @@ pub fn decide<'r>(
 
 fn session<'r>(policy: &Policy, request: &'r RouteRequest<'_>) -> Option<Cow<'r, str>> {
     let key = &policy.sticky()?.session_key;
-    request.context.get(key).or_else(|| request.metadata.get(key)).filter(|value| !value.is_empty())
+    let value = |from: Attributes<'r>| from.get(key).filter(|value| !value.is_empty());
+    value(request.context).or_else(|| value(request.metadata))
 }
 
 enum Flow {

@@ -8,7 +8,7 @@
 //!
 //! 1. Those whose observed means exceed the request's constraints are out.
 //! 2. The first choice: where an earlier attempt's status matches a fallback rule whose retries are
-//!    used up, the rule's target; else the session's provider, by weighted rendezvous hash; else a
+//!    used up, the rule's target unless it is out; else the session's provider, by weighted rendezvous hash; else a
 //!    weighted draw.
 //! 3. If its breaker refuses: the target of each rule that matches `circuit_breaker_open`, in order.
 //! 4. Then the rest of the providers, drawn by weight again and again (by rendezvous for a session),

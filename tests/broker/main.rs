@@ -18,6 +18,7 @@ mod support;
 mod agree;
 mod assignments;
 mod breakers;
+mod catch_up;
 mod cluster;
 mod control;
 mod decide;

@@ -377,7 +377,7 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
         super::told::tell(worker, message, &entry, at, &applied, live);
         policies_changed |= matches!(entry, Entry::Policy(_));
         if live && known.last.is_some_and(|before| snapshots::is_due(before, at)) {
-            store_snapshot(worker, known, &fold, at);
+            store_snapshot(worker, known, &mut fold, at);
         }
         known.last = Some(at);
         count += 1;
@@ -390,7 +390,9 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
     outcome.map(|()| count)
 }
 
-fn store_snapshot(worker: &Arc<Worker>, known: &Known, fold: &Fold, at: At) {
+fn store_snapshot(worker: &Arc<Worker>, known: &Known, fold: &mut Fold, at: At) {
+    // Lets go of breakers that are gone, where nobody scrapes.
+    fold.digest();
     let Some(stream) = known.created.clone() else { return };
     match fold.snapshot(&stream) {
         Ok(bytes) => {

@@ -11,6 +11,8 @@ use crate::nats::Worker;
 
 /// How often the stream is asked for its state.
 const EVERY: Duration = Duration::from_secs(1);
+/// And until it first answers: a worker should not be kept from its start.
+const AT_FIRST: Duration = Duration::from_millis(100);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A worker that has known for this long that it is behind stops serving.
@@ -122,12 +124,15 @@ pub(super) fn nanos_of(text: &str) -> Option<i128> {
 /// Asks each second until stopped.
 pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
     let mut connection = worker.link.watch();
+    let mut ever_reached = false;
     loop {
         let described = if worker.link.is_up() { describe(&worker).await.ok() } else { None };
         let now = worker.clock.tick();
         let position = worker.ledger.progress.borrow().position;
         let reachable = described.is_some();
-        if !reachable {
+        ever_reached |= reachable;
+        // Before it was ever reached it may not even be made: nothing has stopped.
+        if !reachable && ever_reached {
             worker.link.note_stall(now);
         }
         worker.state.set_log_in_reach(reachable);
@@ -148,7 +153,7 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
         });
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(if ever_reached { EVERY } else { AT_FIRST }) => {}
             // Without a connection there is nothing to ask for, and it is known at once.
             changed = connection.changed() => if changed.is_err() { return },
         }

@@ -125,20 +125,25 @@ async fn a_bucket_made_anew_holds_and_what_it_lost_is_put_back() {
     // Its revisions begin again at 1 and are newer all the same.
     bucket.put("acme.default", Bytes::from(to("b").to_string())).await.unwrap();
     routes_to(&stage.caller, "acme", "b").await;
-    eventually("what was lost is put back", SOON, async || bucket.get("lost.default").await.unwrap().is_some()).await;
+    eventually("what was lost is put back", SOON, async || {
+        bucket.get("lost.default").await.unwrap().is_some()
+    })
+    .await;
     eventually("under a revision of the new bucket", SOON, async || {
         let want = bucket.entry("lost.default").await.unwrap().unwrap().revision;
         stage.caller.decided(&request("lost", "r-1")).await["policy_revision"] == want
     })
     .await;
-    // A key that is purged, its marker and all, is a delete.
+    // A key that is purged, its marker and all, is a delete to who compares the whole bucket.
     let stream = stage.caller.jetstream.get_stream("KV_BEAMLINE_POLICIES").await.unwrap();
     stream.purge().filter("$KV.BEAMLINE_POLICIES.lost.default").await.unwrap();
+    put(&stage.caller, "acme.default", to("c")).await;
+    routes_to(&stage.caller, "acme", "c").await;
     stage.worker.kill();
     let _again = Worker::start(&stage.broker, eager).await;
     eventually("what was purged is gone", SOON, async || {
         stage.caller.decide(&request("lost", "r-1")).await["error"]["code"] == "policy_not_found"
     })
     .await;
-    assert_eq!(stage.caller.decided(&request("acme", "r-1")).await["provider_id"], "b");
+    assert_eq!(stage.caller.decided(&request("acme", "r-1")).await["provider_id"], "c");
 }

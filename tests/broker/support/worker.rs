@@ -173,7 +173,8 @@ pub(crate) fn program_folder() -> &'static Path {
 
 /// The program with nothing of this process's environment that it would read.
 fn program() -> Command {
-    let mut command = Command::new(PROGRAM);
+    let named = std::env::var_os("BEAMLINE_ROUTER_BIN");
+    let mut command = Command::new(named.as_deref().unwrap_or(PROGRAM.as_ref()));
     command.env_clear();
     for kept in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(kept) {
