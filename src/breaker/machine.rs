@@ -12,6 +12,14 @@ use crate::domain::{ClaimId, Disposition, Outcome, Ratio, Stamp, Status};
 pub enum Input<'a> {
     /// A provider call ended.
     Result(&'a Outcome<'a>),
+    /// A refusal or a timeout stands for a result. It has no latency of its own: only when its call
+    /// began is known.
+    Ended {
+        /// Tenant, provider, request and status.
+        outcome: &'a Outcome<'a>,
+        /// How long ago the call was ordered.
+        elapsed_ms: u64,
+    },
     /// A provider call ended whose timeout or refusal was judged in its stead: only its retry hint
     /// counts.
     Hint(&'a Outcome<'a>),
@@ -141,7 +149,10 @@ impl Breaker {
         let mut effect = Effect::default();
         self.end_force(now, &mut effect);
         match input {
-            Input::Result(outcome) => self.result(outcome, now, &mut effect),
+            Input::Result(outcome) => self.result(outcome, outcome.began(now), now, &mut effect),
+            Input::Ended { outcome, elapsed_ms } => {
+                self.result(outcome, now.minus(elapsed_ms), now, &mut effect);
+            }
             Input::Hint(outcome) => self.hint(outcome, now),
             Input::Claim(claim) => effect.verdict = Some(self.claim(&claim, now, &mut effect)),
             Input::Release(claim) => self.release(claim, now, &mut effect),
@@ -157,11 +168,11 @@ impl Breaker {
 
     // ---- results ----
 
-    fn result(&mut self, outcome: &Outcome<'_>, now: Stamp, effect: &mut Effect) {
+    fn result(&mut self, outcome: &Outcome<'_>, began: Stamp, now: Stamp, effect: &mut Effect) {
         self.expire_leases(now, effect);
         let failure = self.settings.failure_statuses.contains(outcome.status);
         let probe = self.take_lease(outcome, effect);
-        let late = !probe && outcome.began(now) < self.last_transition;
+        let late = !probe && began < self.last_transition;
         let disposition = if self.is_neutral(outcome, failure) {
             Disposition::Ignored
         } else if late {

@@ -20,10 +20,24 @@ impl Breaker {
         }
     }
 
+    /// Ends a force whose time is over. The first entry after it finds that, but it ended when it
+    /// ended: calls that began since are not late.
     pub(super) fn end_force(&mut self, now: Stamp, effect: &mut Effect) {
-        if self.forced.as_ref().and_then(Force::until).is_some_and(|until| until <= now) {
-            self.commanded(now, effect, Cause::ForceLifted, Self::lift_force);
+        let Some(until) = self.force_ended(now) else { return };
+        let told = effect.transitions.len();
+        self.commanded(now, effect, Cause::ForceLifted, Self::lift_force);
+        self.last_transition = until;
+        if let Some(transition) = effect.transitions.get_mut(told) {
+            transition.at = until;
+            if transition.from != transition.to {
+                self.since = until;
+            }
         }
+    }
+
+    /// When a force ended whose time is over at `now`.
+    pub(super) fn force_ended(&self, now: Stamp) -> Option<Stamp> {
+        self.forced.as_ref().and_then(Force::until).filter(|until| *until <= now)
     }
 
     /// After forced closed it is closed and empty, after forced open half-open.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::Breaker;
 use super::machine::Phase;
 use super::settings::Settings;
-use super::transition::State;
+use super::transition::{Effect, State};
 use super::window::Counts;
 use crate::domain::{Ratio, Stamp};
 
@@ -113,6 +113,12 @@ impl Breaker {
     /// What people and metrics see at `now`, which may be later than the last input.
     #[must_use]
     pub fn view(&self, now: Stamp) -> View {
+        if self.force_ended(now).is_some() {
+            // No entry has found it yet; whoever looks need not wait for one.
+            let mut after = self.clone();
+            after.end_force(now, &mut Effect::default());
+            return after.view(now);
+        }
         let (successes, leases) = match &self.phase {
             Phase::HalfOpen { successes, leases } => (*successes, leases.as_slice()),
             _ => (0, [].as_slice()),

@@ -205,7 +205,11 @@ fn read(path: &Path, source: impl Read) -> Result<Value, FileFault> {
     }
     let text = String::from_utf8(bytes).map_err(|_| FileFault::unfit(path, "not UTF-8".to_owned()))?;
     policy::read_text(&text).map_err(|faults| {
-        let told = faults.iter().map(|f| format!("{}: {}", f.path, f.message)).collect::<Vec<_>>();
+        let told = faults.iter().map(|f| match f.path.as_str() {
+            "" => format!("not JSON: {}", f.message),
+            path => format!("{path}: {}", f.message),
+        });
+        let told = told.collect::<Vec<_>>();
         FileFault::unfit(path, told.join("; "))
     })
 }

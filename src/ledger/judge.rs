@@ -46,7 +46,7 @@ impl Fold {
             request_id: Some(Cow::Borrowed(&ended.request_id)),
             assignment_id: Some(Cow::Borrowed(&ended.assignment_id)),
             status: ended.status,
-            latency_ms: Some(ended.elapsed_ms),
+            latency_ms: None,
             cost_nanos: None,
             error_code: None,
             retry_after_ms: None,
@@ -55,7 +55,7 @@ impl Fold {
             trace_id: None,
             identity,
         };
-        self.input_cell(&cell, Input::Result(&outcome), step);
+        self.input_cell(&cell, Input::Ended { outcome: &outcome, elapsed_ms: ended.elapsed_ms }, step);
         true
     }
 }

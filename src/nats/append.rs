@@ -10,9 +10,8 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, ErrorCode};
-use futures_util::FutureExt as _;
 
-use super::Worker;
+use super::{Worker, at_once};
 use crate::ledger::Entry;
 use crate::telemetry::labels::Publish;
 use crate::wire;
@@ -112,8 +111,8 @@ impl Worker {
     pub fn append_now(&self, entry: &Entry<'_>) -> bool {
         let Some((kind, body)) = wire::encode_entry(entry) else { return false };
         let subject = format!("{}{}", self.settings.names.log_prefix, kind.as_str());
-        let queued = self.link.is_up()
-            && matches!(self.client.publish(subject, body.into()).now_or_never(), Some(Ok(())));
+        let queued =
+            self.link.is_up() && matches!(at_once(self.client.publish(subject, body.into())), Some(Ok(())));
         if !queued {
             self.metrics.nats_publish_failures.inc(Publish::Log);
         }

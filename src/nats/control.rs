@@ -81,8 +81,10 @@ async fn one(worker: &Arc<Worker>, message: Message) {
     let verb_text =
         message.subject.strip_prefix(worker.settings.names.control_prefix.as_str()).unwrap_or_default();
     let verb = Verb::parse(verb_text);
-    let reply_is_ours =
-        |reply: &async_nats::Subject| reply_allowed(reply, &worker.settings.decide.reply_prefixes);
+    let reply_is_ours = |reply: &async_nats::Subject| {
+        *reply.as_str() == *worker.settings.names.decide_reply
+            || reply_allowed(reply, &worker.settings.decide.reply_prefixes)
+    };
     if message.reply.as_ref().is_some_and(|reply| !reply_is_ours(reply)) {
         worker.metrics.replies_dropped.inc();
         return;

@@ -169,12 +169,12 @@ impl Request<'_> {
                     Err(answer) => answers.push((candidate, answer)),
                 },
                 Routed::To(choice) => {
-                    let claim = asking.settle(|cell, n| self.warn(cell, n, &routable, &incoming));
+                    let claim = asking.settle(|cell, n| self.warn(cell, n, &routable, &request, &incoming));
                     *unwaited = claim.map(|r| self.must_claim(&request, choice.candidate, r, now));
                     break Ok((choice, trail));
                 }
                 Routed::CircuitOpen(refused) => {
-                    asking.settle(|cell, n| self.warn(cell, n, &routable, &incoming));
+                    asking.settle(|cell, n| self.warn(cell, n, &routable, &request, &incoming));
                     break Err(Failed::Open(refused));
                 }
                 Routed::Constrained(excluded) => break Err(Failed::Constrained(excluded)),
@@ -285,7 +285,8 @@ impl Request<'_> {
         wire::encode_decision(to.content, &reply, out);
         Handled::Reply(Reply {
             subject: to.subject.clone(),
-            headers: to.named.then(|| typed(to.content)),
+            // JSON is what a reply is taken for; protobuf could not be told from garbage.
+            headers: (to.named || to.content == Content::Protobuf).then(|| typed(to.content)),
             body: out.split().freeze(),
             outcome: Ok(decision.reason),
             probe: choice.probe.then_some(choice.candidate),
@@ -293,7 +294,16 @@ impl Request<'_> {
         })
     }
 
-    fn warn(&self, cell: &crate::state::Cell, stands_for: u32, routable: &Routable, incoming: &Incoming<'_>) {
+    fn warn(
+        &self,
+        cell: &crate::state::Cell,
+        stands_for: u32,
+        routable: &Routable,
+        request: &RouteRequest<'_>,
+        incoming: &Incoming<'_>,
+    ) {
+        let of_headers = || incoming.parent().map(|p| p.trace_id_hex().into());
+        let trace_id = request.trace_id.clone().or_else(of_headers);
         let (failure_count, error_rate, state) = {
             let guarded = cell.lock();
             let view = guarded.breaker.view(self.worker.clock.stamp());
@@ -308,7 +318,7 @@ impl Request<'_> {
             failure_count,
             error_rate,
             stands_for,
-            trace_id = incoming.parent().map(|p| p.trace_id_hex()),
+            trace_id = trace_id.as_deref(),
         );
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use crate::ledger::{At, FlagEntry, Moved, PolicyEntry, Scope};
+use crate::ledger::{At, FlagEntry, ForceEntry, Moved, PolicyEntry, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Publish, Queue};
 use crate::wire::subjects::escape_token;
@@ -36,9 +36,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// A breaker's transition, the `n`-th that its entry caused.
+    /// A breaker's transition, the `n`-th that its entry caused; `command` is that of an operator.
     #[must_use]
-    pub fn transition(at: At, n: usize, moved: &Moved) -> Self {
+    pub fn transition(at: At, n: usize, moved: &Moved, command: Option<&ForceEntry>) -> Self {
         let (cell, t) = (&moved.cell, &moved.transition);
         let body = json!({
             "version": "1",
@@ -61,6 +61,8 @@ impl Event {
             },
             "trips": t.trips,
             "open_until": t.open_until.map(|s| s.0),
+            "actor": command.and_then(|c| c.actor.as_deref()),
+            "actor_reason": command.and_then(|c| c.reason.as_deref()),
         });
         let subject = format!(
             "breaker.{}.{}",

@@ -31,12 +31,19 @@ pub mod usage;
 use std::sync::Arc;
 
 use async_nats::jetstream;
+use futures_util::FutureExt as _;
 
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::ledger::Verdicts;
 use crate::state::State;
 use crate::telemetry::{Metrics, Tracing};
+
+/// What a future gives without waiting. A task that has run for long is told by tokio to wait even where
+/// it need not (its budget); that is not what is asked here.
+fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    tokio::task::unconstrained(future).now_or_never()
+}
 
 /// What every conversation of one worker has at hand. Cheap to share; each field is a narrow handle.
 #[derive(Debug)]

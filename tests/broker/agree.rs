@@ -171,6 +171,30 @@ async fn three_workers_agree_under_load_and_one_killed_catches_up_with_them() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stood_still_under_load_catches_up_with_the_others() {
+    // Longer than its reader and the broker's writes bear it.
+    const STILL: Duration = Duration::from_secs(12);
+    let broker = Broker::start().await;
+    let (first, second) = tokio::join!(Worker::start(&broker, patient), Worker::start(&broker, patient));
+    let caller = Caller::connect(&broker).await;
+    put_policies(&caller).await;
+    let traffic = Traffic::start(&caller, 150);
+    traffic.goes_on(150).await;
+
+    second.pause();
+    let until = Instant::now() + STILL;
+    tokio::time::sleep_until(until.into()).await;
+    second.resume();
+    second.recovers().await;
+    traffic.goes_on(150).await;
+    let last = traffic.stop().await;
+    agree(&[&first, &second], last).await;
+    for lost in ["router_log_rebuilds_total", "router_log_gaps_total", "router_nats_slow_consumer_total"] {
+        assert_eq!(second.count(lost).await, 0, "{lost}");
+    }
+}
+
 #[tokio::test]
 async fn a_restart_of_all_workers_forgets_nothing() {
     let broker = Broker::start().await;

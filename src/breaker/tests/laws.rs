@@ -71,7 +71,8 @@ proptest! {
     #[test]
     fn open_grants_nothing_and_stays_open_until_its_deadline(s in settings(), seed: u64, steps in schedule(100)) {
         over(s, seed, &steps, |before, after, event, now, effect| {
-            if before.state() != State::Open || before.view(now).remaining_ms == Some(0) {
+            let shown = before.view(now);
+            if shown.state != State::Open || shown.remaining_ms == Some(0) {
                 return Ok(());
             }
             prop_assert_ne!(effect.verdict, Some(Verdict::Granted));

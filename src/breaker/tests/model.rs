@@ -7,6 +7,7 @@ mod inputs;
 use crate::breaker::{Counts, Gate, Position, Settings, SettingsDraft, State, View};
 use crate::domain::{ClaimId, Ratio, Stamp};
 
+#[derive(Clone)]
 struct Counted {
     at: u64,
     failure: bool,
@@ -23,17 +24,20 @@ struct Probe {
     until: u64,
 }
 
+#[derive(Clone)]
 enum Beneath {
     Closed,
     Open { at: u64, held: Vec<u64> },
     HalfOpen { probes: Vec<Probe>, good: Vec<u64> },
 }
 
+#[derive(Clone)]
 struct Opening {
     of_a_probe: bool,
     share: Ratio,
 }
 
+#[derive(Clone)]
 struct Model {
     set: SettingsDraft,
     seed: u64,
@@ -153,6 +157,12 @@ impl Model {
     }
 
     fn view(&self, now: Stamp) -> View {
+        if self.force.is_some_and(|(_, since, ttl)| ttl.is_some_and(|ttl| since.saturating_add(ttl) <= now.0))
+        {
+            let mut after = self.clone();
+            after.lapse(now.0, &mut crate::breaker::Effect::default());
+            return after.view(now);
+        }
         View {
             state: self.shown(),
             since: Stamp(self.shown_since),

@@ -66,11 +66,24 @@ fn a_force_ends_with_its_ttl_at_the_next_input_and_not_a_moment_before() {
     assert_eq!(bench.after(4_999).claim("a"), refused(State::Open, 1));
     assert_eq!((bench.state(), bench.remaining()), (State::Open, 1));
     bench.after(1);
-    assert_eq!((bench.state(), bench.remaining()), (State::Open, 0), "nothing happens by time alone");
+    assert_eq!(bench.view().state, State::HalfOpen, "who looks sees that it is over");
+    let over = bench.now;
+    bench.after(700);
     let claim = Claim { request_id: "a", claim: ClaimId(9), latest: bench.now, lease_ms: 0 };
     let effect = bench.apply(Input::Claim(claim));
     assert_eq!(moves(&effect), [(State::Open, State::HalfOpen, Cause::ForceLifted)]);
+    assert_eq!(effect.transitions[0].at, over, "it ended when its time was over, whenever that was found");
     assert_eq!((effect.verdict, bench.view().forced), (Some(Verdict::Granted), None));
+}
+
+#[test]
+fn a_call_that_began_after_the_ttl_is_not_late_though_it_is_the_first_to_find_it_over() {
+    let mut bench = Bench::new(|d| d.failure_threshold = 1);
+    bench.force(State::Closed, Some(1_000));
+    bench.after(3_000);
+    let judged = bench.result(Status::Error, |o| o.latency_ms = Some(1_500));
+    assert_eq!(judged.judged.map(|j| j.disposition), Some(Disposition::Applied));
+    assert_eq!(bench.state(), State::Open);
 }
 
 #[test]

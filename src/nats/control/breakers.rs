@@ -102,13 +102,26 @@ async fn act(
     let entry = if to.is_some() { Entry::Force(entry) } else { Entry::Reset(entry) };
     let in_force = command(worker, &entry).await?;
     let cell = worker.state.breaker(tenant_id.as_str(), provider_id.as_str()).ok_or_else(not_found)?;
-    let mut answer =
-        json!({ "ok": true, "breaker": describe(&cell, worker.clock.stamp()), "in_force": in_force });
-    if !in_force && let Some(map) = answer.as_object_mut() {
-        let warning = "the command is durable but was not seen in the log within 5 s";
-        map.insert("warnings".to_owned(), json!([warning]));
+    let mut warnings = Vec::new();
+    if !in_force {
+        warnings.push("the command is durable but was not seen in the log within 5 s".to_owned());
     }
-    Ok(answer)
+    let (forced, percent) = {
+        let guarded = cell.lock();
+        (guarded.breaker.is_forced(), guarded.breaker.settings().enforce_percent())
+    };
+    if to.is_none() && forced {
+        warnings.push("the breaker is forced: a reset changes nothing until the force ends".to_owned());
+    }
+    if to == Some(ForceTo::Open) && percent < 100 {
+        warnings.push(format!("enforce_percent is {percent}: only that share of requests is refused"));
+    }
+    Ok(json!({
+        "ok": true,
+        "breaker": describe(&cell, worker.clock.stamp()),
+        "warnings": warnings,
+        "in_force": in_force,
+    }))
 }
 
 /// A breaker as the contract's table has it.

@@ -2,14 +2,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
+use futures_util::StreamExt as _;
 use futures_util::stream::{ReadyChunks, Select, select};
-use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::serve;
 use crate::domain::{ErrorCode, Tick};
-use crate::nats::Worker;
+use crate::nats::{Worker, at_once};
 use crate::telemetry::labels::Queue;
 
 /// How many messages are taken at once.
@@ -110,7 +110,7 @@ async fn drain(worker: &Worker, client: &Client, batches: &mpsc::Sender<Batch>, 
     let (plain, tenants) = both.get_mut();
     for subscription in [plain, tenants] {
         // Drain asks the broker to stop and ends the stream behind the last message.
-        if let Some(Err(error)) = subscription.drain().now_or_never() {
+        if let Some(Err(error)) = at_once(subscription.drain()) {
             tracing::warn!(event = "drain_failed", error = %error);
         }
     }
@@ -132,7 +132,7 @@ fn offer(worker: &Worker, client: &Client, batches: &mpsc::Sender<Batch>, messag
             worker.metrics.queue_refused.inc(Queue::Decide);
             worker.metrics.refused(ErrorCode::Overloaded);
             if let Some((subject, headers, body)) = serve::overloaded(worker, &message) {
-                let _ = client.publish_with_headers(subject, headers, body).now_or_never();
+                let _ = at_once(client.publish_with_headers(subject, headers, body));
             }
         }
     }

@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use bytes::BytesMut;
-use futures_util::FutureExt as _;
 
 use super::Request;
 use crate::config::Settings;
 use crate::domain::{Decision, ErrorCode, Push, RouteRequest, Tick};
 use crate::nats::assignments::Tracked;
+use crate::nats::at_once;
 use crate::nats::headers::put_trace;
 use crate::telemetry::labels::{Publish, Queue};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
@@ -71,7 +71,7 @@ impl Request<'_> {
         put_trace(&mut headers, &self.worker.tracing.outgoing(sending.as_ref().or(span), incoming));
         let publish = self.worker.client.publish_with_headers(subject.to_owned(), headers, body.freeze());
         // The queue to the broker is full only while it is away: then nobody would get it.
-        let sent = matches!(publish.now_or_never(), Some(Ok(())));
+        let sent = matches!(at_once(publish), Some(Ok(())));
         if let Some(sending) = sending {
             let error = (!sent).then_some("publish_failed");
             sending.end(&Facts { assignment_id: Some(assignment_id), error, ..Facts::default() });

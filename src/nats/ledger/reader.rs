@@ -3,14 +3,14 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
 use async_nats::{Message, StatusCode, Subscriber};
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::watchdog::{Described, Undescribed, deleted_up_to, describe, nanos_of};
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{At, Entry, Fold};
-use crate::nats::Worker;
 use crate::nats::headers::Seen;
+use crate::nats::{Worker, at_once};
 use crate::nats::{snapshots, streams};
 use crate::wire::{self, Content, subjects};
 
@@ -320,12 +320,12 @@ async fn take_batch(
         if messages.len() >= BATCH {
             break;
         }
-        next = subscription.next().now_or_never().flatten();
+        next = at_once(subscription.next()).flatten();
     }
     let applied = apply(worker, known, &messages);
     for reply in asked {
         // The consumer waits for it; without an answer it is made anew.
-        let _ = worker.client.publish(reply, bytes::Bytes::new()).now_or_never();
+        let _ = at_once(worker.client.publish(reply, bytes::Bytes::new()));
     }
     applied
 }

@@ -8,7 +8,7 @@ use crate::ledger::{Applied, At, Entry, FlagEntry, Moved, PolicyChange, PolicyEn
 use crate::nats::Worker;
 use crate::nats::events::Event;
 use crate::nats::headers::Seen;
-use crate::telemetry::{Facts, Incoming, Message as Told};
+use crate::telemetry::{Facts, Incoming, Message as Told, TraceParent};
 
 /// Tells of an entry. One read while catching up is history: only its claim, were it ours, is told.
 pub(super) fn tell(
@@ -40,10 +40,21 @@ pub(super) fn tell(
         }
         _ => {}
     }
-    if live {
+    if live && !applied.moved.is_empty() {
+        let headers = Seen(message.headers.as_ref());
+        let parent = headers.value("traceparent").and_then(TraceParent::parse);
+        let trace_id = match entry {
+            Entry::Result(outcome) => outcome.trace_id.as_deref().map(str::to_owned),
+            _ => None,
+        }
+        .or_else(|| parent.map(|p| p.trace_id_hex()));
+        let command = match entry {
+            Entry::Force(command) | Entry::Reset(command) => Some(command),
+            _ => None,
+        };
         for (n, moved) in applied.moved.iter().enumerate() {
-            log(moved);
-            worker.events.send(Event::transition(at, n, moved), &worker.metrics);
+            log(moved, trace_id.as_deref());
+            worker.events.send(Event::transition(at, n, moved, command), &worker.metrics);
         }
     }
 }
@@ -114,7 +125,7 @@ fn flag(worker: &Worker, entry: &FlagEntry, at: At) {
 }
 
 /// The contract's log lines.
-fn log(moved: &Moved) {
+fn log(moved: &Moved, trace_id: Option<&str>) {
     let (cell, t) = (&moved.cell, &moved.transition);
     let (tenant_id, provider_id) = (cell.tenant_id.as_str(), cell.provider_id.as_str());
     let policy_id = moved.policy_id.as_str();
@@ -135,6 +146,7 @@ fn log(moved: &Moved) {
             from,
             failure_count,
             error_rate,
+            trace_id,
             trips
         ),
         State::HalfOpen => tracing::info!(
@@ -156,6 +168,7 @@ fn log(moved: &Moved) {
             from,
             failure_count,
             error_rate,
+            trace_id,
             forced = t.cause == Cause::Forced
         ),
     }

@@ -8,7 +8,7 @@ impl Model {
         let now = now.0;
         let mut effect = Effect::default();
         if self.force.is_some_and(|(_, since, ttl)| ttl.is_some_and(|ttl| since.saturating_add(ttl) <= now)) {
-            self.change(Cause::ForceLifted, true, now, &mut effect, Self::unforce);
+            self.lapse(now, &mut effect);
         }
         if let (
             None,
@@ -241,6 +241,19 @@ impl Model {
         self.judged.clear();
         self.past_openings += self.openings.len();
         self.openings.clear();
+    }
+
+    /// A force is over when its time is over, whatever finds that later.
+    pub(super) fn lapse(&mut self, now: u64, effect: &mut Effect) {
+        let (_, since, ttl) = self.force.unwrap();
+        let over = since + ttl.unwrap();
+        self.change(Cause::ForceLifted, true, now, effect, Self::unforce);
+        *self.moved.last_mut().unwrap() = over;
+        let told = effect.transitions.last_mut().unwrap();
+        told.at = Stamp(over);
+        if told.from != told.to {
+            self.shown_since = over;
+        }
     }
 
     fn unforce(&mut self) {
