@@ -24,7 +24,7 @@ struct Collector {
 }
 
 /// A span as the collector understood it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Span {
     trace: String,
     parent: String,
@@ -101,10 +101,14 @@ impl Collector {
 
     /// The one span of a name in the caller's trace.
     async fn span(&self, name: &str) -> Span {
+        // The collector prints line by line: what two looks see alike is printed to its end.
+        let mut before = Vec::new();
         let found = eventually(name, SOON, async || {
             let found: Vec<_> =
                 self.spans().into_iter().filter(|s| s.name == name && s.trace == TRACE).collect();
-            (!found.is_empty()).then_some(found)
+            let whole = !found.is_empty() && found == before;
+            before.clone_from(&found);
+            whole.then_some(found)
         })
         .await;
         assert_eq!(found.len(), 1, "{found:#?}");

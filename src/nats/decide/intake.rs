@@ -19,6 +19,10 @@ const QUEUE: usize = 1_024;
 /// How often it is looked whether this worker should still serve.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How far ahead a subscription's end is set when it is taken back, and how long it may take to come.
+const AHEAD: [u64; 3] = [1_024, 64, 8];
+const REACH: Duration = Duration::from_millis(100);
+
 /// Messages that came together.
 pub struct Batch {
     pub(super) arrived: Tick,
@@ -73,19 +77,23 @@ async fn take_in(
         let _ = tokio::time::timeout(LOOK, client.flush()).await;
         let key = worker.link.begin_taking(client);
         tracing::info!(event = "serving_decisions");
+        let mut taken = Taken::default();
         let go_on = loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break false,
                 not_ready = ready.wait_for(|r| !*r) => break not_ready.is_ok(),
                 messages = incoming.next() => match messages {
-                    Some(messages) => offer(worker, client, batches, messages),
+                    Some(messages) => {
+                        taken.count(worker, &messages);
+                        offer(worker, client, batches, messages);
+                    }
                     None => break true,
                 },
             }
         };
         worker.link.end_taking(key);
-        drain(worker, client, batches, incoming).await;
+        drain(worker, client, batches, incoming, taken).await;
         if !go_on {
             return;
         }
@@ -101,22 +109,61 @@ async fn subscribe(worker: &Worker, client: &Client) -> Option<Incoming> {
     Some(select(plain, tenants).ready_chunks(BATCH))
 }
 
+/// How many messages each subscription has given.
+#[derive(Default)]
+struct Taken {
+    plain: u64,
+    tenants: u64,
+}
+
+impl Taken {
+    fn count(&mut self, worker: &Worker, messages: &[Message]) {
+        let decide = worker.settings.names.decide.as_str();
+        let plain = messages.iter().filter(|m| m.subject.as_str() == decide).count() as u64;
+        self.plain += plain;
+        self.tenants += messages.len() as u64 - plain;
+    }
+}
+
 /// Takes the subscriptions back and passes on what had already come.
-async fn drain(worker: &Worker, client: &Client, batches: &mpsc::Sender<Batch>, incoming: Incoming) {
+///
+/// The library's drain forgets a subscription before the broker has heard of it, and loses what is on
+/// the way. An end after so many messages is one that both sides count to, and loses nothing; so each
+/// subscription is first given an end a little ahead, and less and less far where too few messages come
+/// to reach it. What is drained in the end has next to no traffic.
+async fn drain(
+    worker: &Worker,
+    client: &Client,
+    batches: &mpsc::Sender<Batch>,
+    mut incoming: Incoming,
+    mut taken: Taken,
+) {
     if !is_up(client) {
         return;
     }
-    let mut both = incoming.into_inner();
-    let (plain, tenants) = both.get_mut();
+    for ahead in AHEAD {
+        let (plain, tenants) = incoming.get_mut().get_mut();
+        for (subscription, count) in [(plain, taken.plain), (tenants, taken.tenants)] {
+            let _ = at_once(subscription.unsubscribe_after(count + ahead));
+        }
+        let reached = async {
+            while let Some(messages) = incoming.next().await {
+                taken.count(worker, &messages);
+                offer(worker, client, batches, messages);
+            }
+        };
+        if tokio::time::timeout(REACH, reached).await.is_ok() {
+            return;
+        }
+    }
+    let (plain, tenants) = incoming.get_mut().get_mut();
     for subscription in [plain, tenants] {
-        // Drain asks the broker to stop and ends the stream behind the last message.
         if let Some(Err(error)) = at_once(subscription.drain()) {
             tracing::warn!(event = "drain_failed", error = %error);
         }
     }
-    let mut rest = both.ready_chunks(BATCH);
     let all = async {
-        while let Some(messages) = rest.next().await {
+        while let Some(messages) = incoming.next().await {
             offer(worker, client, batches, messages);
         }
     };
