@@ -31,7 +31,6 @@ use crate::domain::ErrorCode;
 use crate::ledger::Entry;
 use crate::telemetry::labels::{Publish, Queue, Verb};
 use crate::telemetry::{Facts, Incoming, Message as Told};
-use crate::wire::subjects::reply_allowed;
 use crate::wire::{CONTENT_TYPE, Content, SERVICE_ERROR, SERVICE_ERROR_CODE, service_error};
 use body::Body;
 
@@ -81,12 +80,7 @@ async fn one(worker: &Arc<Worker>, message: Message) {
     let verb_text =
         message.subject.strip_prefix(worker.settings.names.control_prefix.as_str()).unwrap_or_default();
     let verb = Verb::parse(verb_text);
-    let reply_is_ours = |reply: &async_nats::Subject| {
-        *reply.as_str() == *worker.settings.names.decide_reply
-            || reply_allowed(reply, &worker.settings.decide.reply_prefixes)
-    };
-    if message.reply.as_ref().is_some_and(|reply| !reply_is_ours(reply)) {
-        worker.metrics.replies_dropped.inc();
+    if message.reply.as_ref().is_some_and(|reply| !worker.may_answer_at(reply)) {
         return;
     }
     if crate::wire::is_answer(&message.payload) {

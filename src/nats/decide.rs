@@ -25,7 +25,7 @@ use crate::domain::{Decision, ErrorCode, RouteRequest, Tick};
 use crate::routing::{self, Choice, Excluded, Refused, Routed, Trail};
 use crate::state::{Answer, Asking, Reservation, Routable};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
-use crate::wire::subjects::{reply_allowed, token_at_star};
+use crate::wire::subjects::token_at_star;
 use crate::wire::{
     self, CONTENT_TYPE, CircuitOpen, Content, DecisionReply, Details, ErrorReply, Refusal, RefusedProvider,
     Rules, SERVICE_ERROR, SERVICE_ERROR_CODE, Scratch,
@@ -325,15 +325,9 @@ impl Request<'_> {
 
 /// Where the answer goes; `None` drops the request, counted.
 fn reply_subject(worker: &Worker, message: &Message) -> Option<async_nats::Subject> {
-    let settings = &worker.settings;
     match &message.reply {
-        None => Some(async_nats::Subject::from(settings.names.decide_reply.as_str())),
-        Some(reply) if *reply.as_str() == *settings.names.decide_reply => Some(reply.clone()),
-        Some(reply) if reply_allowed(reply, &settings.decide.reply_prefixes) => Some(reply.clone()),
-        Some(_) => {
-            worker.metrics.replies_dropped.inc();
-            None
-        }
+        None => Some(async_nats::Subject::from(worker.settings.names.decide_reply.as_str())),
+        Some(reply) => worker.may_answer_at(reply).then(|| reply.clone()),
     }
 }
 

@@ -38,6 +38,7 @@ use crate::config::Settings;
 use crate::ledger::Verdicts;
 use crate::state::State;
 use crate::telemetry::{Metrics, Tracing};
+use crate::wire::subjects::reply_allowed;
 
 /// What a future gives without waiting. A task that has run for long is told by tokio to wait even where
 /// it need not (its budget); that is not what is asked here.
@@ -76,4 +77,17 @@ pub struct Worker {
     pub client: async_nats::Client,
     /// JetStream over it.
     pub jetstream: jetstream::Context,
+}
+
+impl Worker {
+    /// Whether a request may be answered at this subject: an inbox, or the default reply subject. One
+    /// that may not is counted; a client could otherwise make the router publish where only it may.
+    fn may_answer_at(&self, reply: &str) -> bool {
+        let allowed = *reply == *self.settings.names.decide_reply
+            || reply_allowed(reply, &self.settings.decide.reply_prefixes);
+        if !allowed {
+            self.metrics.replies_dropped.inc();
+        }
+        allowed
+    }
 }

@@ -157,7 +157,8 @@ fn log(moved: &Moved, trace_id: Option<&str>) {
             reason,
             from,
             failure_count,
-            error_rate
+            error_rate,
+            trace_id
         ),
         State::Closed => tracing::info!(
             event = "circuit_breaker_closed",
