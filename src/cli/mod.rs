@@ -16,6 +16,7 @@ mod policy;
 mod policy_apply;
 pub mod policy_files;
 mod shell;
+mod stand;
 
 #[cfg(test)]
 mod tests;

@@ -10,13 +10,11 @@
 //! told in time.
 
 mod board;
-mod broker;
 mod executors;
 mod failed;
 mod frame;
 mod latencies;
 mod line;
-mod process;
 mod show;
 mod stage;
 mod story;
@@ -25,18 +23,17 @@ mod tally;
 mod tenants;
 mod terminal;
 mod traffic;
-mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::output::Output;
+use super::stand::stop_at_a_signal;
 use crate::config::parse_duration;
 use failed::DemoFailed;
 use stage::Stage;
@@ -130,21 +127,6 @@ async fn perform(args: &DemoArgs, stop: &CancellationToken, out: Output) -> Resu
     let missing = missing(&ended, &story, run);
     missing.iter().for_each(|what| out.error(&format!("this did not happen: {what}")));
     Ok(if missing.is_empty() { Exit::Done } else { Exit::Refused })
-}
-
-/// Cancelled at the first signal that ends programs.
-fn stop_at_a_signal() -> CancellationToken {
-    let stop = CancellationToken::new();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
-        // A signal that cannot be caught ends the program as it always does.
-        let Ok(mut signals) = signal(kind) else { continue };
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            signals.recv().await;
-            stop.cancel();
-        });
-    }
-    stop
 }
 
 #[cfg(test)]

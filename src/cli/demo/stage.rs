@@ -1,20 +1,19 @@
 //! What the demo is shown on: a temporary folder, the broker, the workers. Each stands here from the
 //! moment it is started, so that [`Stage::strike`] ends all of it, however far the demo came.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::DemoArgs;
-use super::broker::Broker;
 use super::failed::DemoFailed;
-use super::process::Folder;
 use super::story::Story;
 use super::tenants::TENANTS;
-use super::workers::{Page, WorkerProcess, start_ready};
 use crate::cli::output::Output;
-use crate::config::{ClientArgs, ClientSettings};
+use crate::cli::stand::{
+    Broker, Folder, Page, StandFailed, Start, WorkerProcess, client_settings, start_ready,
+};
+use crate::config::ClientSettings;
 use crate::nats::control_client::{ControlClient, ControlError};
 
 /// A policy is in force on every worker within a second; more is a fault.
@@ -71,7 +70,15 @@ impl Stage {
         out.line(&format!("nats-server {version} with JetStream: {url}, files in {}", folder.display()));
         self.broker = Some(broker);
         for number in 1..=args.workers {
-            start_ready(number, &url, &folder, &mut self.workers).await?;
+            let start = Start {
+                name: &format!("worker {number}"),
+                worker_name: &format!("demo-{number}"),
+                broker_url: &url,
+                folder: &folder,
+                args: &[],
+                env: &[],
+            };
+            start_ready(&start, &mut self.workers).await?;
             if let Some(worker) = self.workers.last() {
                 out.line(&format!("{} is ready: {}", worker.name(), worker.address()));
             }
@@ -108,7 +115,7 @@ impl Stage {
         if let Some(broker) = &mut self.broker {
             broker.check()?;
         }
-        self.workers.iter_mut().try_for_each(WorkerProcess::check)
+        Ok(self.workers.iter_mut().try_for_each(WorkerProcess::check)?)
     }
 
     /// Asks all workers, until they stand at one position of the log.
@@ -155,12 +162,12 @@ impl Stage {
             return Ok(());
         }
         self.check()?;
-        Err(DemoFailed::NotReady {
+        Err(DemoFailed::Stand(StandFailed::NotReady {
             name: "the workers".to_owned(),
             seconds: IN_FORCE_SECONDS,
             reasons: "the policies are not in force on all of them".to_owned(),
             log: String::new(),
-        })
+        }))
     }
 }
 
@@ -176,13 +183,6 @@ fn agreement(pages: &[Page]) -> Agreement {
         return Agreement::Same { position, digest: digest.clone() };
     }
     Agreement::Differ { position, digests: pages.iter().filter_map(|page| page.digest.clone()).collect() }
-}
-
-/// Settings for this broker alone, whatever the environment says of others.
-fn client_settings(url: &str) -> Result<ClientSettings, DemoFailed> {
-    let env = BTreeMap::from([("NATS_URL".to_owned(), url.to_owned())]);
-    let resolved = ClientSettings::resolve(&ClientArgs::default(), &env);
-    resolved.map_err(|faults| DemoFailed::Settings(faults.to_string()))
 }
 
 #[cfg(test)]
@@ -203,11 +203,5 @@ mod tests {
         assert_eq!(agreement(&[page("9", "1"), page("8", "1")]), Agreement::Unknown);
         assert_eq!(agreement(&[page("9", "1"), Page::default()]), Agreement::Unknown);
         assert_eq!(agreement(&[]), Agreement::Unknown);
-    }
-
-    #[test]
-    fn the_settings_of_the_demo_hold() {
-        let settings = client_settings("nats://127.0.0.1:4223").unwrap();
-        assert_eq!(settings.nats.servers[0].as_str(), "nats://127.0.0.1:4223");
     }
 }

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
-use super::failed::DemoFailed;
+use super::failed::StandFailed;
 use super::process::Process;
 use crate::config::all_keys;
 
@@ -28,51 +28,73 @@ const MAX_PAGE: u64 = 16 << 20;
 
 /// A worker: this program, run as `serve`.
 #[derive(Debug)]
-pub(super) struct WorkerProcess {
+pub(in crate::cli) struct WorkerProcess {
     process: Process,
     port: u16,
 }
 
+/// How a worker is started.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Start<'a> {
+    /// What it is told by when it fails.
+    pub(in crate::cli) name: &'a str,
+    /// Its name among the workers, and its log's.
+    pub(in crate::cli) worker_name: &'a str,
+    pub(in crate::cli) broker_url: &'a str,
+    pub(in crate::cli) folder: &'a Path,
+    /// Further flags of `serve`.
+    pub(in crate::cli) args: &'a [&'a str],
+    /// Variables beside the environment's.
+    pub(in crate::cli) env: &'a [(&'a str, &'a str)],
+}
+
 /// What a worker's metrics say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) position: Option<String>,
-    pub(super) digest: Option<String>,
-    pub(super) policies: Option<u64>,
-    pub(super) decisions: u64,
+pub(in crate::cli) struct Page {
+    pub(in crate::cli) position: Option<String>,
+    pub(in crate::cli) digest: Option<String>,
+    pub(in crate::cli) policies: Option<u64>,
+    pub(in crate::cli) decisions: u64,
 }
 
 impl WorkerProcess {
     /// Starts one; it is ready some time later.
-    pub(super) async fn start(number: u8, broker_url: &str, folder: &Path) -> Result<Self, DemoFailed> {
+    async fn start(start: &Start<'_>) -> Result<Self, StandFailed> {
         let program = std::env::current_exe()
-            .map_err(|source| DemoFailed::Spawn { program: "beamline-router".into(), source })?;
-        let port = free_port().await.map_err(DemoFailed::Folder)?;
+            .map_err(|source| StandFailed::Spawn { program: "beamline-router".into(), source })?;
+        let port = free_port().await.map_err(StandFailed::Folder)?;
         let mut command = Command::new(program);
-        // What the environment says of other brokers and workers is none of the demo's; OTEL_* holds.
+        // What the environment says of other brokers and workers is none of this
+        // one's; OTEL_* holds.
         all_keys().for_each(|key| {
             command.env_remove(key.env);
         });
-        command.args(["serve", "--nats-url", broker_url]);
+        command.args(["serve", "--nats-url", start.broker_url]);
         command.args(["--http-addr", &format!("127.0.0.1:{port}")]);
-        command.args(["--worker-name", &format!("demo-{number}")]);
-        let name = format!("worker {number}");
-        let process = Process::spawn(&name, command, folder.join(format!("worker-{number}.log")))?;
+        command.args(["--worker-name", start.worker_name]).args(start.args);
+        command.envs(start.env.iter().copied());
+        let log = start.folder.join(format!("{}.log", start.worker_name));
+        let process = Process::spawn(start.name, command, log)?;
         Ok(Self { process, port })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::cli) fn name(&self) -> &str {
         &self.process.name
     }
 
+    /// Its process id; none once it has ended.
+    pub(in crate::cli) fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// What it is told by in a line: process id and address.
-    pub(super) fn address(&self) -> String {
-        let id = self.process.id().unwrap_or_default();
+    pub(in crate::cli) fn address(&self) -> String {
+        let id = self.id().unwrap_or_default();
         format!("process {id}, http://127.0.0.1:{}", self.port)
     }
 
     /// Waits until it is ready.
-    pub(super) async fn ready(&mut self) -> Result<(), DemoFailed> {
+    pub(in crate::cli) async fn ready(&mut self) -> Result<(), StandFailed> {
         let mut reasons = String::new();
         let ready = async {
             loop {
@@ -88,17 +110,17 @@ impl WorkerProcess {
         let ready = tokio::time::timeout(Duration::from_secs(READY_SECONDS), ready).await;
         ready.unwrap_or_else(|_| {
             let (name, log) = (self.process.name.clone(), self.process.last_words());
-            Err(DemoFailed::NotReady { name, seconds: READY_SECONDS, reasons, log })
+            Err(StandFailed::NotReady { name, seconds: READY_SECONDS, reasons, log })
         })
     }
 
     /// Fails if it has ended by itself.
-    pub(super) fn check(&mut self) -> Result<(), DemoFailed> {
+    pub(in crate::cli) fn check(&mut self) -> Result<(), StandFailed> {
         self.process.check()
     }
 
     /// What its metrics say now.
-    pub(super) async fn page(&self) -> Option<Page> {
+    pub(in crate::cli) async fn page(&self) -> Option<Page> {
         match http_get(self.port, "/metrics").await {
             Some((200, text)) => Some(Page::read(&text)),
             _ => None,
@@ -106,26 +128,24 @@ impl WorkerProcess {
     }
 
     /// Drains it. Whether it ended in its own way, with exit status 0.
-    pub(super) async fn stop(&mut self) -> bool {
+    pub(in crate::cli) async fn stop(&mut self) -> bool {
         self.process.stop(GRACE).await.is_some_and(|status| status.success())
     }
 }
 
 /// Starts one and waits until it is ready, on another port if the first was gone.
-pub(super) async fn start_ready(
-    number: u8,
-    broker_url: &str,
-    folder: &Path,
+pub(in crate::cli) async fn start_ready(
+    start: &Start<'_>,
     workers: &mut Vec<WorkerProcess>,
-) -> Result<(), DemoFailed> {
+) -> Result<(), StandFailed> {
     let mut tries = 0;
     loop {
         tries += 1;
         // It stands among the others before it is waited for, so that it is ended with them.
-        workers.push(WorkerProcess::start(number, broker_url, folder).await?);
+        workers.push(WorkerProcess::start(start).await?);
         let Some(worker) = workers.last_mut() else { continue };
         match worker.ready().await {
-            Err(DemoFailed::Ended { .. }) if tries < TRIES => {
+            Err(StandFailed::Ended { .. }) if tries < TRIES => {
                 workers.pop();
             }
             outcome => return outcome,

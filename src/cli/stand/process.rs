@@ -4,49 +4,49 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
-use super::failed::DemoFailed;
+use super::failed::StandFailed;
 
 /// The last lines of a log that explain why a process ended.
 const LAST_LINES: usize = 12;
 
 /// A child process whose words go to a file.
 ///
-/// It leads a process group of its own, so that Ctrl-C in the terminal reaches the demo alone, which
+/// It leads a process group of its own, so that Ctrl-C in the terminal reaches this program alone, which
 /// ends its children in order; and so that a wrapper's own child ends with it. Dropped, it is killed.
 #[derive(Debug)]
-pub(super) struct Process {
-    pub(super) name: String,
+pub(in crate::cli) struct Process {
+    pub(in crate::cli) name: String,
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    pub(super) fn spawn(name: &str, mut command: Command, log: PathBuf) -> Result<Self, DemoFailed> {
-        let words = std::fs::File::create(&log).map_err(DemoFailed::Folder)?;
-        let same = words.try_clone().map_err(DemoFailed::Folder)?;
+    pub(in crate::cli) fn spawn(name: &str, mut command: Command, log: PathBuf) -> Result<Self, StandFailed> {
+        let words = std::fs::File::create(&log).map_err(StandFailed::Folder)?;
+        let same = words.try_clone().map_err(StandFailed::Folder)?;
         command.stdin(Stdio::null()).stdout(words).stderr(same).process_group(0).kill_on_drop(true);
         let program = PathBuf::from(command.as_std().get_program());
-        let child = command.spawn().map_err(|source| DemoFailed::Spawn { program, source })?;
+        let child = command.spawn().map_err(|source| StandFailed::Spawn { program, source })?;
         Ok(Self { name: name.to_owned(), child, log })
     }
 
     /// Its id; none once it has ended.
-    pub(super) fn id(&self) -> Option<u32> {
+    pub(in crate::cli) fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
     /// Fails if it has ended by itself.
-    pub(super) fn check(&mut self) -> Result<(), DemoFailed> {
+    pub(in crate::cli) fn check(&mut self) -> Result<(), StandFailed> {
         let status = match self.child.try_wait() {
             Ok(None) => return Ok(()),
             Ok(Some(status)) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        Err(DemoFailed::Ended { name: self.name.clone(), status, log: self.last_words() })
+        Err(StandFailed::Ended { name: self.name.clone(), status, log: self.last_words() })
     }
 
     /// The last lines of its log.
-    pub(super) fn last_words(&self) -> String {
+    pub(in crate::cli) fn last_words(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
@@ -55,7 +55,7 @@ impl Process {
     }
 
     /// Asks it to end, and kills it after `grace`. Its status, if it ended in time.
-    pub(super) async fn stop(&mut self, grace: Duration) -> Option<ExitStatus> {
+    pub(in crate::cli) async fn stop(&mut self, grace: Duration) -> Option<ExitStatus> {
         self.signal("TERM").await;
         if let Ok(Ok(status)) = tokio::time::timeout(grace, self.child.wait()).await {
             return Some(status);
@@ -78,17 +78,17 @@ impl Process {
 
 /// A folder that goes with its contents.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(in crate::cli) struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn new() -> Result<Self, DemoFailed> {
+    pub(in crate::cli) fn new() -> Result<Self, StandFailed> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let path = std::env::temp_dir().join(format!("beamline-demo-{}", uuid::Uuid::new_v4().simple()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(DemoFailed::Folder)?;
+        let path = std::env::temp_dir().join(format!("beamline-router-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(StandFailed::Folder)?;
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::cli) fn path(&self) -> &Path {
         &self.0
     }
 }

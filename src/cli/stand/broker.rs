@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::process::Command;
 
-use super::failed::DemoFailed;
+use super::failed::StandFailed;
 use super::process::Process;
 
 /// Where it is looked for when nobody names one.
@@ -18,16 +18,16 @@ const READY_SECONDS: u64 = 20;
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// It keeps nothing that outlives the demo: no need to wait longer for it.
+/// It keeps nothing that outlives the command: no need to wait longer for it.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The broker: a nats-server with JetStream, on a port that the system chose.
 #[derive(Debug)]
-pub(super) struct Broker {
+pub(in crate::cli) struct Broker {
     process: Process,
-    pub(super) version: String,
+    pub(in crate::cli) version: String,
     /// `nats://127.0.0.1:<port>`
-    pub(super) url: String,
+    pub(in crate::cli) url: String,
 }
 
 /// What nats-server writes to its ports file.
@@ -38,11 +38,11 @@ struct Ports {
 
 impl Broker {
     /// Starts one in a folder, and waits until it listens.
-    pub(super) async fn start(program: Option<&Path>, folder: &Path) -> Result<Self, DemoFailed> {
+    pub(in crate::cli) async fn start(program: Option<&Path>, folder: &Path) -> Result<Self, StandFailed> {
         let program = program.unwrap_or(Path::new(ON_PATH));
         let version = version_of(program).await?;
         let config = folder.join("nats-server.conf");
-        std::fs::write(&config, configuration(folder)).map_err(DemoFailed::Folder)?;
+        std::fs::write(&config, configuration(folder)).map_err(StandFailed::Folder)?;
         let mut command = Command::new(program);
         command.arg("--config").arg(&config);
         let process = Process::spawn("nats-server", command, folder.join("nats-server.log"))?;
@@ -58,7 +58,7 @@ impl Broker {
         };
         let url = tokio::time::timeout(Duration::from_secs(READY_SECONDS), listens).await;
         broker.url = url.unwrap_or_else(|_| {
-            Err(DemoFailed::NotReady {
+            Err(StandFailed::NotReady {
                 name: "nats-server".to_owned(),
                 seconds: READY_SECONDS,
                 reasons: String::new(),
@@ -69,17 +69,17 @@ impl Broker {
     }
 
     /// Fails if it has ended by itself.
-    pub(super) fn check(&mut self) -> Result<(), DemoFailed> {
+    pub(in crate::cli) fn check(&mut self) -> Result<(), StandFailed> {
         self.process.check()
     }
 
-    pub(super) async fn stop(&mut self) {
+    pub(in crate::cli) async fn stop(&mut self) {
         self.process.stop(GRACE).await;
     }
 }
 
 /// The storage limit is set since the default follows the free space of the disk, and the streams'
-/// reservations may exceed that of a small one; a demo fills some megabytes.
+/// reservations may exceed that of a small one; a command fills some megabytes.
 fn configuration(folder: &Path) -> String {
     let quoted = |path: PathBuf| serde_json::Value::from(path.to_string_lossy()).to_string();
     format!(
@@ -97,16 +97,18 @@ fn told_url(folder: &Path) -> Option<String> {
     ports.nats.into_iter().next()
 }
 
-async fn version_of(program: &Path) -> Result<String, DemoFailed> {
+async fn version_of(program: &Path) -> Result<String, StandFailed> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output =
-        command.output().await.map_err(|source| DemoFailed::Spawn { program: program.to_owned(), source })?;
+    let output = command
+        .output()
+        .await
+        .map_err(|source| StandFailed::Spawn { program: program.to_owned(), source })?;
     let told = String::from_utf8_lossy(&output.stdout);
     let version = told.rsplit_once(['v', ' ']).map(|(_, version)| version.trim()).unwrap_or_default();
     match numbers(version) {
-        None => Err(DemoFailed::NoNatsServer { program: program.to_owned() }),
-        Some(numbers) if numbers < LEAST => Err(DemoFailed::TooOld {
+        None => Err(StandFailed::NoNatsServer { program: program.to_owned() }),
+        Some(numbers) if numbers < LEAST => Err(StandFailed::TooOld {
             program: program.to_owned(),
             version: version.to_owned(),
             least: "2.12".to_owned(),
