@@ -58,10 +58,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
     let mut exposition = Exposition::new(env!("CARGO_PKG_VERSION"));
     let metrics = exposition.metrics();
     let scrape_clock = clock.clone();
-    exposition.register_collector(Box::new(Breakers::new(
-        Arc::clone(&state),
-        Arc::new(move || scrape_clock.stamp()),
-    )));
+    exposition.show_breakers(Breakers::new(Arc::clone(&state), Arc::new(move || scrape_clock.stamp())));
     let tracing = start_tracing(&settings, &metrics, &clock)?;
     let listener = http::bind(settings.http_addr).await?;
     let link = Arc::new(Link::default());

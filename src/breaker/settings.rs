@@ -214,6 +214,12 @@ impl Settings {
         self.window_ms
     }
 
+    /// The failures' share of the window that opens.
+    #[must_use]
+    pub const fn error_rate(&self) -> Ratio {
+        self.error_rate
+    }
+
     /// Share of requests, in percent, whose refusal is enforced.
     #[must_use]
     pub const fn enforce_percent(&self) -> u8 {

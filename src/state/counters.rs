@@ -23,7 +23,7 @@ pub struct Counters {
 }
 
 /// The causes that `router_circuit_breaker_trigger_reason_total` tells.
-pub(super) const TRIGGERS: [Cause; 5] = [
+pub const TRIGGERS: [Cause; 5] = [
     Cause::FailureThresholdExceeded,
     Cause::ErrorRateThresholdExceeded,
     Cause::LatencyThresholdExceeded,
@@ -75,9 +75,17 @@ impl Counters {
         })
     }
 
-    /// What triggered an opening or a force, those that happened at all.
-    pub fn triggers(&self) -> impl Iterator<Item = (Cause, u32)> + '_ {
-        TRIGGERS.into_iter().zip(self.triggers).filter(|(_, n)| *n > 0)
+    /// How often it went from one state to another.
+    #[must_use]
+    pub fn transitioned(&self, from: State, to: State) -> u32 {
+        self.transitions.get(from as usize).and_then(|row| row.get(to as usize)).copied().unwrap_or(0)
+    }
+
+    /// How often a cause opened or forced it; 0 for a cause that does neither.
+    #[must_use]
+    pub fn triggered(&self, cause: Cause) -> u32 {
+        let at = TRIGGERS.iter().position(|c| *c == cause);
+        at.and_then(|at| self.triggers.get(at)).copied().unwrap_or(0)
     }
 
     /// How often the open time ran out and a claim turned the breaker half-open.

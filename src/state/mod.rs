@@ -15,7 +15,7 @@ mod tests;
 pub use admission::{Answer, Asking};
 pub use catalog::{Catalog, Routable};
 pub use cell::{Cell, Guarded, Reading, Reservation};
-pub use counters::Counters;
+pub use counters::{Counters, TRIGGERS};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

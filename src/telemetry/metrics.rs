@@ -1,18 +1,18 @@
 //! The metrics of this worker that are not of one breaker, and the page that a scrape reads.
 //!
 //! Handles are made once and counted into without a look-up; there is no logic here. What is per
-//! breaker is told by a [`Collector`] that its owner registers, and is read when a scrape comes.
+//! breaker is told by [`Breakers`], which are read when a scrape comes.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{EncodeMetric, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::{family, gauge};
 use prometheus_client::registry::Registry;
 
+use super::breakers::Breakers;
 use super::histogram::Histogram;
 use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Usage, Verb};
 use super::names::{Family, metric};
@@ -92,6 +92,9 @@ impl Metrics {
 pub struct Exposition {
     registry: Registry,
     metrics: Arc<Metrics>,
+    breakers: Option<Breakers>,
+    /// How long the last page was: the next is about as long.
+    length: AtomicUsize,
 }
 
 impl Exposition {
@@ -141,7 +144,7 @@ impl Exposition {
             ),
             usage_events: r.add(metric::USAGE_EVENTS, Counters::new("outcome")),
         };
-        Self { registry: r.0, metrics: Arc::new(metrics) }
+        Self { registry: r.0, metrics: Arc::new(metrics), breakers: None, length: AtomicUsize::new(0) }
     }
 
     /// The handles.
@@ -150,19 +153,25 @@ impl Exposition {
         Arc::clone(&self.metrics)
     }
 
-    /// Adds families that are read when a scrape comes. Their names and help texts are in
-    /// [`metric`], and [`Family::encode_with`] writes them.
-    pub fn register_collector(&mut self, collector: Box<dyn Collector>) {
-        self.registry.register_collector(collector);
+    /// Tells of these breakers too.
+    pub fn show_breakers(&mut self, breakers: Breakers) {
+        self.breakers = Some(breakers);
     }
 
     /// The whole page in OpenMetrics text, with its `# EOF`.
     ///
     /// # Errors
-    /// When a collector could not encode what it has.
+    /// When a metric could not be encoded.
     pub fn encode(&self) -> Result<String, fmt::Error> {
-        let mut page = String::new();
-        text::encode(&mut page, &self.registry)?;
+        let length = self.length.load(Ordering::Relaxed);
+        // Room for what grew since, so that a long page is not copied while it is made.
+        let mut page = String::with_capacity(length + length / 16 + 16 * 1024);
+        text::encode_registry(&mut page, &self.registry)?;
+        if let Some(breakers) = &self.breakers {
+            breakers.write(&mut page);
+        }
+        text::encode_eof(&mut page)?;
+        self.length.store(page.len(), Ordering::Relaxed);
         Ok(page)
     }
 }
@@ -185,9 +194,6 @@ impl Registration {
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::encoding::DescriptorEncoder;
-    use prometheus_client::metrics::MetricType;
-
     use super::*;
     use crate::telemetry::labels::Label;
 
@@ -259,30 +265,5 @@ mod tests {
         assert!(exposition.encode().unwrap().contains(impossible));
         assert_eq!(exposition.metrics().decisions.get(Outcome::Decided, None), 1);
         assert!(Outcome::ALL.len() > 1);
-    }
-
-    #[derive(Debug)]
-    struct Uptime;
-
-    impl Collector for Uptime {
-        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-            metric::BREAKER_TIMEOUT_REMAINING.encode_with(&mut encoder, MetricType::Gauge, |mut series| {
-                let labels = [("tenant_id", "acme"), ("provider_id", "a\"b")];
-                series.encode_family(&labels)?.encode_gauge(&1.5_f64)
-            })
-        }
-    }
-
-    #[test]
-    fn a_collector_is_read_at_each_scrape_and_looks_like_the_rest() {
-        let mut exposition = Exposition::new("0");
-        exposition.register_collector(Box::new(Uptime));
-        let page = exposition.encode().unwrap();
-        let name = "router_circuit_breaker_timeout_remaining_seconds";
-        assert!(page.contains(&format!("# TYPE {name} gauge\n# UNIT {name} seconds\n")), "{page}");
-        assert!(
-            page.contains(&format!("{name}{{tenant_id=\"acme\",provider_id=\"a\\\"b\"}} 1.5\n")),
-            "{page}"
-        );
     }
 }

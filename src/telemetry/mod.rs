@@ -15,6 +15,7 @@ pub mod labels;
 pub mod logs;
 pub mod metrics;
 pub mod names;
+mod page;
 pub mod table;
 pub mod traces;
 

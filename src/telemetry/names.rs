@@ -1,7 +1,5 @@
 //! Every name that this program shows to metrics, traces and logs, in one place.
 
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 /// A metric family: its name as a scrape shows it, and what it means.
@@ -27,21 +25,6 @@ impl Family {
     #[must_use]
     pub fn unit(&self) -> Option<Unit> {
         self.name.ends_with("_seconds").then_some(Unit::Seconds)
-    }
-
-    /// Writes the family's `HELP`, `TYPE` and `UNIT` lines from a collector, as the registry writes
-    /// those of its own families, and passes the encoder of its series to `series`.
-    ///
-    /// # Errors
-    /// Those of the writer beneath, and those of `series`.
-    pub fn encode_with(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        kind: MetricType,
-        series: impl FnOnce(MetricEncoder<'_>) -> std::fmt::Result,
-    ) -> std::fmt::Result {
-        let unit = self.unit();
-        series(encoder.encode_descriptor(self.stem(), &format!("{}.", self.help), unit.as_ref(), kind)?)
     }
 }
 
@@ -90,6 +73,7 @@ pub mod metric {
         BREAKER_TRANSITIONS = "router_circuit_breaker_state_transitions_total", "Transitions of breakers, by the states left and entered";
         BREAKER_STATE = "router_circuit_breaker_state", "1 for the state that the breaker is in, 0 for the others";
         BREAKER_ERROR_RATE = "router_circuit_breaker_error_rate", "Failures per request in the window, 0 to 1";
+        BREAKER_ERROR_RATE_THRESHOLD = "router_circuit_breaker_error_rate_threshold", "The error rate at which the breaker opens, from its policy, 0 to 1";
         BREAKER_WINDOW_REQUESTS = "router_circuit_breaker_window_requests", "Requests in the window";
         BREAKER_WINDOW_FAILURES = "router_circuit_breaker_window_failures", "Failures in the window";
         BREAKER_TIMEOUT_TRANSITIONS = "router_circuit_breaker_timeout_transitions_total", "Transitions that time brought about";

@@ -1,12 +1,16 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 
 use serde_json::json;
 
 use super::*;
+use crate::breaker::{Cause, Transition};
 use crate::domain::{ClaimId, Offset, Outcome, PolicyId, ProviderId, Status, TenantId, Tick};
 use crate::ledger::{At, ClaimEntry, Entry, Fold, ForceEntry, ForceTo, PolicyEntry, Revision, Verdicts};
+use crate::routing::{Admission, Candidates};
+use crate::state::Asking;
 use crate::telemetry::Exposition;
 
 const START: u64 = 1_700_000_000_000;
@@ -34,7 +38,7 @@ impl Bench {
         let clock = Arc::clone(&now);
         let clock: Now = Arc::new(move || Stamp(clock.load(Ordering::Relaxed)));
         let breakers = Breakers { at_most, ..Breakers::new(Arc::clone(&state), clock) };
-        exposition.register_collector(Box::new(breakers));
+        exposition.show_breakers(breakers);
         Self { fold, state, exposition, now, position: 0 }
     }
 
@@ -123,13 +127,14 @@ impl Bench {
         page.lines().filter(ours).map(str::to_owned).collect()
     }
 
-    /// The series of `acme`'s provider `a` that are not 0: `name{labels} value`, its own labels and
-    /// the common prefix left out.
+    /// The series of `acme`'s provider `a` that are not 0 and no setting: `name{labels} value`, its own
+    /// labels and the common prefix left out.
     fn shown(&self) -> Vec<String> {
         let lines = self.page().into_iter();
         let own = r#"{tenant_id="acme",provider_id="a""#;
         lines
             .filter(|l| l.contains(own) && !l.ends_with(" 0") && !l.ends_with(" 0.0"))
+            .filter(|l| !l.contains("_threshold{"))
             .map(|l| {
                 l.replace("router_circuit_breaker_", "")
                     .replace(own, "{")
@@ -216,7 +221,7 @@ fn a_driven_schedule_is_told_to_the_number() {
     );
     let other = bench.page().into_iter().filter(|l| l.contains(r#"provider_id="b""#) && !l.ends_with(" 0"));
     assert_eq!(
-        other.filter(|l| !l.ends_with(" 0.0")).count(),
+        other.filter(|l| !l.ends_with(" 0.0") && !l.contains("_threshold{")).count(),
         1,
         "the other provider's is closed, and that is all"
     );
@@ -325,6 +330,101 @@ fn what_the_cap_hides_is_the_end_of_the_order_and_is_counted() {
         ]
     );
     assert_eq!(hidden(&bench), ["router_metrics_hidden_breakers 2"]);
+}
+
+#[test]
+fn what_a_full_page_holds_is_as_much_as_is_said() {
+    let mut bench = Bench::new();
+    bench.policy("acme", Some(&["a"]));
+    let series = |b: &Bench| b.page().iter().filter(|l| l.contains("tenant_id=")).count();
+    assert_eq!(series(&bench), 26, "closed, and never moved");
+    // Open, forced, and even the transition that no breaker makes.
+    bench.force(ForceTo::Open, Some(30_000));
+    let never = Transition { from: Shown::Closed, to: Shown::HalfOpen, ..moved() };
+    bench.cell().lock().counters.transition(&never);
+    assert_eq!(series(&bench), 29);
+    let threshold = r#"error_rate_threshold{tenant_id="acme",provider_id="a"} 0.5"#;
+    assert!(bench.page().iter().any(|l| l.ends_with(threshold)));
+
+    let ids: Vec<_> = (0..100).map(|n| format!("provider-{n}")).collect();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    for tenant in 0..SHOWN_AT_MOST / 100 + 1 {
+        bench.policy(&format!("tenant-{tenant:04}"), Some(&ids));
+    }
+    let page = bench.exposition.encode().unwrap();
+    assert!((25_000_000..35_000_000).contains(&page.len()), "{} bytes", page.len());
+    let shown = page.matches("router_circuit_breaker_error_rate{").count();
+    assert_eq!(shown, SHOWN_AT_MOST);
+    assert!(page.contains("router_metrics_hidden_breakers 101\n"), "a hundred, and the first one");
+}
+
+fn moved() -> Transition {
+    Transition {
+        from: Shown::Closed,
+        to: Shown::Open,
+        cause: Cause::Reset,
+        at: Stamp(START),
+        window: Default::default(),
+        failures_in_a_row: 0,
+        trips: 0,
+        open_until: None,
+    }
+}
+
+#[test]
+fn a_decision_waits_for_no_scrape() {
+    let mut bench = Bench::new();
+    bench.policy("acme", Some(&["a", "b"]));
+    bench.ends("a", Status::Error, 3);
+    let state = Arc::clone(&bench.state);
+    let decide = move || {
+        let routable = state.catalog().find("acme", "p").unwrap();
+        let mut asking = Asking::new(&state, &routable, "r", Tick(START), &[]);
+        let admitted = [0, 1].map(|candidate| asking.admit(candidate));
+        let observed = asking.observed(0);
+        asking.settle(|_, _| {});
+        (admitted, observed)
+    };
+    // A scrape holds no more than this, and each lock for a moment only.
+    let mut answer = None;
+    bench.state.for_each_breaker(|cell| {
+        let _held = cell.lock();
+        let (told, tells) = mpsc::channel();
+        let decide = decide.clone();
+        std::thread::spawn(move || told.send(decide()));
+        answer = Some(tells.recv_timeout(Duration::from_secs(30)).expect("a decision waits for a lock"));
+    });
+    let (admitted, _) = answer.unwrap();
+    assert!(matches!(admitted, [Admission::Refuse { .. }, Admission::Pass]), "{admitted:?}");
+}
+
+/// `cargo test --release --lib what_a_scrape_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "measures; wants a quiet machine and the release profile"]
+#[expect(clippy::print_stderr, clippy::disallowed_methods, reason = "it measures, and tells what")]
+fn what_a_scrape_costs() {
+    for tenants in [100, 1_000] {
+        let mut bench = Bench::new();
+        let ids: Vec<_> = (0..10).map(|n| format!("provider-{n}")).collect();
+        let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+        (0..tenants).for_each(|n| bench.policy(&format!("tenant-{n:04}"), Some(&ids)));
+        for tenant in 0..tenants / 2 {
+            let tenant = format!("tenant-{tenant:04}");
+            for status in [Status::Success, Status::Error, Status::Error, Status::Error] {
+                bench.result("provider-3", status, |o| o.tenant_id = Cow::Owned(tenant.clone()));
+            }
+        }
+        let mut took: Vec<_> = (0..40)
+            .map(|_| {
+                let began = std::time::Instant::now();
+                (bench.exposition.encode().unwrap().len(), began.elapsed())
+            })
+            .collect();
+        took.sort_unstable_by_key(|(_, took)| *took);
+        let (bytes, median) = took[20];
+        let (.., most) = took[39];
+        eprintln!("{} breakers: {bytes} bytes, median {median:?}, most {most:?}", tenants * 10);
+    }
 }
 
 #[test]
