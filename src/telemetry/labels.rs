@@ -219,12 +219,8 @@ labels! {
         Decide = "decide",
         /// Messages for the events subjects.
         Events = "events",
-        /// Usage events.
-        Usage = "usage",
         /// Assignments whose end is awaited.
         Assignments = "assignments",
-        /// Claims for probes.
-        Claims = "claims",
         /// Control requests.
         Control = "control",
     }

@@ -230,7 +230,7 @@ mod tests {
         m.refused(ErrorCode::CircuitOpen);
         m.results.inc(Some(Status::Timeout), Disposition::Late);
         m.results.inc(None, Disposition::Rejected);
-        m.queue_refused.add(Queue::Usage, 3);
+        m.queue_refused.add(Queue::Events, 3);
         m.control_requests.inc(Verb::PolicyPut, Some(ErrorCode::Conflict));
         m.log_digest.set((1 << 53) - 1);
         m.assignments_in_flight.inc();
@@ -243,7 +243,7 @@ mod tests {
             "router_decisions_total{outcome=\"overloaded\",reason=\"none\"} 0",
             "router_results_total{status=\"timeout\",disposition=\"late\"} 1",
             "router_results_total{status=\"invalid\",disposition=\"rejected\"} 1",
-            "router_queue_refused_total{queue=\"usage\"} 3",
+            "router_queue_refused_total{queue=\"events\"} 3",
             "router_control_requests_total{verb=\"policy.put\",outcome=\"conflict\"} 1",
             "router_control_requests_total{verb=\"policy.put\",outcome=\"ok\"} 0",
             "router_log_state_digest 9007199254740991",

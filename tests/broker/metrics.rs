@@ -1,8 +1,10 @@
 //! What monitors read.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::json;
 
-use crate::support::{Stage, request, run, tool};
+use crate::support::{Metrics, Stage, request, run, tool};
 
 #[tokio::test]
 async fn every_metric_of_the_contract_is_there_once_something_happened() {
@@ -120,4 +122,95 @@ async fn health_and_console_answer() {
         "no reason against it"
     );
     assert!(stage.worker.get("/").await.unwrap().body.contains("<html"));
+}
+
+/// What `docs/metrics.md` says of one family.
+#[derive(Debug, Default)]
+struct Documented {
+    kind: String,
+    unit: String,
+    /// Each label, and its values; none where they are not listed.
+    labels: BTreeMap<String, BTreeSet<String>>,
+    queries: usize,
+}
+
+/// The words in backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split('`').skip(1).step_by(2).map(str::to_owned)
+}
+
+fn documented() -> BTreeMap<String, Documented> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
+    let mut families = BTreeMap::new();
+    for section in page.split("\n### ").skip(1) {
+        // The next group's heading and what follows it belong to no family.
+        let section = section.split("\n## ").next().unwrap();
+        let (name, text) = section.split_once('\n').unwrap();
+        let mut family = Documented::default();
+        let (kind, rest) = text.trim_start().strip_prefix("**").unwrap().split_once("** (").unwrap();
+        family.kind = kind.to_owned();
+        family.unit = rest.split_once(')').unwrap().0.to_owned();
+        // A label is a list item, which may go on over several lines.
+        for item in text.split("\n- ").skip(1) {
+            let mut words = quoted(item.split("\n\n").next().unwrap());
+            family.labels.insert(words.next().unwrap(), words.collect());
+        }
+        family.queries = text.matches("```promql\n").count();
+        let before = families.insert(name.trim_matches('`').to_owned(), family);
+        assert!(before.is_none(), "{name} stands twice");
+    }
+    families
+}
+
+#[tokio::test]
+async fn the_page_and_its_documentation_say_the_same() {
+    let stage = Stage::start().await;
+    let policy = json!({
+        "policy_id": "default", "providers": [{"name": "a", "weight": 100}],
+        "circuit_breaker": {"enabled": true, "failure_threshold": 2}
+    });
+    stage.caller.put_policy("acme", &policy).await;
+    stage.caller.decided(&request("acme", "r-1")).await;
+    // An open circuit shows all that a breaker can.
+    stage.fail("acme", "a", 2).await;
+    stage.caller.control("policy.get", &json!({"tenant_id": "acme", "policy_id": "none"})).await;
+    let page = stage.worker.get("/metrics").await.unwrap().body;
+    let metrics = Metrics::parse(&page);
+
+    let documented = documented();
+    let head = |word: &str| -> BTreeMap<&str, &str> {
+        page.lines()
+            .filter_map(|l| l.strip_prefix("# ")?.strip_prefix(word)?.trim().split_once(' '))
+            .collect()
+    };
+    let (types, units) = (head("TYPE"), head("UNIT"));
+    let exposed: BTreeSet<String> = types
+        .iter()
+        .map(|(name, kind)| if *kind == "counter" { format!("{name}_total") } else { (*name).to_owned() })
+        .collect();
+    assert_eq!(exposed, documented.keys().cloned().collect(), "exposed, and documented");
+
+    for (name, family) in &documented {
+        let stem = name.strip_suffix("_total").unwrap_or(name);
+        assert_eq!(types[stem], family.kind, "the type of {name}");
+        assert_eq!(units.get(stem) == Some(&"seconds"), family.unit == "seconds", "the unit of {name}");
+        assert!(family.queries > 0, "{name} has no query");
+        let series = if family.kind == "histogram" { format!("{name}_bucket") } else { name.clone() };
+        let shown = metrics.labels(&series);
+        assert!(!shown.is_empty(), "{name} has no series");
+        let mut expected: BTreeSet<&str> = family.labels.keys().map(String::as_str).collect();
+        if name.starts_with("router_circuit_breaker_") {
+            expected.extend(["tenant_id", "provider_id"]);
+        }
+        for labels in shown {
+            assert_eq!(labels.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected, "{name}");
+        }
+        for (label, values) in family.labels.iter().filter(|(_, values)| !values.is_empty()) {
+            let shown: BTreeSet<_> = metrics.labels(&series).iter().map(|l| l[label].clone()).collect();
+            // The error codes of control verbs appear with the first of each; one came about here.
+            let some = (name.as_str(), label.as_str()) == ("router_control_requests_total", "outcome");
+            assert!(shown.is_subset(values), "{name}, {label}: {shown:?} and {values:?}");
+            assert!(some || shown == *values, "{name}, {label}: {shown:?} and {values:?}");
+        }
+    }
 }
