@@ -7,6 +7,7 @@
 //!
 //! Only [`output`] prints.
 
+pub mod bench;
 mod breaker;
 pub mod demo;
 mod exit;
@@ -48,6 +49,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// See the main job at work on a real broker
     Demo(demo::DemoArgs),
+    /// Measure how fast decisions are on this machine, against a responder that only echoes
+    Bench(bench::BenchArgs),
     /// Put, change, show and check policies
     Policy(PolicyCommand),
     /// Show circuit breakers, force and reset them

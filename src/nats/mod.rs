@@ -22,6 +22,7 @@ pub mod events;
 mod headers;
 pub mod ledger;
 pub mod link;
+pub mod measuring;
 pub mod reconcile;
 pub mod simulation;
 pub mod snapshots;

@@ -17,6 +17,7 @@ mod support;
 
 mod agree;
 mod assignments;
+mod bench;
 mod breakers;
 mod catch_up;
 mod cluster;

@@ -68,6 +68,11 @@ impl Broker {
         Ok(broker)
     }
 
+    /// Its process id; none once it has ended.
+    pub(in crate::cli) fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Fails if it has ended by itself.
     pub(in crate::cli) fn check(&mut self) -> Result<(), StandFailed> {
         self.process.check()

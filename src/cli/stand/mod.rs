@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use broker::Broker;
 pub(super) use failed::StandFailed;
-pub(super) use process::Folder;
+pub(super) use process::{Folder, Process};
 pub(super) use worker::{Page, Start, WorkerProcess, start_ready};
 
 use crate::config::{ClientArgs, ClientSettings};

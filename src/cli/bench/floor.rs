@@ -1,0 +1,36 @@
+use std::process::ExitCode;
+
+use super::BenchFailed;
+use super::site::FLOOR_SUBJECT;
+use crate::cli::exit::Exit;
+use crate::cli::output::Output;
+use crate::cli::stand::client_settings;
+use crate::nats::measuring::{AskerFailed, echo};
+
+/// Is the floor until the broker goes.
+pub(super) async fn run(url: &str, out: Output) -> ExitCode {
+    let ended = match client_settings(url) {
+        Err(failed) => Err(BenchFailed::Stand(failed)),
+        Ok(settings) => {
+            // The program's own runtime has several threads; the floor is one loop on one.
+            let echoing = std::thread::Builder::new().name("floor".to_owned()).spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| AskerFailed::Thread(error.to_string()))?;
+                runtime.block_on(echo(&settings, FLOOR_SUBJECT))
+            });
+            let joined =
+                tokio::task::spawn_blocking(move || echoing.map(std::thread::JoinHandle::join)).await;
+            match joined {
+                Ok(Ok(Ok(ended))) => ended.map_err(BenchFailed::Asker),
+                _ => Err(BenchFailed::Asker(AskerFailed::Thread("the floor died".to_owned()))),
+            }
+        }
+    };
+    match ended {
+        Ok(()) => Exit::Done.into(),
+        Err(failed) => {
+            out.error(&failed.to_string());
+            failed.exit().into()
+        }
+    }
+}

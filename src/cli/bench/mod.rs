@@ -1,0 +1,177 @@
+//! `bench`: how fast decisions are, against the least that any responder over NATS can do.
+//!
+//! It starts a nats-server, the floor (a responder that echoes, over the same client library, in a
+//! process of this very program, so that both share one build) and workers, and asks them in turn,
+//! round by round, so that what else happens on the machine meets all of them alike. What is told is
+//! the median over the rounds with the least and the greatest; ratios are those within a round.
+//!
+//! The asker, the broker and the responder share the machine, as told with the figures. A floor below
+//! [`bars::LEAST_FLOOR`] means that the machine is busy or slow, and voids the run.
+
+mod bars;
+mod figures;
+mod floor;
+mod groups;
+mod growth;
+mod machine;
+mod process;
+mod report;
+mod rounds;
+mod sink;
+mod site;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::exit::Exit;
+use super::output::Output;
+use super::stand::{StandFailed, stop_at_a_signal};
+use crate::config::parse_duration;
+use crate::nats::connect::ConnectFailed;
+use crate::nats::control_client::ControlError;
+use crate::nats::measuring::AskerFailed;
+use groups::Group;
+
+const EXAMPLES: &str = "\
+Examples:
+  beamline-router bench --quick
+  beamline-router bench --nats-server .tools/bin/nats-server --rounds 9
+  beamline-router bench --only closed,results --json
+  beamline-router bench --only closed -- --decide-connections 2
+
+What stands behind -- are flags of \"serve\" for the workers. Without --only it runs closed, breakers, open,
+results and tracing, about five minutes; the others show how cost grows, and some take minutes to set up.
+Exit codes: 0 done; 1 void (the floor is too low, or requests were not answered) or failed; 2 usage.";
+
+/// The command line of `bench`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchArgs {
+    /// The nats-server program to start (2.12 or newer); without, the one on PATH
+    #[arg(long, value_name = "PATH")]
+    pub nats_server: Option<PathBuf>,
+
+    /// How often each figure is measured
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub rounds: u8,
+
+    /// How long one measurement takes, after a fifth of that to warm up
+    #[arg(long = "for", value_name = "DURATION", default_value = "1s", value_parser = run_duration)]
+    pub lasting: Duration,
+
+    /// Three rounds of 250ms, without open loops and traces: less than a minute
+    #[arg(long, conflicts_with_all = ["rounds", "lasting"])]
+    pub quick: bool,
+
+    /// How many tenants ask in turn, where a group does not say otherwise
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub tenants: u32,
+
+    /// What is measured
+    #[arg(long, value_name = "GROUP", value_enum, value_delimiter = ',')]
+    pub only: Vec<Group>,
+
+    /// One JSON object for machines
+    #[arg(long)]
+    pub json: bool,
+
+    /// Flags of "serve" for the workers
+    #[arg(last = true, value_name = "SERVE FLAGS")]
+    pub serve: Vec<String>,
+
+    /// Be the floor on this broker; how this program starts itself
+    #[arg(long, hide = true, value_name = "URL")]
+    pub floor: Option<String>,
+}
+
+fn run_duration(text: &str) -> Result<Duration, String> {
+    let bounds = Duration::from_millis(50)..=Duration::from_secs(60);
+    match parse_duration(text)? {
+        lasting if bounds.contains(&lasting) => Ok(lasting),
+        _ => Err("want 50ms to 1m".to_owned()),
+    }
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+enum BenchFailed {
+    #[error(transparent)]
+    Stand(#[from] StandFailed),
+    #[error(transparent)]
+    Connect(#[from] ConnectFailed),
+    #[error(transparent)]
+    Asker(#[from] AskerFailed),
+    #[error("a policy was not taken: {0}")]
+    Policy(#[from] ControlError),
+    #[error("{name} did not come to it within {seconds} s: {what}")]
+    Never { name: String, seconds: u64, what: &'static str },
+}
+
+impl BenchFailed {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Stand(failed) => failed.exit(),
+            _ => Exit::Refused,
+        }
+    }
+
+    fn log(&self) -> Option<&str> {
+        match self {
+            Self::Stand(failed) => failed.log(),
+            _ => None,
+        }
+    }
+}
+
+/// How thoroughly it is measured.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    rounds: u8,
+    warm_up: Duration,
+    lasting: Duration,
+}
+
+impl Effort {
+    fn of(args: &BenchArgs) -> Self {
+        let (rounds, lasting) =
+            if args.quick { (3, Duration::from_millis(250)) } else { (args.rounds, args.lasting) };
+        Self { rounds, lasting, warm_up: lasting / 5 }
+    }
+}
+
+/// Measures, and tells.
+pub async fn run(args: BenchArgs) -> ExitCode {
+    let out = Output::new(args.json);
+    if let Some(url) = &args.floor {
+        return floor::run(url, out).await;
+    }
+    let effort = Effort::of(&args);
+    let groups = if args.only.is_empty() { Group::usual(args.quick) } else { args.only.clone() };
+    let stop = stop_at_a_signal();
+    let measured = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            out.error("ended by a signal; nothing is left running");
+            return Exit::Refused.into();
+        }
+        measured = groups::measure(&args, &groups, effort, out) => measured,
+    };
+    match measured {
+        Ok(measured) => {
+            out.body(&report::json(&measured));
+            report::tell(&measured, out);
+            let exit = if measured.void().is_some() { Exit::Refused } else { Exit::Done };
+            exit.into()
+        }
+        Err(failed) => {
+            out.error(&failed.to_string());
+            if let Some(log) = failed.log() {
+                out.error(&format!("its last words:\n{log}"));
+            }
+            failed.exit().into()
+        }
+    }
+}
