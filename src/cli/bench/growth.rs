@@ -38,7 +38,7 @@ pub(super) async fn following(site: &Site) -> Result<Following, BenchFailed> {
     let mut behind_ms = Vec::new();
     let mut probe = async || {
         let asked = clock.nanos();
-        deployment.all_applied().await?;
+        let _resets = deployment.all_applied().await?;
         behind_ms.push(float(clock.nanos() - asked) / 1e6);
         tokio::time::sleep(LOOK).await;
         Ok::<(), BenchFailed>(())
@@ -49,7 +49,7 @@ pub(super) async fn following(site: &Site) -> Result<Following, BenchFailed> {
             probed = probe() => probed?,
         }
     };
-    deployment.all_applied().await?;
+    let _resets = deployment.all_applied().await?;
     let used = cpu().saturating_sub(used);
     let probes = behind_ms.len() as u64 + 1;
     let entries = deployment.stock(site.settings()).await?.last - before.last;

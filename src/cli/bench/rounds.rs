@@ -13,7 +13,7 @@ use crate::nats::measuring::{Asked, Load, Questions, ask};
 const REST: Duration = Duration::from_millis(30);
 
 /// How long metering may lag behind before it counts as lost.
-const METERED: Duration = Duration::from_secs(60);
+const METERED: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(5);
 
@@ -99,10 +99,9 @@ async fn one(
     let asked_at = clock.nanos();
     let mut followed = None;
     if let (Some(deployment), Some(before)) = (deployment, stock) {
-        deployment.all_applied().await?;
+        let resets = deployment.all_applied().await?;
         let entries = deployment.stock(site.settings()).await?.last - before.last;
-        // The reset that was appended behind the results is none of them.
-        let entries = entries.saturating_sub(1);
+        let entries = entries.saturating_sub(resets);
         let metered = async {
             loop {
                 let usage = deployment.stock(site.settings()).await?.usage - before.usage;

@@ -202,13 +202,13 @@ impl Deployment {
     }
 
     /// Done when a worker has applied all that stands in the log: a reset of a breaker is appended
-    /// behind it, and answered once it is in force.
-    pub(super) async fn all_applied(&self) -> Result<(), BenchFailed> {
+    /// behind it, and answered once it is in force. Tells how many were appended.
+    pub(super) async fn all_applied(&self) -> Result<u64, BenchFailed> {
         let body = json!({"tenant_id": tenant_id(0), "provider_id": PROVIDERS[0].0});
-        for _ in 0..6 {
+        for appended in 1..=6 {
             let answer = self.control.request("breaker.reset", &body).await?;
             if answer.get("in_force") != Some(&Value::Bool(false)) {
-                return Ok(());
+                return Ok(appended);
             }
         }
         Err(self.never(30, "the results were not applied"))
@@ -256,8 +256,8 @@ mod tests {
         let many = PolicyKind { more_providers: 197, window_seconds: 3_600, ..PolicyKind::ON };
         for (kind, candidates) in [(PolicyKind::ON, 3), (PolicyKind::OFF, 3), (many, 200)] {
             let policy = crate::policy::parse(&kind.document()).unwrap();
-            assert_eq!(policy.candidates().len(), candidates);
-            assert_eq!(policy.breaker().enabled(), kind.breakers);
+            assert_eq!(policy.policy.candidates().len(), candidates);
+            assert_eq!(policy.policy.breaker().enabled(), kind.breakers);
         }
     }
 }
