@@ -4,9 +4,9 @@ use super::entry::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, PolicyEntry, Sc
 use super::register::{Flags, PolicyChange, Register};
 use super::seen::Seen;
 use super::verdicts::Verdicts;
-use crate::breaker::{Breaker, Claim, Effect, Input, Transition, Verdict};
+use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict};
 use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
-use crate::state::{Cell, Routable, State};
+use crate::state::{Cell, Guarded, Routable, State};
 
 /// How far behind fold time a stamp may be and still count as that time: leaders' clocks differ, by
 /// less than this where they are kept.
@@ -14,6 +14,10 @@ const SET_BACK_MS: u64 = 300_000;
 
 /// The digest is told as a metric, and a float holds 53 bits.
 const DIGEST_MASK: u64 = (1 << 53) - 1;
+
+/// How many changed breakers, gone ones included, wait for the next look at the digest. Where nobody
+/// looks they are hashed when so many have gathered: one hash for each change, as a look would cost.
+pub(super) const MOST_DIRTY: usize = 1 << 16;
 
 /// What one entry did.
 #[derive(Clone, Debug)]
@@ -139,6 +143,9 @@ impl Fold {
             Entry::Unknown => What::Unknown,
         };
         self.marked = matches!(entry, Entry::Mark);
+        if self.dirty.len() >= MOST_DIRTY {
+            self.digest();
+        }
         self.verdicts.advance(at.position);
         Applied { what, moved: step.moved }
     }
@@ -309,10 +316,7 @@ impl Fold {
         if !spares_window || !effect.transitions.is_empty() {
             cell.publish_means(&guarded, step.now, step.offset);
         }
-        if !guarded.dirty {
-            guarded.dirty = true;
-            self.dirty.push(Arc::clone(cell));
-        }
+        self.note_changed(cell, &mut guarded);
         if step.live {
             guarded.counters.expired_probes += u64::from(effect.expired_leases);
             if let Some(judged) = effect.judged {
@@ -333,6 +337,29 @@ impl Fold {
     }
 
     // ---- snapshots ----
+
+    /// Replaces a breaker that the policies of a snapshot have made.
+    pub(super) fn restore_breaker(&mut self, cell: &Arc<Cell>, saved: Saved, offset: Offset) {
+        let mut guarded = cell.lock();
+        let settings = guarded.breaker.settings_shared();
+        guarded.breaker =
+            Breaker::restore(saved, settings, seed(&cell.tenant_id, &cell.provider_id), self.now);
+        cell.publish(&guarded, offset);
+        cell.publish_means(&guarded, self.now, offset);
+        self.note_changed(cell, &mut guarded);
+    }
+
+    fn note_changed(&mut self, cell: &Arc<Cell>, guarded: &mut Guarded) {
+        if !guarded.dirty {
+            guarded.dirty = true;
+            self.dirty.push(Arc::clone(cell));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn waiting(&self) -> usize {
+        self.dirty.len()
+    }
 
     /// Puts the fold where a snapshot stands.
     pub(super) fn restoring(&mut self, at: At, now: Stamp, offset: Offset) -> Step {

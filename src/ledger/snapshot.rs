@@ -14,12 +14,11 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::entry::{At, FlagEntry, PolicyEntry, Revision, Scope};
-use super::fold::{Fold, seed};
+use super::fold::Fold;
 use super::register::PolicyChange;
 use super::seen::Kind;
-use crate::breaker::{Breaker, Saved};
+use crate::breaker::Saved;
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId};
-use crate::state::Cell;
 
 const MARK: &[u8; 4] = b"BLSN";
 /// The version that this router writes and reads.
@@ -148,8 +147,10 @@ impl Fold {
             let Some(cell) = self.state.breaker(tenant_id.as_str(), provider_id.as_str()) else {
                 return Err(SnapshotError::Content("a breaker that no policy names".to_owned()));
             };
-            restore_breaker(&cell, saved, body.now, offset);
+            self.restore_breaker(&cell, saved, offset);
         }
+        // Nobody may look at the digest for long: what waits for it would only grow from here.
+        self.digest();
         Ok(self.at())
     }
 
@@ -178,16 +179,6 @@ impl Fold {
         }
         Ok(())
     }
-}
-
-/// The policy entries have made the cell; the breaker within it is replaced.
-fn restore_breaker(cell: &Cell, saved: Saved, now: Stamp, offset: Offset) {
-    let mut guarded = cell.lock();
-    let settings = guarded.breaker.settings_shared();
-    let seed = seed(&cell.tenant_id, &cell.provider_id);
-    guarded.breaker = Breaker::restore(saved, settings, seed, now);
-    cell.publish(&guarded, offset);
-    cell.publish_means(&guarded, now, offset);
 }
 
 fn read(bytes: &[u8]) -> Result<Body, SnapshotError> {

@@ -211,4 +211,27 @@ async fn an_explanation_tells_the_steps() {
     assert_eq!(steps[1], json!({"step": "fallback", "provider_id": "b"}));
     assert_eq!((&steps[2]["provider_id"], &steps[2]["result"]), (&json!("b"), &json!("allowed")));
     assert_eq!(steps.len(), 3);
+
+    // What passes an open breaker does so for a reason, and that is told.
+    let told = async |policy_id: &str| {
+        let mut body = body.clone();
+        body["policy_id"] = json!(policy_id);
+        stage.caller.decided(&body).await["explanation"]["steps"][0].clone()
+    };
+    let mut plain = weighted(&[("a", 100)]);
+    plain["policy_id"] = json!("plain");
+    stage.caller.put_policy("acme", &plain).await;
+    assert_eq!(
+        told("plain").await,
+        json!({"step": "circuit_breaker_check", "provider_id": "a", "result": "allowed", "state": "open",
+               "context": {"failure_count": 5, "error_rate": 1.0, "reason": "circuit_breaker_disabled"}})
+    );
+    let force = json!({"tenant_id": "acme", "provider_id": "a", "state": "closed"});
+    stage.caller.command("breaker.force", &force).await;
+    let step = told("default").await;
+    assert_eq!((&step["result"], &step["context"]["reason"]), (&json!("allowed"), &json!("forced_closed")));
+    let off = json!({"scope": "global", "circuit_breaker_enabled": false});
+    stage.caller.command("flag.set", &off).await;
+    let step = told("default").await;
+    assert_eq!((&step["result"], &step["context"]["reason"]), (&json!("allowed"), &json!("flag_off")));
 }

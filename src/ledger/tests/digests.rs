@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::convergence::random_log;
 use super::*;
 use crate::breaker::Breaker;
+use crate::ledger::fold::MOST_DIRTY;
 use proptest::prelude::*;
 
 fn breakers(log: &Log) -> BTreeMap<(TenantId, ProviderId), Breaker> {
@@ -133,4 +134,21 @@ proptest! {
             prop_assert_ne!(log.fold.digest(), other.fold.digest(), "entry {} of {:?}", n, outcome);
         }
     }
+}
+
+#[test]
+fn breakers_that_come_and_go_while_nobody_looks_do_not_pile_up() {
+    let mut log = Log::acme();
+    log.live = false;
+    log.fail("acme", "a", 2);
+    let providers: Vec<String> = (0..256).map(|n| format!("x{n}")).collect();
+    let providers: Vec<&str> = providers.iter().map(String::as_str).collect();
+    let rounds = 2 * MOST_DIRTY / providers.len() + 1;
+    for _ in 0..rounds {
+        log.put("gone", "p", document(&providers));
+        log.delete("gone", "p");
+        assert!(log.fold.waiting() < MOST_DIRTY + providers.len());
+    }
+    assert_eq!(log.fold.digest(), log.recomputed());
+    assert_eq!(log.fold.waiting(), 0);
 }

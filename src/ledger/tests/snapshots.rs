@@ -55,6 +55,14 @@ fn no_flipped_bit_goes_unseen() {
 }
 
 #[test]
+fn nothing_waits_for_a_look_at_the_digest_behind_a_snapshot() {
+    let log = busy();
+    let again = restored(&log, &log.fold.snapshot(STREAM).unwrap(), OFFSET);
+    assert_eq!(again.fold.waiting(), 0);
+    assert_eq!(Fold::digest(&mut { again }.fold), log.recomputed());
+}
+
+#[test]
 fn what_was_seen_before_a_snapshot_is_a_copy_after_it() {
     let mut log = busy();
     let seen = outcome("acme", "a", Status::Success, 4_711);

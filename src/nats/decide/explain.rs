@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use crate::breaker::State;
 use crate::domain::{Decision, Tick};
 use crate::nats::Worker;
-use crate::routing::{Admission, Step, Trail};
+use crate::routing::{Admission, Step, Trail, enforced};
 use crate::state::{Cell, Reading, Routable};
 
 /// What a request is told to wait whose slot somebody else got.
@@ -43,13 +43,14 @@ pub(super) fn explanation(
     routable: &Routable,
     decision: &Decision<'_>,
     trail: &Trail,
+    request_id: &str,
     worker: &Worker,
 ) -> Option<Box<RawValue>> {
     let name =
         |candidate: usize| routable.policy.candidates().get(candidate).map_or("", |c| c.provider.as_str());
     let steps = trail.steps().iter().map(|step| match *step {
         Step::Check { candidate, admission } => {
-            check(routable, candidate, name(candidate), admission, worker)
+            check(routable, candidate, name(candidate), admission, request_id, worker)
         }
         Step::Fallback { candidate } => {
             Told { step: "fallback", provider_id: name(candidate), result: None, state: None, context: None }
@@ -80,22 +81,43 @@ fn check<'a>(
     candidate: usize,
     provider_id: &'a str,
     admission: Admission,
+    request_id: &str,
     worker: &Worker,
 ) -> Told<'a> {
-    let (result, refused) = match admission {
-        Admission::Pass => ("allowed", None),
-        Admission::Probe | Admission::Claim => ("allowed", Some(State::HalfOpen)),
-        Admission::WouldReject(state) => ("would_reject", Some(state)),
-        Admission::Refuse { state, .. } => ("rejected", Some(state)),
+    let view = routable.cells.get(candidate).map(|cell| {
+        let guarded = cell.lock();
+        let spared = !enforced(request_id, guarded.breaker.settings().enforce_percent());
+        (guarded.breaker.view(worker.clock.stamp()), spared)
+    });
+    let shown = view.as_ref().map_or(State::Closed, |(v, _)| v.state);
+    let (result, state, passed) = match admission {
+        Admission::Pass => {
+            let off = !worker.state.enforcing();
+            let disabled = !routable.policy.breaker().enabled();
+            let (state, reason) = match &view {
+                _ if off => (shown, "worker_switch_off"),
+                Some((v, _)) if v.suspended => (shown, "flag_off"),
+                Some((v, _)) if v.forced.is_some_and(|(to, _)| to == State::Closed) => {
+                    (shown, "forced_closed")
+                }
+                _ if disabled => (shown, "circuit_breaker_disabled"),
+                // It claims without being waited for.
+                Some((_, true)) if shown != State::Closed => (shown, "not_enforced"),
+                // It was closed when it was asked, whatever has come since.
+                _ => (State::Closed, "circuit_closed"),
+            };
+            ("allowed", state, Some(reason))
+        }
+        Admission::Probe | Admission::Claim => ("allowed", State::HalfOpen, None),
+        Admission::WouldReject(state) => ("would_reject", state, None),
+        Admission::Refuse { state, .. } => ("rejected", state, None),
     };
-    let view = routable.cells.get(candidate).map(|cell| cell.lock().breaker.view(worker.clock.stamp()));
-    let state = refused.or(view.as_ref().map(|v| v.state)).unwrap_or(State::Closed);
-    let reason = match state {
+    let reason = passed.unwrap_or(match state {
         State::Closed => "circuit_closed",
         State::Open => "circuit_open",
         State::HalfOpen => "circuit_half_open",
-    };
-    let context = view.map(|v| {
+    });
+    let context = view.map(|(v, _)| {
         serde_json::json!({
             "failure_count": v.failures_in_a_row,
             "error_rate": v.window.error_rate().as_f64(),

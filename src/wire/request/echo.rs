@@ -1,7 +1,7 @@
 //! The ids of a request that was refused, read as leniently as can be: a caller that can't match a
 //! refusal to its request waits for the answer until its timeout.
 
-use prost::Message as _;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::domain::MAX_ID;
 use crate::wire::Content;
@@ -43,25 +43,45 @@ fn valid_prefix(body: &[u8]) -> &str {
     }
 }
 
+/// The body is walked by hand: a decoder gives up a message that ends too soon, with all that it holds.
 fn from_protobuf(body: &[u8]) -> (Option<String>, Option<String>) {
-    let mut envelope = Envelope::default();
-    // On an error, what was read up to it stays.
-    let _ = envelope.merge(body);
-    let ids = envelope.message.unwrap_or_default();
-    (Some(ids.message_id), Some(ids.trace_id))
+    let mut ids = (None, None);
+    walk(body, |field, message, _| {
+        if field == MESSAGE {
+            // A text that is cut short is no id.
+            walk(message, |field, text, whole| match field {
+                MESSAGE_ID if whole => ids.0 = String::from_utf8(text.to_vec()).ok(),
+                TRACE_ID if whole => ids.1 = String::from_utf8(text.to_vec()).ok(),
+                _ => {}
+            });
+        }
+    });
+    ids
 }
 
-/// A `RouteRequest` of which only the ids are known, so that a fault in another field is skipped.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Envelope {
-    #[prost(message, optional, tag = "1")]
-    message: Option<Ids>,
-}
+/// Field numbers of `RouteRequest` and, within it, of `Message`.
+const MESSAGE: u32 = 1;
+const MESSAGE_ID: u32 = 1;
+const TRACE_ID: u32 = 3;
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct Ids {
-    #[prost(string, tag = "1")]
-    message_id: String,
-    #[prost(string, tag = "3")]
-    trace_id: String,
+/// Shows each field that has a length, and whether it is whole: the last may be cut short.
+fn walk<'b>(mut body: &'b [u8], mut show: impl FnMut(u32, &'b [u8], bool)) {
+    while !body.is_empty() {
+        let Ok((field, kind)) = decode_key(&mut body) else { return };
+        if kind != WireType::LengthDelimited {
+            if skip_field(kind, field, &mut body, DecodeContext::default()).is_err() {
+                return;
+            }
+            continue;
+        }
+        let Ok(length) = decode_varint(&mut body) else { return };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        match body.split_at_checked(length) {
+            Some((value, rest)) => {
+                show(field, value, true);
+                body = rest;
+            }
+            None => return show(field, body, false),
+        }
+    }
 }

@@ -116,3 +116,24 @@ fn a_broken_protobuf_body_still_echoes_the_ids() {
         assert_eq!(request.unwrap_err().field, Some("message.tenant_id"))
     });
 }
+
+#[test]
+fn a_protobuf_body_that_ends_too_soon_echoes_the_ids_that_came_whole() {
+    let body = protobuf(|request, message| {
+        message.message_id = "r-1".into();
+        message.trace_id = "t-1".into();
+        request.policy_id = "p".into();
+    });
+    let id_ends = body.windows(3).position(|w| w == b"r-1").unwrap() + 3;
+    let trace_ends = body.windows(3).position(|w| w == b"t-1").unwrap() + 3;
+    assert!(id_ends < trace_ends);
+    for end in 0..body.len() {
+        decoded(Content::Protobuf, &body[..end], |request| {
+            // What happens to end between two fields is a request that lacks some.
+            let Err(refusal) = request else { return };
+            let want = (end >= id_ends).then_some("r-1");
+            assert_eq!(refusal.request_id.as_deref(), want, "{end} of {}", body.len());
+            assert_eq!(refusal.trace_id.as_deref(), (end >= trace_ends).then_some("t-1"), "{end}");
+        });
+    }
+}

@@ -29,9 +29,16 @@ async fn in_shadow_a_breaker_recovers_like_any_other() {
     stage.fail("acme", "a", 2).await;
     stage.state_is("acme", "a", "open").await;
     // Nobody waits for a claim, and the results of those that got a slot judge.
+    let mut claimed = 0;
     eventually("it closes", SOON, async || {
         let id = uuid::Uuid::new_v4().to_string();
-        stage.caller.decided(&request("acme", &id)).await;
+        let mut asked = request("acme", &id);
+        asked["explain"] = json!(true);
+        let step = stage.caller.decided(&asked).await["explanation"]["steps"][0].clone();
+        if step["result"] == "allowed" {
+            assert_eq!(step["context"]["reason"], "not_enforced", "{step}");
+            claimed += 1;
+        }
         eventually("its claim is in the log", SOON, async || {
             let breaker = stage.caller.breaker("acme", "a").await;
             breaker["state"] != "half_open" || breaker["half_open_in_flight"] == 1
@@ -41,6 +48,7 @@ async fn in_shadow_a_breaker_recovers_like_any_other() {
         stage.caller.breaker("acme", "a").await["state"] == "closed"
     })
     .await;
+    assert!(claimed >= 2, "it took two probes");
     let metrics = stage.worker.metrics().await;
     assert_eq!(metrics.sum("router_circuit_breaker_state_transitions_total", &[]), 3.0);
     assert_eq!(metrics.sum("router_circuit_breaker_events_total", &[("event_type", "fail_fast")]), 0.0);
