@@ -90,7 +90,14 @@ async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
         let metrics = Arc::clone(&worker.metrics);
         let identity = format!("{}-decide-{n}", settings.worker_name);
         let on_event = move |event| link.on_decide_event(&event, &metrics);
-        let client = match connect::connect_worker(&settings.nats, &identity, on_event).await {
+        let client = match connect::connect_worker(
+            &settings.nats,
+            &identity,
+            settings.subscription_capacity,
+            on_event,
+        )
+        .await
+        {
             Ok(client) => client,
             Err(error) => {
                 tracing::error!(event = "start_failed", error = %error);
@@ -107,6 +114,7 @@ async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
     let reader = nats::ledger::run(Arc::clone(&worker), all.clone());
     others.spawn(async move { reader.await.map_err(|error| Ended::Streams(error.to_string())) });
     others.spawn(named("watchdog", nats::ledger::run_watchdog(Arc::clone(&worker), all.clone())));
+    others.spawn(named("upkeep", nats::upkeep::run(Arc::clone(&worker), all.clone())));
     others.spawn(named("assignments", nats::assignments::sweep(Arc::clone(&worker), all.clone())));
     others.spawn(named("acks", nats::assignments::hear_acks(Arc::clone(&worker), all.clone())));
     others.spawn(named("events", nats::events::run(Arc::clone(&worker), events, all.clone())));

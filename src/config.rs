@@ -57,8 +57,10 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// Policy documents to put at start where the bucket lacks them.
     pub policy_dir: Option<PathBuf>,
-    /// How often the bucket is compared with the log.
+    /// How often the buckets are compared with the log, and streams and buckets looked after.
     pub reconcile_interval: Duration,
+    /// Messages that wait in one subscription at most; more are dropped and counted.
+    pub subscription_capacity: usize,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// Whether this worker takes part in sending usage events.
@@ -157,6 +159,8 @@ pub struct LedgerSettings {
     pub max_age: Duration,
     /// How large the log may grow.
     pub max_bytes: u64,
+    /// Entries from one snapshot to the next.
+    pub snapshot_every: u64,
 }
 
 /// What the control verbs in a shell run by.

@@ -58,7 +58,7 @@ impl Probe for Readiness {
         } else if !worker.ledger.health().borrow().reachable {
             reasons.push("log: cannot be reached".to_owned());
         }
-        reasons.extend(worker.link.trouble().map(|trouble| format!("streams: {trouble}")));
+        reasons.extend(worker.link.all_troubles().iter().map(|(kind, error)| format!("{kind}: {error}")));
         if !self.are_policies_loaded() {
             reasons.push("policies: not loaded".to_owned());
         }

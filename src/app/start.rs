@@ -67,7 +67,8 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         let (link, metrics) = (Arc::clone(&link), Arc::clone(&metrics));
         move |event| link.on_event(&event, &metrics)
     };
-    let client = connect::connect_worker(&settings.nats, &settings.worker_name, on_event).await?;
+    let capacity = settings.subscription_capacity;
+    let client = connect::connect_worker(&settings.nats, &settings.worker_name, capacity, on_event).await?;
     let verdicts = Arc::new(Verdicts::default());
     let worker = Worker {
         clock,

@@ -111,8 +111,12 @@ keys! {
         "How long the log keeps its entries";
     LOG_MAX_BYTES = "log-max-bytes", "BEAMLINE_LOG_MAX_BYTES", Value "SIZE", Some("4GiB"),
         "How large the log may grow";
+    SNAPSHOT_EVERY = "snapshot-every", "BEAMLINE_SNAPSHOT_EVERY", Value "N", Some("100000"),
+        "Entries of the log from one snapshot to the next; best the same on all workers, which compare theirs";
     RECONCILE_INTERVAL_MS = "reconcile-interval-ms", "BEAMLINE_RECONCILE_INTERVAL_MS", Value "MS", Some("10000"),
-        "How often the bucket is compared with the log";
+        "How often the buckets are compared with the log, and streams and buckets looked after";
+    SUBSCRIPTION_CAPACITY = "subscription-capacity", "BEAMLINE_SUBSCRIPTION_CAPACITY", Value "N", Some("65536"),
+        "Messages that wait in one NATS subscription at most; more are dropped, counted and told";
     DRAIN_TIMEOUT_MS = "drain-timeout-ms", "BEAMLINE_DRAIN_TIMEOUT_MS", Value "MS", Some("10000"),
         "How long a drain may take after SIGTERM";
 
@@ -134,7 +138,7 @@ pub(super) const CONNECTION: [&Key; 10] = [
     &ROUTER_PREFIX,
 ];
 
-pub(super) const SERVE: [&Key; 26] = [
+pub(super) const SERVE: [&Key; 28] = [
     &EXEC_PREFIX,
     &USAGE_PREFIX,
     &WORKER_NAME,
@@ -159,7 +163,9 @@ pub(super) const SERVE: [&Key; 26] = [
     &REPLICAS,
     &LOG_MAX_AGE,
     &LOG_MAX_BYTES,
+    &SNAPSHOT_EVERY,
     &RECONCILE_INTERVAL_MS,
+    &SUBSCRIPTION_CAPACITY,
     &DRAIN_TIMEOUT_MS,
 ];
 

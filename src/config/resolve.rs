@@ -38,6 +38,7 @@ impl Settings {
             if dir.is_dir() { Ok(dir) } else { Err("no such folder".to_owned()) }
         });
         let reconcile_interval = r.read(&keys::RECONCILE_INTERVAL_MS, millis(100, 600_000));
+        let subscription_capacity = r.read(&keys::SUBSCRIPTION_CAPACITY, integer(1, 1 << 24));
         let drain_timeout = r.read(&keys::DRAIN_TIMEOUT_MS, millis(100, 600_000));
         let usage_metering = r.read(&keys::USAGE_METERING, switch);
         let circuit_breaker_enabled = r.read(&keys::CIRCUIT_BREAKER_ENABLED, switch);
@@ -53,6 +54,7 @@ impl Settings {
                 ledger: ledger?,
                 policy_dir: policy_dir?,
                 reconcile_interval: reconcile_interval?,
+                subscription_capacity: subscription_capacity?,
                 drain_timeout: drain_timeout?,
                 usage_metering: usage_metering?,
                 circuit_breaker_enabled: circuit_breaker_enabled?,
@@ -235,5 +237,11 @@ fn read_ledger(r: &mut Reader<'_>) -> Result<LedgerSettings, Told> {
     // Snapshots are an hour apart at most: what is older than two hours is in one.
     let max_age = r.read(&keys::LOG_MAX_AGE, span(Duration::from_secs(7_200), day * 3_650));
     let max_bytes = r.read(&keys::LOG_MAX_BYTES, bytes(1 << 20, 1 << 50));
-    Ok(LedgerSettings { replicas: replicas?, max_age: max_age?, max_bytes: max_bytes? })
+    let snapshot_every = r.read(&keys::SNAPSHOT_EVERY, integer(100, 100_000_000));
+    Ok(LedgerSettings {
+        replicas: replicas?,
+        max_age: max_age?,
+        max_bytes: max_bytes?,
+        snapshot_every: snapshot_every?,
+    })
 }

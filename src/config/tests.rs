@@ -52,7 +52,12 @@ fn nothing_given_gives_the_defaults_of_the_contract() {
     );
     assert_eq!(
         settings.ledger,
-        LedgerSettings { replicas: 1, max_age: Duration::from_secs(604_800), max_bytes: 4 << 30 }
+        LedgerSettings {
+            replicas: 1,
+            max_age: Duration::from_secs(604_800),
+            max_bytes: 4 << 30,
+            snapshot_every: 100_000
+        }
     );
     assert!(settings.usage_metering && settings.circuit_breaker_enabled);
     assert!(settings.worker_name.ends_with(&format!("-{}", std::process::id())));

@@ -95,17 +95,20 @@ pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectF
 }
 
 /// The options of a worker's connection: tries for ever, with jittered delays seeded by `identity`
-/// (the worker's name and which of its connections this is).
+/// (the worker's name and which of its connections this is). In each of its subscriptions `capacity`
+/// messages may wait.
 ///
 /// # Errors
 /// When the credentials file cannot be used.
 pub async fn worker_options(
     settings: &NatsSettings,
     identity: &str,
+    capacity: usize,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> Result<ConnectOptions, ConnectFailed> {
     let jitter = Jitter::seeded(identity);
     Ok(with_events(options(settings).await?, on_event)
+        .subscription_capacity(capacity)
         .retry_on_initial_connect()
         .reconnect_delay_callback(move |attempt| jitter.delay(attempt)))
 }
@@ -117,9 +120,10 @@ pub async fn worker_options(
 pub async fn connect_worker(
     settings: &NatsSettings,
     identity: &str,
+    capacity: usize,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> Result<Client, ConnectFailed> {
-    let options = worker_options(settings, identity, on_event).await?;
+    let options = worker_options(settings, identity, capacity, on_event).await?;
     options.connect(addresses(settings)).await.map_err(|error| failed(settings, &error))
 }
 

@@ -9,6 +9,7 @@
 
 mod explain;
 mod intake;
+mod pulse;
 mod push;
 mod serve;
 
@@ -72,6 +73,8 @@ pub(super) struct Request<'m> {
     pub(super) worker: &'m Arc<Worker>,
     pub(super) message: &'m Message,
     pub(super) arrived: Tick,
+    /// Whether it may have waited for longer than since then.
+    pub(super) stale: bool,
 }
 
 impl Request<'_> {
@@ -142,6 +145,10 @@ impl Request<'_> {
         let now = self.worker.clock.tick();
         if u128::from(now.since(self.arrived)) > settings.decide.max_queue.as_millis() {
             let message = "the request waited too long in this worker";
+            return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
+        }
+        if self.stale {
+            let message = "this worker stood still, and the request may have waited too long";
             return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
         }
         if !self.worker.ledger.is_complete() {
@@ -261,7 +268,7 @@ impl Request<'_> {
             }
         }
         let explanation = if to.request.explain {
-            explain::explanation(routable, &decision, trail, self.worker)
+            explain::explanation(routable, &decision, trail, &to.request.request_id, self.worker)
         } else {
             None
         };

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::domain::{PolicyId, TenantId};
-use crate::ledger::{Fold, Register, Revision, Verdicts};
+use crate::ledger::{FlagRecord, Flags, Fold, Register, Revision, Scope, Verdicts};
 use crate::state::State;
 
 /// How far the reader is.
@@ -50,7 +50,14 @@ pub struct Ledger {
     /// Whether the buckets were compared with this fold. Written under the lock of `progress`.
     complete: AtomicBool,
     lacking: Notify,
-    lost: Mutex<Vec<Held>>,
+    lost: Mutex<Lost>,
+}
+
+/// What was in force before a rebuild.
+#[derive(Debug, Default)]
+struct Lost {
+    policies: Vec<Held>,
+    flags: Vec<(Scope, FlagRecord)>,
 }
 
 /// A policy in force.
@@ -101,9 +108,18 @@ impl Ledger {
     /// Says that the fold is replaced by a fresh one. Before it is, so that nobody takes the empty state
     /// for what is in force.
     fn note_rebuild(&self) {
-        let lost: Vec<Held> = in_force(self.fold().register());
-        if !lost.is_empty() {
-            *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = lost;
+        let (policies, flags) = {
+            let fold = self.fold();
+            (in_force(fold.register()), set(fold.flags()))
+        };
+        {
+            let mut lost = self.lost();
+            if !policies.is_empty() {
+                lost.policies = policies;
+            }
+            if !flags.is_empty() {
+                lost.flags = flags;
+            }
         }
         self.progress.send_modify(|p| {
             *p = Progress { rebuilds: p.rebuilds + 1, ..Progress::default() };
@@ -116,6 +132,8 @@ impl Ledger {
         self.progress.send_if_modified(|p| {
             if p.rebuilds == rebuilds {
                 self.complete.store(true, Ordering::Release);
+                // All that is in force stands in the fold from here on.
+                *self.lost() = Lost::default();
             }
             false
         });
@@ -127,9 +145,23 @@ impl Ledger {
     pub fn in_force(&self) -> Vec<Held> {
         let mut known = in_force(self.fold().register());
         if !self.is_complete() {
-            known.extend(self.lost.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+            known.extend(self.lost().policies.iter().cloned());
         }
         known
+    }
+
+    /// The switches that were ever set, likewise.
+    #[must_use]
+    pub fn flags_set(&self) -> Vec<(Scope, FlagRecord)> {
+        let mut known = set(self.fold().flags());
+        if !self.is_complete() {
+            known.extend(self.lost().flags.iter().cloned());
+        }
+        known
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Lost> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that a change stands in a bucket and may not have come into the log.
@@ -155,6 +187,10 @@ impl Ledger {
         let applied = progress.wait_for(|p| p.position >= position);
         matches!(tokio::time::timeout(patience, applied).await, Ok(Ok(_)))
     }
+}
+
+fn set(flags: &Flags) -> Vec<(Scope, FlagRecord)> {
+    flags.iter().map(|(scope, flag)| (scope.clone(), *flag)).collect()
 }
 
 fn in_force(register: &Register) -> Vec<Held> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::connection::State;
 use async_nats::{Client, Event};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::domain::Tick;
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::{Label as _, Trouble};
 
 /// The state of the main connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,10 @@ pub struct Link {
     connection: watch::Sender<Connection>,
     /// The tick at which the log was last known not to move; 0 if never.
     stalled_at: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    troubles: Mutex<BTreeMap<&'static str, String>>,
+    /// Messages that full subscriptions dropped and that no line has told of yet: of the main
+    /// connection, and of those for decide requests.
+    dropped: [AtomicU64; 2],
     /// Decide connections that are subscribed.
     taking: Mutex<BTreeMap<u64, Client>>,
 }
@@ -36,7 +40,8 @@ impl Default for Link {
         Self {
             connection: watch::Sender::new(Connection::default()),
             stalled_at: AtomicU64::new(0),
-            trouble: Mutex::new(None),
+            troubles: Mutex::default(),
+            dropped: Default::default(),
             taking: Mutex::default(),
         }
     }
@@ -63,9 +68,7 @@ impl Link {
                     tracing::warn!(event = "nats_disconnected");
                 }
             }
-            Event::SlowConsumer(_) => {
-                metrics.nats_slow_consumer.inc();
-            }
+            Event::SlowConsumer(_) => self.note_dropped(0, metrics),
             Event::LameDuckMode => tracing::warn!(event = "nats_lame_duck"),
             Event::Draining => {}
             Event::ServerError(error) => tracing::warn!(event = "nats_server_error", error = %error),
@@ -76,8 +79,28 @@ impl Link {
     /// Takes an event of a decide connection: only what is not the broker's coming and going, which the
     /// main connection tells.
     pub fn on_decide_event(&self, event: &Event, metrics: &Metrics) {
-        if matches!(event, Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_)) {
-            self.on_event(event, metrics);
+        match event {
+            Event::SlowConsumer(_) => self.note_dropped(1, metrics),
+            Event::ServerError(_) | Event::ClientError(_) => self.on_event(event, metrics),
+            _ => {}
+        }
+    }
+
+    fn note_dropped(&self, connection: usize, metrics: &Metrics) {
+        metrics.nats_slow_consumer.inc();
+        if let Some(count) = self.dropped.get(connection) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Logs what full subscriptions have dropped since the last time: a line for each message would
+    /// make a flood worse.
+    pub fn tell_dropped(&self) {
+        for (count, connection) in self.dropped.iter().zip(["main", "decide"]) {
+            let messages = count.swap(0, Ordering::Relaxed);
+            if messages > 0 {
+                tracing::warn!(event = "nats_slow_consumer", connection, messages);
+            }
         }
     }
 
@@ -114,21 +137,33 @@ impl Link {
         taking.values().filter(|c| c.connection_state() == State::Connected).count()
     }
 
-    /// Says what keeps the streams from being as they must be; logged when it changes.
-    pub fn set_trouble(&self, trouble: Option<String>) {
-        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known != trouble {
-            if let Some(error) = &trouble {
-                tracing::warn!(event = "streams_not_ready", error);
-            }
-            *known = trouble;
+    /// Says what is wrong with the streams, or that it no longer is; logged when it changes.
+    pub fn set_trouble(&self, kind: Trouble, trouble: Option<String>, metrics: &Metrics) {
+        let mut troubles = self.troubles();
+        let (known, what) = (troubles.get(kind.text()), kind.text());
+        if known == trouble.as_ref() {
+            return;
         }
+        match &trouble {
+            Some(error) if kind == Trouble::Streams => tracing::warn!(event = "streams_not_ready", error),
+            Some(error) => tracing::error!(event = "storage_trouble", what, error),
+            None => tracing::info!(event = "storage_recovered", what),
+        }
+        metrics.nats_trouble.set(kind, u64::from(trouble.is_some()));
+        match trouble {
+            Some(error) => troubles.insert(what, error),
+            None => troubles.remove(what),
+        };
     }
 
-    /// What keeps the streams from being as they must be.
+    /// What is wrong with the streams: its kind, and in words.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn all_troubles(&self) -> Vec<(&'static str, String)> {
+        self.troubles().iter().map(|(kind, error)| (*kind, error.clone())).collect()
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that the log does not move at `now`.

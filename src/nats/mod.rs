@@ -4,7 +4,8 @@
 //! [`decide`] answers requests and, for a half-open breaker, asks [`claims`] for a slot.
 //! [`assignments`] follows what was pushed. [`control`] answers operators; what they change goes to a
 //! bucket ([`buckets`]), from there to the log, and comes into force when the reader applies it.
-//! [`events`] and [`usage`] tell others. [`link`] knows whether the broker is there.
+//! [`events`] and [`usage`] tell others. [`link`] knows whether the broker is there, [`upkeep`] sees to it
+//! that streams and buckets are.
 //!
 //! No read loop waits for a publish: the library's `publish` waits for ever while the broker is away
 //! and its queue is full. What must not be lost goes through a bounded queue to a task of its own.
@@ -26,7 +27,9 @@ pub mod measuring;
 pub mod reconcile;
 pub mod simulation;
 pub mod snapshots;
+mod stream_info;
 pub mod streams;
+pub mod upkeep;
 pub mod usage;
 
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 //! operator may edit the bucket with the nats command line. So every worker compares: each time, it
 //! reads the revisions that it has not compared yet, and those that the fold has not seen are
 //! appended, under an id that makes a second worker's copy vanish; of several revisions of a key only
-//! the newest. A bucket that was made anew is compared whole, and the policies that it lost are put
-//! back.
+//! the newest. A bucket that was made anew is compared whole, and the policies or switches that it lost
+//! are put back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::append::AppendError;
 use super::buckets::{Bucket, BucketError, By, Stored, flag_key};
 use super::ledger::Held;
 use crate::domain::{PolicyId, TenantId};
-use crate::ledger::{Entry, FlagEntry, PolicyEntry, Revision, Scope};
+use crate::ledger::{Entry, FlagEntry, FlagRecord, PolicyEntry, Revision, Scope};
 use crate::policy;
 use crate::wire::subjects;
 
@@ -28,6 +28,10 @@ use crate::wire::subjects;
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 /// Between tries, while the fold is known to lack what is in force.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Why something stands in a bucket that nobody put there.
+const MADE_ANEW: &str = "the bucket was made anew";
+const PURGED: &str = "the bucket did not hold it";
 
 /// Why a comparison was not finished; the next one begins where it stopped.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +106,10 @@ pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), Reconc
     }
     let bucket = Bucket::open(worker, &worker.settings.names.flags_bucket).await?;
     if let Some(scan) = scan(worker, &bucket, compared.flags, flag_entry, flag_unseen).await? {
-        let appended = append_all(worker, &scan, flag_unseen).await?;
+        let mut appended = append_all(worker, &scan, flag_unseen).await?;
+        if scan.whole {
+            appended = restore_flags(worker, &bucket, &scan).await?.or(appended);
+        }
         compared.flags = Some(finish(worker, &scan, appended).await?);
     }
     worker.ledger.note_compared(rebuilds);
@@ -170,8 +177,8 @@ async fn append_all(
 }
 
 /// What the fold has in force and a bucket does not even know. Of the same bucket it was purged, key
-/// and all: it is told as deleted. Where the bucket was made anew it was lost with the old one, and is
-/// put back: losing a bucket must not take every tenant's policy with it.
+/// and all: it is deleted, under a revision of its own. Where the bucket was made anew it was lost with
+/// the old one, and is put back: losing a bucket must not take every tenant's policy with it.
 async fn restore_or_delete(
     worker: &Worker,
     bucket: &Bucket,
@@ -184,20 +191,12 @@ async fn restore_or_delete(
             continue;
         }
         let purged = revision.created == scan.last.created;
-        let (revision, document, reason) = if purged {
-            (scan.last.revision, None, "the bucket does not hold it")
-        } else {
-            let bytes = Bytes::from(document.to_string());
-            let by =
-                By { actor: Some(&worker.settings.worker_name), reason: Some("the bucket was made anew") };
-            let put = bucket.change(worker, &key, Some(0), by, |_| Ok::<_, BucketError>(Some(bytes.clone())));
-            match put.await {
-                Ok(revision) => (revision, Some(document), "the bucket was made anew"),
-                // Another worker was first, and appends it.
-                Err(BucketError::Conflict { .. }) => continue,
-                Err(error) => return Err(error.into()),
-            }
+        let document = (!purged).then_some(document);
+        let (value, reason) = match &document {
+            None => (None, PURGED),
+            Some(document) => (Some(Bytes::from(document.to_string())), MADE_ANEW),
         };
+        let Some(revision) = write_back(worker, bucket, &key, value, reason).await? else { continue };
         tracing::warn!(event = "policy_not_in_bucket", key, put_back = !purged);
         let entry = Entry::Policy(PolicyEntry {
             tenant_id,
@@ -213,6 +212,60 @@ async fn restore_or_delete(
         }
     }
     Ok(appended)
+}
+
+/// The same for switches: one that was set and that the bucket does not know.
+async fn restore_flags(worker: &Worker, bucket: &Bucket, scan: &Scan) -> Result<Option<u64>, ReconcileError> {
+    let mut appended = None;
+    for (scope, FlagRecord { revision, enabled }) in worker.ledger.flags_set() {
+        let key = flag_key(&scope);
+        if scan.keys.contains(&key) {
+            continue;
+        }
+        let purged = revision.created == scan.last.created;
+        if purged && enabled {
+            // As one that is not there.
+            continue;
+        }
+        let (circuit_breaker_enabled, value, reason) = if purged {
+            (true, None, PURGED)
+        } else {
+            let value = serde_json::json!({ "circuit_breaker_enabled": enabled }).to_string();
+            (enabled, Some(Bytes::from(value)), MADE_ANEW)
+        };
+        let Some(revision) = write_back(worker, bucket, &key, value, reason).await? else { continue };
+        tracing::warn!(event = "flag_not_in_bucket", key, put_back = !purged);
+        let created = scan.last.created;
+        let entry = Entry::Flag(FlagEntry {
+            scope,
+            revision: Revision { created, revision },
+            circuit_breaker_enabled,
+            actor: None,
+            reason: Some(reason.to_owned()),
+        });
+        if flag_unseen(worker, &entry) {
+            appended = Some(append(worker, &entry, &key, created, revision, flag_unseen).await?);
+        }
+    }
+    Ok(appended)
+}
+
+/// Writes what a bucket has lost, or the mark of its delete. `None` if another worker was first, which
+/// then appends it.
+async fn write_back(
+    worker: &Worker,
+    bucket: &Bucket,
+    key: &str,
+    value: Option<Bytes>,
+    reason: &str,
+) -> Result<Option<u64>, BucketError> {
+    let by = By { actor: Some(&worker.settings.worker_name), reason: Some(reason) };
+    let put = bucket.change(worker, key, Some(0), by, |_| Ok::<_, BucketError>(value.clone()));
+    match put.await {
+        Ok(revision) => Ok(Some(revision)),
+        Err(BucketError::Conflict { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Waits until what was appended is in force. Tells how far the bucket is compared.

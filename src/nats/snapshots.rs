@@ -1,6 +1,6 @@
 //! Snapshots of the fold, in a bucket.
 //!
-//! At each hundred-thousandth position, and at the first entry of each hour by the log's clock, every
+//! At each hundred-thousandth position (a setting), and at the first entry of each hour by the log's clock, every
 //! worker hashes its state. The first to write the manifest of that position writes the snapshot; the
 //! others compare their hash with its, and a difference is counted and shouted: it means that workers
 //! disagree. A manifest is complete once all of its pieces stand, so a writer that dies leaves
@@ -24,9 +24,7 @@ use crate::domain::Stamp;
 use crate::ledger::{At, Entry, Fold};
 use crate::telemetry::labels::Snapshot as Counted;
 
-/// A snapshot at each of these positions.
-const EVERY: u64 = 100_000;
-/// And at the first entry of each of these spans: what the log forgets by age, a snapshot holds.
+/// At the first entry of each of these spans: what the log forgets by age, a snapshot holds.
 const SPAN_MS: u64 = 3_600_000;
 /// One piece: half of what a broker takes in one message by default.
 const PIECE: usize = 512 * 1_024;
@@ -35,9 +33,9 @@ const KEEP: usize = 2;
 
 /// Whether a snapshot is due behind the entry at `at`, given the one before it.
 #[must_use]
-pub fn is_due(before: At, at: At) -> bool {
+pub fn is_due(before: At, at: At, every: u64) -> bool {
     let span = |stamp: Stamp| stamp.0 / SPAN_MS;
-    at.position.is_multiple_of(EVERY) || (before.stamp > Stamp(0) && span(at.stamp) > span(before.stamp))
+    at.position.is_multiple_of(every) || (before.stamp > Stamp(0) && span(at.stamp) > span(before.stamp))
 }
 
 /// Appends a mark if the log has been quiet since an earlier span began: the last things that happened

@@ -5,24 +5,31 @@
 //! everywhere, publishes the event under the result's identity, and acknowledges the result when the
 //! broker has the event. A worker that dies in between has its results delivered to another one, and
 //! the usage stream drops the second copy by its id.
+//!
+//! The stream knows ids for minutes only, so a consumer that was deleted must not begin at the log's
+//! first result again. Each worker remembers how far the consumer had come without a gap, and one that
+//! makes it anew begins behind that; what it meters twice is then seconds old. A worker that was not
+//! there goes by the last events themselves, which tell their result's place in the log.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{self, AckKind};
 use bytes::BytesMut;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::headers::{Seen, put_trace};
 use crate::domain::{Outcome, Stamp, Tick};
 use crate::ledger::Metering;
-use crate::telemetry::Incoming;
 use crate::telemetry::labels::{Publish, Usage as Counted};
+use crate::telemetry::{Incoming, Metrics};
 use crate::wire::{self, CONTENT_TYPE, Content, subjects};
 
 /// The consumer that all workers share.
@@ -34,6 +41,14 @@ const AT_ONCE: usize = 256;
 const ACK_WAIT: Duration = Duration::from_secs(20);
 /// How long the fold may take to come to a result that the consumer has delivered.
 const FOLD_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked how far the consumer has come.
+const LOOK: Duration = Duration::from_secs(5);
+/// How many of the last events are looked at to see how far it had come: results are metered side by
+/// side, so the last event need not be the furthest.
+const LAST_EVENTS: u64 = AT_ONCE as u64;
+/// Where an event's result stands: when the log was made, in nanoseconds since the Unix epoch, and the
+/// sequence.
+const PLACE: &str = "Beamline-Log-Place";
 /// Between tries.
 const RETRY: Duration = Duration::from_secs(1);
 /// Between lines that tell of failures.
@@ -41,10 +56,11 @@ const SAY_EVERY_MS: u64 = 10_000;
 
 /// Meters until stopped.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+    let far = Far::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            metered = meter(&worker, &stop) => match metered {
+            metered = meter(&worker, &far, &stop) => match metered {
                 Ok(()) => return,
                 Err(error) if worker.link.is_up() => tracing::warn!(event = "usage_interrupted", error = %error),
                 Err(_) => {}
@@ -57,7 +73,114 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     }
 }
 
-async fn meter(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), async_nats::Error> {
+/// How far the consumer has come in a log without a gap, as far as this worker has seen.
+#[derive(Debug, Default)]
+struct Far(Mutex<Option<Place>>);
+
+/// A place in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// When the log was made.
+    made: i128,
+    position: u64,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let (made, position) = text.split_once('.')?;
+        Some(Self { made: made.parse().ok()?, position: position.parse().ok()? })
+    }
+
+    fn text(self) -> String {
+        format!("{}.{}", self.made, self.position)
+    }
+}
+
+impl Far {
+    fn note(&self, place: Place, metrics: &Metrics) {
+        let mut far = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if far.is_none_or(|known| known.made != place.made || known.position < place.position) {
+            *far = Some(place);
+            metrics.usage_position.set(place.position);
+        }
+    }
+
+    fn of(&self, made: i128) -> Option<u64> {
+        let far = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        far.filter(|place| place.made == made).map(|place| place.position)
+    }
+}
+
+/// The consumer, made if it is not there.
+async fn consumer(
+    worker: &Worker,
+    stream: &Stream,
+    made: i128,
+    far: &Far,
+) -> Result<PullConsumer, async_nats::Error> {
+    match stream.consumer_info(CONSUMER).await {
+        Ok(_) => return stream.get_consumer(CONSUMER).await,
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let names = &worker.settings.names;
+    let come = match far.of(made) {
+        Some(position) => position,
+        None => last_metered(worker, made).await?,
+    };
+    let config = pull::Config {
+        durable_name: Some(CONSUMER.to_owned()),
+        description: Some("meters usage; shared by all workers".to_owned()),
+        deliver_policy: match come {
+            0 => DeliverPolicy::All,
+            _ => DeliverPolicy::ByStartSequence { start_sequence: come + 1 },
+        },
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: 8 * i64::try_from(AT_ONCE).unwrap_or(256),
+        filter_subjects: vec![names.exec_result.clone(), names.exec_result_tenants.clone()],
+        ..Default::default()
+    };
+    let consumer = stream.create_consumer(config).await?;
+    if come > 0 {
+        tracing::warn!(event = "usage_consumer_remade", from = come + 1);
+        worker.metrics.nats_remade.inc();
+    }
+    Ok(consumer)
+}
+
+/// The furthest place in this log that the last usage events tell of; 0 if none does.
+async fn last_metered(worker: &Worker, made: i128) -> Result<u64, async_nats::Error> {
+    let kept = worker.jetstream.get_stream(&worker.settings.names.usage_stream).await?;
+    let last = kept.cached_info().state.last_sequence;
+    let mut furthest = 0;
+    for sequence in last.saturating_sub(LAST_EVENTS - 1).max(1)..=last {
+        // One that is gone tells nothing.
+        let Ok(event) = kept.get_raw_message(sequence).await else { continue };
+        let place = Seen(Some(&event.headers)).value(PLACE).and_then(Place::parse);
+        if let Some(place) = place.filter(|place| place.made == made) {
+            furthest = furthest.max(place.position);
+        }
+    }
+    Ok(furthest)
+}
+
+/// Asks again and again how far the consumer has come, until it is gone.
+async fn follow(worker: &Worker, consumer: &PullConsumer, made: i128, far: &Far) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match consumer.get_info().await {
+            Ok(info) => {
+                far.note(Place { made, position: info.ack_floor.stream_sequence }, &worker.metrics);
+            }
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return,
+            // Nobody leads it just now.
+            Err(_) => {}
+        }
+    }
+}
+
+async fn meter(worker: &Arc<Worker>, far: &Far, stop: &CancellationToken) -> Result<(), async_nats::Error> {
     let names = &worker.settings.names;
     // The fold must have read this very stream, and to where it stood, or it would judge by what
     // another one held at the same positions.
@@ -67,17 +190,9 @@ async fn meter(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), asy
     let made = stream.cached_info().created.unix_timestamp_nanos();
     let reads = progress.wait_for(|p| p.caught_up && p.made == made);
     tokio::time::timeout(FOLD_PATIENCE, reads).await??;
-    let config = pull::Config {
-        durable_name: Some(CONSUMER.to_owned()),
-        description: Some("meters usage; shared by all workers".to_owned()),
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
-        max_ack_pending: 8 * i64::try_from(AT_ONCE).unwrap_or(256),
-        filter_subjects: vec![names.exec_result.clone(), names.exec_result_tenants.clone()],
-        ..Default::default()
-    };
-    let consumer: PullConsumer = stream.get_or_create_consumer(CONSUMER, config).await?;
+    let consumer = consumer(worker, &stream, made, far).await?;
+    let position = consumer.cached_info().ack_floor.stream_sequence;
+    far.note(Place { made, position }, &worker.metrics);
     let failures = Failures::default();
     let messages = consumer
         .stream()
@@ -85,18 +200,24 @@ async fn meter(worker: &Arc<Worker>, stop: &CancellationToken) -> Result<(), asy
         .heartbeat(Duration::from_secs(5))
         .messages()
         .await?;
+    let ended = Mutex::new(None);
+    let over = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follow(worker, &consumer, made, far) => note(&ended, "the consumer is gone".into()),
+        }
+    };
+    // What was delivered is metered to its end, whatever ends the rest.
     messages
-        .take_until(stop.cancelled())
-        .map_err(async_nats::Error::from)
-        .try_for_each_concurrent(AT_ONCE, |message| {
-            let worker = Arc::clone(worker);
-            let failures = &failures;
-            async move {
-                one(&worker, failures, message).await;
-                Ok(())
-            }
-        })
-        .await
+        .take_until(over)
+        .scan((), |(), message| std::future::ready(message.map_err(|error| note(&ended, error.into())).ok()))
+        .for_each_concurrent(AT_ONCE, |message| one(worker, &failures, made, message))
+        .await;
+    ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+fn note(ended: &Mutex<Option<async_nats::Error>>, error: async_nats::Error) {
+    *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
 }
 
 /// Events that could not be published, of which one line is logged at most each ten seconds.
@@ -122,7 +243,7 @@ impl Failures {
 }
 
 /// Meters one result. What fails is left unacknowledged and comes again.
-async fn one(worker: &Worker, failures: &Failures, message: jetstream::Message) {
+async fn one(worker: &Worker, failures: &Failures, made: i128, message: jetstream::Message) {
     let Ok(info) = message.info() else { return };
     let position = info.stream_sequence;
     let stamp = Stamp(u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0));
@@ -153,7 +274,7 @@ async fn one(worker: &Worker, failures: &Failures, message: jetstream::Message) 
         return;
     };
     let trace = Incoming::read(headers.value("traceparent"), headers.value("tracestate"));
-    match publish(worker, &outcome, stamp, &trace).await {
+    match publish(worker, &outcome, stamp, Place { made, position }, &trace).await {
         Ok(()) => {
             worker.metrics.usage_events.inc(Counted::Published);
             let _ = message.ack().await;
@@ -173,12 +294,14 @@ async fn publish(
     worker: &Worker,
     outcome: &Outcome<'_>,
     stamp: Stamp,
+    place: Place,
     trace: &Incoming<'_>,
 ) -> Result<(), async_nats::Error> {
     let mut body = BytesMut::with_capacity(256);
     wire::encode_usage(outcome, stamp, &mut body);
     let mut headers = async_nats::HeaderMap::new();
     headers.insert(CONTENT_TYPE, Content::Json.mime());
+    headers.insert(PLACE, place.text().as_str());
     put_trace(&mut headers, &trace.pass_on());
     let message = PublishMessage::build()
         .payload(body.freeze())

@@ -271,6 +271,18 @@ labels! {
 }
 
 labels! {
+    /// What is wrong with the streams and buckets.
+    Trouble {
+        /// One is lacking, and cannot be made.
+        Streams = "streams",
+        /// One is at its limit, and refuses what comes.
+        Full = "full",
+        /// The broker stores nothing.
+        Storage = "storage",
+    }
+}
+
+labels! {
     /// What became of a snapshot of the fold.
     Snapshot {
         /// This worker wrote it.
@@ -313,6 +325,7 @@ mod tests {
         is_closed::<Assignment>();
         is_closed::<Claim>();
         is_closed::<Usage>();
+        is_closed::<Trouble>();
     }
 
     #[test]

@@ -14,9 +14,9 @@ use prometheus_client::registry::Registry;
 
 use super::breakers::Breakers;
 use super::histogram::Histogram;
-use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Usage, Verb};
+use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Trouble, Usage, Verb};
 use super::names::{Family, metric};
-use super::table::{Counters, Grid};
+use super::table::{Counters, Grid, Levels};
 use crate::domain::{Disposition, ErrorCode, Reason, Status};
 
 /// A gauge that is never negative.
@@ -51,6 +51,10 @@ pub struct Metrics {
     pub nats_reconnects: Counter,
     /// Messages that a full subscription dropped.
     pub nats_slow_consumer: Counter,
+    /// 0 or 1.
+    pub nats_trouble: Levels<Trouble>,
+    /// Streams, buckets and consumers that were lacking and made again.
+    pub nats_remade: Counter,
     /// Messages that could not be published.
     pub nats_publish_failures: Counters<Publish>,
     /// Requests whose reply subject is no inbox.
@@ -73,6 +77,8 @@ pub struct Metrics {
     pub control_requests: Grid<Verb, Option<ErrorCode>>,
     /// Usage events.
     pub usage_events: Counters<Usage>,
+    /// The log's entry up to which all results are metered.
+    pub usage_position: Level,
 }
 
 impl Metrics {
@@ -129,6 +135,8 @@ impl Exposition {
             nats_connected: r.add(metric::NATS_CONNECTED, Level::default()),
             nats_reconnects: r.add(metric::NATS_RECONNECTS, Counter::default()),
             nats_slow_consumer: r.add(metric::NATS_SLOW_CONSUMER, Counter::default()),
+            nats_trouble: r.add(metric::NATS_TROUBLE, Levels::new("kind")),
+            nats_remade: r.add(metric::NATS_REMADE, Counter::default()),
             nats_publish_failures: r.add(metric::NATS_PUBLISH_FAILURES, Counters::new("kind")),
             replies_dropped: r.add(metric::REPLIES_DROPPED, Counter::default()),
             trace_spans_dropped: r.add(metric::TRACE_SPANS_DROPPED, Counter::default()),
@@ -143,6 +151,7 @@ impl Exposition {
                 Grid::new(("verb", "outcome"), |_, code: Option<ErrorCode>| code.is_none()),
             ),
             usage_events: r.add(metric::USAGE_EVENTS, Counters::new("outcome")),
+            usage_position: r.add(metric::USAGE_POSITION, Level::default()),
         };
         Self { registry: r.0, metrics: Arc::new(metrics), breakers: None, length: AtomicUsize::new(0) }
     }

@@ -58,6 +58,8 @@ pub mod metric {
         NATS_CONNECTED = "router_nats_connected", "1 while connected to the broker, else 0";
         NATS_RECONNECTS = "router_nats_reconnects_total", "Connections to the broker made anew after one was lost";
         NATS_SLOW_CONSUMER = "router_nats_slow_consumer_total", "Times that the client dropped a message because a subscription of this worker was full";
+        NATS_TROUBLE = "router_nats_trouble", "1 while something is wrong with the router's streams, else 0, by kind";
+        NATS_REMADE = "router_nats_remade_total", "Streams, buckets and consumers of the router that were gone and that this worker made again";
         NATS_PUBLISH_FAILURES = "router_nats_publish_failures_total", "Messages that could not be published, by kind";
         REPLIES_DROPPED = "router_replies_dropped_total", "Requests dropped because their reply subject is no inbox";
         TRACE_SPANS_DROPPED = "router_trace_spans_dropped_total", "Spans that were built and never reached the collector: queue full, export failed, or closing";
@@ -69,6 +71,7 @@ pub mod metric {
         CLAIMS = "router_claims_total", "Claims for a probe of a half-open breaker, by outcome";
         CONTROL_REQUESTS = "router_control_requests_total", "Control requests handled by this worker, by verb and outcome (ok or an error code)";
         USAGE_EVENTS = "router_usage_events_total", "Usage events, by outcome";
+        USAGE_POSITION = "router_usage_log_position", "How far usage has been metered without a gap, by all workers together, as far as this one has seen";
         BREAKER_EVENTS = "router_circuit_breaker_events_total", "What breakers saw, by event";
         BREAKER_TRANSITIONS = "router_circuit_breaker_state_transitions_total", "Transitions of breakers, by the states left and entered";
         BREAKER_STATE = "router_circuit_breaker_state", "1 for the state that the breaker is in, 0 for the others";

@@ -59,6 +59,37 @@ impl<A: Label + std::fmt::Debug> EncodeMetric for Counters<A> {
     }
 }
 
+/// Gauges by one label; clones share them.
+#[derive(Clone, Debug)]
+pub struct Levels<A>(Counters<A>);
+
+impl<A: Label> Levels<A> {
+    pub(super) fn new(key: &'static str) -> Self {
+        Self(Counters::new(key))
+    }
+
+    /// Sets one.
+    pub fn set(&self, a: A, level: u64) {
+        if let Some(cell) = self.0.cells.get(a.index()) {
+            cell.store(level, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<A: Label + std::fmt::Debug> EncodeMetric for Levels<A> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        for a in A::ALL {
+            let labels = [(self.0.key, a.text())];
+            encoder.encode_family(&labels)?.encode_gauge(&self.0.get(*a))?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
 /// Counters by two labels; clones share them.
 #[derive(Clone, Debug)]
 pub struct Grid<A, B> {

@@ -7,6 +7,7 @@ use futures_util::stream::{ReadyChunks, Select, select};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::pulse::Pulse;
 use super::serve;
 use crate::domain::{ErrorCode, Tick};
 use crate::nats::{Worker, at_once};
@@ -26,6 +27,8 @@ const REACH: Duration = Duration::from_millis(100);
 /// Messages that came together.
 pub struct Batch {
     pub(super) arrived: Tick,
+    /// Whether they may have waited for longer than is known: see [`Pulse`].
+    pub(super) stale: bool,
     pub(super) messages: Vec<Message>,
 }
 
@@ -78,18 +81,39 @@ async fn take_in(
         let key = worker.link.begin_taking(client);
         tracing::info!(event = "serving_decisions");
         let mut taken = Taken::default();
+        let mut pulse = Pulse::begin(worker);
         let go_on = loop {
-            tokio::select! {
+            let came = tokio::select! {
                 biased;
                 () = stop.cancelled() => break false,
                 not_ready = ready.wait_for(|r| !*r) => break not_ready.is_ok(),
+                all = pulse.beat() => if all { Came::All } else { Came::Nothing },
                 messages = incoming.next() => match messages {
-                    Some(messages) => {
-                        taken.count(worker, &messages);
-                        offer(worker, client, batches, messages);
-                    }
+                    Some(messages) => Came::Some(messages),
                     None => break true,
                 },
+            };
+            let stood_still = pulse.feel(worker, client);
+            match came {
+                Came::Some(messages) => {
+                    taken.count(worker, &messages);
+                    offer(worker, client, batches, messages, pulse.is_stale());
+                }
+                Came::All => {
+                    // They may have been put between the two looks.
+                    let most = 2 * worker.settings.subscription_capacity;
+                    let before = taken.all();
+                    while taken.all() - before < most as u64
+                        && let Some(Some(messages)) = at_once(incoming.next())
+                    {
+                        taken.count(worker, &messages);
+                        offer(worker, client, batches, messages, true);
+                    }
+                    if !stood_still {
+                        pulse.end_stale();
+                    }
+                }
+                Came::Nothing => {}
             }
         };
         worker.link.end_taking(key);
@@ -99,6 +123,14 @@ async fn take_in(
         }
         tracing::warn!(event = "serving_paused");
     }
+}
+
+/// What the intake woke up for.
+enum Came {
+    Some(Vec<Message>),
+    /// Whatever was on its way when the intake began to run again.
+    All,
+    Nothing,
 }
 
 async fn subscribe(worker: &Worker, client: &Client) -> Option<Incoming> {
@@ -117,6 +149,10 @@ struct Taken {
 }
 
 impl Taken {
+    const fn all(&self) -> u64 {
+        self.plain + self.tenants
+    }
+
     fn count(&mut self, worker: &Worker, messages: &[Message]) {
         let decide = worker.settings.names.decide.as_str();
         let plain = messages.iter().filter(|m| m.subject.as_str() == decide).count() as u64;
@@ -149,7 +185,7 @@ async fn drain(
         let reached = async {
             while let Some(messages) = incoming.next().await {
                 taken.count(worker, &messages);
-                offer(worker, client, batches, messages);
+                offer(worker, client, batches, messages, false);
             }
         };
         if tokio::time::timeout(REACH, reached).await.is_ok() {
@@ -164,7 +200,7 @@ async fn drain(
     }
     let all = async {
         while let Some(messages) = incoming.next().await {
-            offer(worker, client, batches, messages);
+            offer(worker, client, batches, messages, false);
         }
     };
     // While the broker is away nothing ends the stream.
@@ -172,8 +208,14 @@ async fn drain(
 }
 
 /// Queues a batch, or answers it as overloaded.
-fn offer(worker: &Worker, client: &Client, batches: &mpsc::Sender<Batch>, messages: Vec<Message>) {
-    let batch = Batch { arrived: worker.clock.tick(), messages };
+fn offer(
+    worker: &Worker,
+    client: &Client,
+    batches: &mpsc::Sender<Batch>,
+    messages: Vec<Message>,
+    stale: bool,
+) {
+    let batch = Batch { arrived: worker.clock.tick(), stale, messages };
     if let Err(refused) = batches.try_send(batch) {
         for message in refused.into_inner().messages {
             worker.metrics.queue_refused.inc(Queue::Decide);

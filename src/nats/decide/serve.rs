@@ -26,7 +26,8 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
             let began = worker.clock.nanos();
             let mut answers = Vec::new();
             let mut unwaited = None;
-            let request = Request { worker: &worker, message: &message, arrived: batch.arrived };
+            let request =
+                Request { worker: &worker, message: &message, arrived: batch.arrived, stale: batch.stale };
             let mut span = request.span();
             let handled = request.handle(&mut answers, &mut buffers, &mut unwaited, &mut span);
             if let Some(unwaited) = unwaited {
@@ -92,7 +93,8 @@ impl Claiming {
             self.answers.push((claim.candidate, claimed.answer));
             claims.push((claim.candidate, claimed));
             let mut buffers = Buffers::default();
-            let request = Request { worker: &worker, message: &self.message, arrived: self.arrived };
+            let request =
+                Request { worker: &worker, message: &self.message, arrived: self.arrived, stale: false };
             let mut unwaited = None;
             match request.handle(&mut self.answers, &mut buffers, &mut unwaited, &mut self.span) {
                 Handled::Claim(next) => claim = next,

@@ -4,14 +4,17 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
 use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt as _;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::watchdog::{Described, Undescribed, deleted_up_to, describe, nanos_of};
+use super::watchdog::{Described, deleted_up_to, describe, nanos_of};
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{At, Entry, Fold};
 use crate::nats::headers::Seen;
+use crate::nats::stream_info::Undescribed;
 use crate::nats::{Worker, at_once};
 use crate::nats::{snapshots, streams};
+use crate::telemetry::labels::{Snapshot, Trouble};
 use crate::wire::{self, Content, subjects};
 
 /// The broker says each second that the consumer is alive; three missed ones mean that it is not.
@@ -54,6 +57,8 @@ struct Known {
     catch_up_to: u64,
     /// Where reading began.
     began_at: u64,
+    /// The snapshot that is being written.
+    storing: Option<JoinHandle<()>>,
 }
 
 /// Reads the log until stopped. Makes the streams first, if they are lacking.
@@ -73,10 +78,10 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), str
             match streams::ensure(&worker.jetstream, &worker.settings.names, &worker.settings.ledger).await {
                 Ok(()) => {
                     ensured = true;
-                    worker.link.set_trouble(None);
+                    worker.link.set_trouble(Trouble::Streams, None, &worker.metrics);
                 }
                 Err(error) if error.is_passing() => {
-                    worker.link.set_trouble(Some(error.to_string()));
+                    worker.link.set_trouble(Trouble::Streams, Some(error.to_string()), &worker.metrics);
                     if pause(&stop).await {
                         return Ok(());
                     }
@@ -350,6 +355,7 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
         return Ok(0);
     }
     let offset = worker.clock.offset();
+    let every = worker.settings.ledger.snapshot_every;
     let mut count = 0;
     let mut fold = worker.ledger.fold();
     let mut outcome = Ok(());
@@ -376,8 +382,8 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
         let applied = fold.apply(&entry, at, offset, live);
         super::told::tell(worker, message, &entry, at, &applied, live);
         policies_changed |= matches!(entry, Entry::Policy(_));
-        if live && known.last.is_some_and(|before| snapshots::is_due(before, at)) {
-            store_snapshot(worker, known, &mut fold, at);
+        if live && known.last.is_some_and(|before| snapshots::is_due(before, at, every)) {
+            store_snapshot(worker, known, &fold, at);
         }
         known.last = Some(at);
         count += 1;
@@ -390,18 +396,23 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
     outcome.map(|()| count)
 }
 
-fn store_snapshot(worker: &Arc<Worker>, known: &Known, fold: &mut Fold, at: At) {
-    // Lets go of breakers that are gone, where nobody scrapes.
-    fold.digest();
+fn store_snapshot(worker: &Arc<Worker>, known: &mut Known, fold: &Fold, at: At) {
     let Some(stream) = known.created.clone() else { return };
-    match fold.snapshot(&stream) {
+    // They do not pile up where entries come faster than snapshots are written.
+    let bytes = if known.storing.as_ref().is_some_and(|task| !task.is_finished()) {
+        Err("the one before it is still being written".to_owned())
+    } else {
+        fold.snapshot(&stream).map_err(|e| e.to_string())
+    };
+    match bytes {
         Ok(bytes) => {
             let worker = Arc::clone(worker);
-            // One each hundred thousand entries or hour: they do not pile up.
-            tokio::spawn(async move { snapshots::store(&worker, &stream, at, bytes).await });
+            known.storing =
+                Some(tokio::spawn(async move { snapshots::store(&worker, &stream, at, bytes).await }));
         }
         Err(error) => {
-            tracing::error!(event = "snapshot_not_stored", position = at.position, error = %error);
+            worker.metrics.snapshots.inc(Snapshot::Failed);
+            tracing::error!(event = "snapshot_not_stored", position = at.position, error);
         }
     }
 }

@@ -1,20 +1,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::response::Response;
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Stamp, Tick};
 use crate::nats::Worker;
+use crate::nats::stream_info::{StreamInfo, Undescribed};
 
 /// How often the stream is asked for its state.
 const EVERY: Duration = Duration::from_secs(1);
 /// And until it first answers: a worker should not be kept from its start.
 const AT_FIRST: Duration = Duration::from_millis(100);
-/// An answer that takes longer is none.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// A worker that has known for this long that it is behind stops serving.
 const BEHIND_MS: u64 = 5_000;
 
@@ -51,32 +47,6 @@ impl Health {
     }
 }
 
-#[derive(Deserialize)]
-struct StreamInfo {
-    created: String,
-    state: StreamState,
-    #[serde(default)]
-    ts: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct StreamState {
-    first_seq: u64,
-    last_seq: u64,
-    /// Told where it was asked for.
-    #[serde(default)]
-    deleted: Vec<u64>,
-}
-
-/// Why the stream was not described.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Undescribed {
-    /// There is no such stream.
-    Missing,
-    /// Nobody answered in time, or without saying how it is.
-    Silent,
-}
-
 /// Asks the broker how the log's stream is, and measures its clock by the way.
 pub(super) async fn describe(worker: &Worker) -> Result<Described, Undescribed> {
     let sent = worker.clock.tick();
@@ -100,15 +70,7 @@ pub(super) async fn deleted_up_to(worker: &Worker, position: u64) -> u64 {
 }
 
 async fn ask(worker: &Worker, request: &(impl serde::Serialize + Sync)) -> Result<StreamInfo, Undescribed> {
-    let subject = format!("STREAM.INFO.{}", worker.settings.names.log_stream);
-    let request = worker.jetstream.request(subject, request);
-    match tokio::time::timeout(PATIENCE, request).await {
-        Ok(Ok(Response::Ok(info))) => Ok(info),
-        Ok(Ok(Response::Err { error })) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-            Err(Undescribed::Missing)
-        }
-        _ => Err(Undescribed::Silent),
-    }
+    StreamInfo::ask(&worker.jetstream, &worker.settings.names.log_stream, request).await
 }
 
 /// A stamp from RFC 3339.
@@ -136,6 +98,7 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
             worker.link.note_stall(now);
         }
         worker.state.set_log_in_reach(reachable);
+        worker.link.tell_dropped();
         if let Some(stream) = &described {
             worker.metrics.log_lag.set(stream.last.saturating_sub(position));
         }

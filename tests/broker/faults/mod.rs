@@ -2,5 +2,11 @@
 
 mod buckets;
 mod connection;
+mod consumers;
+mod limits;
 mod log;
 mod neighbours;
+mod overrun;
+mod snapshots;
+mod standstill;
+mod streams;

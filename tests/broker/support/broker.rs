@@ -37,16 +37,19 @@ impl Broker {
 
     /// One that does not run yet: [`Broker::restart`] starts it. The configuration may name other brokers.
     pub(crate) fn prepare(port: u16, more: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("store");
-        let name = format!("test-{port}");
+        let broker = Self { process: None, port, folder: tempfile::tempdir().unwrap() };
         // The router's streams reserve more than a small disk's share.
+        broker.configure("1T", more);
+        broker
+    }
+
+    fn configure(&self, storage: &str, more: &str) {
+        let (port, store) = (self.port, self.folder.path().join("store"));
         let config = format!(
-            "listen: 127.0.0.1:{port}\nserver_name: {name}\n\
-             jetstream {{ store_dir: {store:?}, max_file_store: 1T, max_memory_store: 64G }}\n{more}\n"
+            "listen: 127.0.0.1:{port}\nserver_name: test-{port}\n\
+             jetstream {{ store_dir: {store:?}, max_file_store: {storage}, max_memory_store: 64G }}\n{more}\n"
         );
-        std::fs::write(folder.path().join("nats.conf"), config).unwrap();
-        Self { process: None, port, folder }
+        std::fs::write(self.folder.path().join("nats.conf"), config).unwrap();
     }
 
     async fn try_run(&mut self) -> bool {
@@ -68,6 +71,13 @@ impl Broker {
         eventually("nats-server starts", SOON, async || self.try_run().await).await;
     }
 
+    /// Starts again with so much storage for JetStream, and without other lines in its configuration.
+    pub(crate) async fn restart_with_storage(&mut self, storage: &str) {
+        self.stop().await;
+        self.configure(storage, "");
+        self.restart().await;
+    }
+
     /// SIGTERM, and waits for its end.
     pub(crate) async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -85,7 +95,7 @@ impl Broker {
 
     /// Stops its clock: connections stay and nothing moves.
     pub(crate) fn pause(&self) {
-        self.process.as_ref().unwrap().signal("STOP");
+        self.process.as_ref().unwrap().pause();
     }
 
     pub(crate) fn resume(&self) {

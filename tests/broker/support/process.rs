@@ -72,6 +72,20 @@ impl Process {
         assert!(sent.success(), "{name} to {}", self.name);
     }
 
+    /// SIGSTOP, and waits until none of its threads runs.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.id());
+        let stopped = |stat: &str| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        let began = Instant::now();
+        while !std::fs::read_dir(&tasks).unwrap().all(|task| {
+            std::fs::read_to_string(task.unwrap().path().join("stat")).is_ok_and(|stat| stopped(&stat))
+        }) {
+            assert!(began.elapsed() < Duration::from_secs(10), "{} does not stop", self.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// SIGKILL, and waits for the end.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

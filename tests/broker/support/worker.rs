@@ -137,7 +137,7 @@ impl Worker {
     }
 
     pub(crate) fn pause(&self) {
-        self.process.signal("STOP");
+        self.process.pause();
     }
 
     pub(crate) fn resume(&self) {

@@ -1,0 +1,94 @@
+//! Seeing to it that streams and buckets are there and take what comes, while the worker runs.
+//!
+//! Somebody may delete one, set its limit too low, or let the disk fill. What is gone is made again, and
+//! what refuses is told in `/readyz`, in a metric and in the log, for as long as it lasts. That a stream
+//! of ours refuses at its limit is seen from how it stands. That the broker as a whole stores nothing
+//! (its own limit, the account's, the disk's) shows only to who writes, and a worker may have nothing to
+//! write for hours while results are turned away: so a small value is put again and again into the
+//! bucket of snapshots.
+
+use std::sync::Arc;
+
+use async_nats::jetstream;
+use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::stream_info::{StreamInfo, Undescribed};
+use super::{Worker, streams};
+use crate::telemetry::labels::Trouble;
+
+/// The key of the value that is put to see whether the broker stores it; the bucket keeps one of it.
+const CHECK: &str = "check";
+/// As long as a short result.
+const CHECK_BYTES: usize = 256;
+
+/// Looks after each interval, from when the log has been read, until stopped.
+pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+    let mut progress = worker.ledger.progress();
+    tokio::select! {
+        () = stop.cancelled() => return,
+        // Until then the reader makes what is lacking.
+        caught_up = progress.wait_for(|p| p.caught_up) => if caught_up.is_err() { return },
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(worker.settings.reconcile_interval) => {}
+        }
+        if worker.link.is_up() && look(&worker).await.is_ok() {
+            try_storage(&worker).await;
+        }
+    }
+}
+
+/// Looks at every stream, and makes those that are gone.
+async fn look(worker: &Worker) -> Result<(), Undescribed> {
+    let names = &worker.settings.names;
+    let buckets = [&names.policies_bucket, &names.flags_bucket, &names.snapshots_bucket];
+    let kept = [&names.log_stream, &names.events_stream, &names.usage_stream].map(String::clone);
+    let (mut missing, mut full) = (Vec::new(), Vec::new());
+    for name in kept.into_iter().chain(buckets.map(|bucket| format!("KV_{bucket}"))) {
+        match StreamInfo::ask(&worker.jetstream, &name, &()).await {
+            Ok(info) => full.extend(info.full().map(|why| format!("{name} holds {why}"))),
+            Err(Undescribed::Missing) => missing.push(name),
+            // Without an answer nothing can be said of any.
+            Err(Undescribed::Silent) => return Err(Undescribed::Silent),
+        }
+    }
+    let full = (!full.is_empty()).then(|| full.join("; "));
+    worker.link.set_trouble(Trouble::Full, full, &worker.metrics);
+    let made = if missing.is_empty() {
+        Ok(())
+    } else {
+        streams::ensure(&worker.jetstream, names, &worker.settings.ledger).await
+    };
+    let trouble = made.as_ref().err().map(|error| format!("{} gone: {error}", missing.join(", ")));
+    worker.link.set_trouble(Trouble::Streams, trouble, &worker.metrics);
+    if made.is_ok() {
+        for stream in missing {
+            tracing::warn!(event = "stream_remade", stream);
+            worker.metrics.nats_remade.inc();
+            // What a bucket held is put back by the comparison.
+            worker.ledger.note_lacking();
+        }
+    }
+    Ok(())
+}
+
+/// Puts a value, and tells if the broker refuses to store it.
+async fn try_storage(worker: &Worker) {
+    let subject = format!("$KV.{}.{CHECK}", worker.settings.names.snapshots_bucket);
+    let message = PublishMessage::build().payload(Bytes::from_static(&[b'.'; CHECK_BYTES]));
+    let trouble = match worker.publish(&subject, message).await {
+        Ok(_) => None,
+        Err(error) => {
+            let refused =
+                std::error::Error::source(&error).and_then(|s| s.downcast_ref::<jetstream::Error>());
+            // No answer says nothing of the storage.
+            let Some(refused) = refused else { return };
+            Some(format!("the broker stores nothing: {refused}"))
+        }
+    };
+    worker.link.set_trouble(Trouble::Storage, trouble, &worker.metrics);
+}
