@@ -17,7 +17,7 @@ use crate::nats::ledger::Ledger;
 use crate::nats::link::Link;
 use crate::state::State;
 use crate::telemetry::breakers::Breakers;
-use crate::telemetry::traces::{Environment, StartError, Subjects};
+use crate::telemetry::traces::{Environment, SpanCounters, StartError, Subjects};
 use crate::telemetry::{Exposition, Tracing};
 
 /// What a worker is made of.
@@ -102,8 +102,17 @@ fn start_tracing(
     }
     let Some(trace_settings) = environment.settings else { return Ok(Tracing::off()) };
     let names = &settings.names;
-    let subjects = Subjects::new(names.router_prefix(), names.exec_prefix(), &names.queue_group);
+    let server = match settings.nats.servers.as_slice() {
+        [one] => one.host_and_port(),
+        _ => None,
+    };
+    let subjects = Subjects::new(names.router_prefix(), names.exec_prefix(), &names.queue_group)
+        .of_worker(&settings.worker_name)
+        .at_server(server);
     let clock = clock.clone();
-    let lost = metrics.trace_spans_dropped.clone();
-    Ok(Tracing::start(&trace_settings, subjects, lost, Arc::new(move || clock.wall()))?)
+    let counters = SpanCounters {
+        started: metrics.trace_spans_started.clone(),
+        lost: metrics.trace_spans_dropped.clone(),
+    };
+    Ok(Tracing::start(&trace_settings, subjects, counters, Arc::new(move || clock.wall()))?)
 }

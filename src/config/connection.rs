@@ -45,6 +45,14 @@ impl ServerUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Host, an IPv6 address without its brackets, and port.
+    #[must_use]
+    pub fn host_and_port(&self) -> Option<(String, u16)> {
+        let (_, address) = self.0.split_once("://")?;
+        let (host, port) = address.rsplit_once(':')?;
+        Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+    }
 }
 
 impl fmt::Display for ServerUrl {

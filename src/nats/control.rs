@@ -59,6 +59,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             worker.metrics.queue_refused.inc(Queue::Control);
+            worker.discovery.control.record(0, Some(ErrorCode::Overloaded.as_str()));
             let error = ControlError::new(ErrorCode::Overloaded, "too many control requests at once");
             let worker = Arc::clone(&worker);
             tokio::spawn(async move { answer(&worker, &message, &error.body()).await });
@@ -119,12 +120,16 @@ async fn one(worker: &Arc<Worker>, message: Message) {
             body
         }
     };
-    answer(worker, &message, &body).await;
+    // Before it is answered, so that who has the answer finds it counted.
     worker.discovery.control.record(worker.clock.nanos() - began, code.map(ErrorCode::as_str));
+    answer(worker, &message, &body).await;
     if let Some(span) = span {
-        let facts =
-            Facts { tenant_id: tenant_id.as_deref(), error: code.map(ErrorCode::as_str), ..Facts::default() };
-        span.end(&facts);
+        span.end(&Facts {
+            tenant_id: tenant_id.as_deref(),
+            error: code.map(ErrorCode::as_str),
+            message: body.pointer("/error/message").and_then(Value::as_str),
+            ..Facts::default()
+        });
     }
 }
 

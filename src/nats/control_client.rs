@@ -187,7 +187,7 @@ impl ControlClient {
 }
 
 /// An answer's bytes to its body, or to the refusal that it tells of.
-fn answered(subject: String, payload: &[u8]) -> Result<Value, ControlError> {
+pub(super) fn answered(subject: String, payload: &[u8]) -> Result<Value, ControlError> {
     let body: Value = match serde_json::from_slice(payload) {
         Ok(body) => body,
         Err(_) => return Err(ControlError::NotARouter { subject, what: "the answer is not JSON" }),

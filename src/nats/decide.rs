@@ -162,9 +162,9 @@ impl Request<'_> {
             }));
             return to.with(ErrorCode::PolicyNotFound, message, details, span, out);
         };
-        let choice = loop {
+        let (choice, trail) = loop {
             let mut asking = Asking::new(&self.worker.state, &routable, &request.request_id, now, answers);
-            let mut trail = Trail::new(request.explain);
+            let mut trail = Trail::new(request.explain || span.is_some());
             let checked = self.worker.clock.nanos();
             let routed = routing::decide(&routable.policy, &request, &mut asking, &mut trail);
             self.worker.metrics.breaker_check_duration.observe_nanos(self.worker.clock.nanos() - checked);
@@ -178,17 +178,20 @@ impl Request<'_> {
                 Routed::To(choice) => {
                     let claim = asking.settle(|cell, n| self.warn(cell, n, &routable, &request, &incoming));
                     *unwaited = claim.map(|r| self.must_claim(&request, choice.candidate, r, now));
-                    break Ok((choice, trail));
+                    break (Ok(choice), trail);
                 }
                 Routed::CircuitOpen(refused) => {
                     asking.settle(|cell, n| self.warn(cell, n, &routable, &request, &incoming));
-                    break Err(Failed::Open(refused));
+                    break (Err(Failed::Open(refused)), trail);
                 }
-                Routed::Constrained(excluded) => break Err(Failed::Constrained(excluded)),
+                Routed::Constrained(excluded) => break (Err(Failed::Constrained(excluded)), trail),
             }
         };
+        if let Some(span) = span.as_mut() {
+            explain::tell(span, &routable, &trail, now);
+        }
         match choice {
-            Ok((choice, trail)) => self.decided(&to, &routable, &choice, &trail, now, span, &incoming, out),
+            Ok(choice) => self.decided(&to, &routable, &choice, &trail, now, span, &incoming, out),
             Err(Failed::Open(refused)) => to.circuit_open(&routable, &refused, span, out),
             Err(Failed::Constrained(excluded)) => to.constrained(&routable, &excluded, span, out),
         }
@@ -404,6 +407,13 @@ impl To<'_> {
             })
             .collect();
         let retry_after_ms = refused.iter().map(|r| r.retry_after_ms).min().unwrap_or(0);
+        if let Some(span) = span.as_mut() {
+            span.record(&Facts {
+                policy_revision: Some(routable.revision),
+                retry_after_ms: Some(retry_after_ms),
+                ..Facts::default()
+            });
+        }
         let details = Details::CircuitOpen(CircuitOpen { retry_after_ms, providers: &providers });
         self.with(
             ErrorCode::CircuitOpen,
@@ -453,6 +463,7 @@ fn error_reply(
     if let Some(span) = span.as_mut() {
         span.record(&Facts {
             error: Some(reply.code.as_str()),
+            message: Some(reply.message),
             request_id: reply.request_id,
             ..Facts::default()
         });

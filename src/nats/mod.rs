@@ -5,7 +5,8 @@
 //! [`assignments`] follows what was pushed. [`control`] answers operators; what they change goes to a
 //! bucket ([`buckets`]), from there to the log, and comes into force when the reader applies it.
 //! [`events`] and [`usage`] tell others. [`link`] knows whether the broker is there, [`upkeep`] sees to it
-//! that streams and buckets are.
+//! that streams and buckets are. [`control_client`] and [`watch`] are the other side: what the command line
+//! asks through.
 //!
 //! No read loop waits for a publish: the library's `publish` waits for ever while the broker is away
 //! and its queue is full. What must not be lost goes through a bounded queue to a task of its own.
@@ -31,6 +32,7 @@ mod stream_info;
 pub mod streams;
 pub mod upkeep;
 pub mod usage;
+pub mod watch;
 
 use std::sync::Arc;
 

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub replies_dropped: Counter,
     /// Spans lost; counted by `traces`.
     pub trace_spans_dropped: Counter,
+    /// Spans built.
+    pub trace_spans_started: Counter,
     /// Work that a full queue refused.
     pub queue_refused: Counters<Queue>,
     /// Policies in use.
@@ -139,6 +141,7 @@ impl Exposition {
             nats_remade: r.add(metric::NATS_REMADE, Counter::default()),
             nats_publish_failures: r.add(metric::NATS_PUBLISH_FAILURES, Counters::new("kind")),
             replies_dropped: r.add(metric::REPLIES_DROPPED, Counter::default()),
+            trace_spans_started: r.add(metric::TRACE_SPANS_STARTED, Counter::default()),
             trace_spans_dropped: r.add(metric::TRACE_SPANS_DROPPED, Counter::default()),
             queue_refused: r.add(metric::QUEUE_REFUSED, Counters::new("queue")),
             policies: r.add(metric::POLICIES, Level::default()),

@@ -20,4 +20,4 @@ pub mod table;
 pub mod traces;
 
 pub use metrics::{Exposition, Metrics};
-pub use traces::{Facts, Incoming, Message, Outgoing, SpanGuard, TraceParent, Tracing};
+pub use traces::{Facts, Incoming, Message, Outgoing, RoutingStep, SpanGuard, TraceParent, Tracing};

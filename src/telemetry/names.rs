@@ -62,6 +62,7 @@ pub mod metric {
         NATS_REMADE = "router_nats_remade_total", "Streams, buckets and consumers of the router that were gone and that this worker made again";
         NATS_PUBLISH_FAILURES = "router_nats_publish_failures_total", "Messages that could not be published, by kind";
         REPLIES_DROPPED = "router_replies_dropped_total", "Requests dropped because their reply subject is no inbox";
+        TRACE_SPANS_STARTED = "router_trace_spans_started_total", "Spans that were built; a request that is not recorded builds none";
         TRACE_SPANS_DROPPED = "router_trace_spans_dropped_total", "Spans that were built and never reached the collector: queue full, export failed, or closing";
         QUEUE_REFUSED = "router_queue_refused_total", "Pieces of work that a full queue refused, by queue";
         POLICIES = "router_policies", "Policies that this worker decides by";
@@ -88,8 +89,8 @@ pub mod metric {
     }
 }
 
-/// Attribute keys of spans, links and the resource. `messaging.*` and `error.type` are those of the
-/// OpenTelemetry semantic conventions; `beamline.*` are ours.
+/// Attribute keys of spans, their events and the resource. `messaging.*`, `server.*` and `error.type`
+/// are those of the OpenTelemetry semantic conventions (1.44); `beamline.*` are ours.
 pub mod attribute {
     /// `nats`.
     pub const SYSTEM: &str = "messaging.system";
@@ -107,6 +108,14 @@ pub mod attribute {
     pub const BODY_SIZE: &str = "messaging.message.body.size";
     /// `Nats-Msg-Id`.
     pub const MESSAGE_ID: &str = "messaging.message.id";
+    /// The request id: what request, assignment and result have in common.
+    pub const CONVERSATION_ID: &str = "messaging.message.conversation_id";
+    /// This worker's name.
+    pub const CLIENT_ID: &str = "messaging.client.id";
+    /// The broker, where one is set.
+    pub const SERVER_ADDRESS: &str = "server.address";
+    /// Its port.
+    pub const SERVER_PORT: &str = "server.port";
     /// What class of error ended it; an error code of the contract where there is one.
     pub const ERROR_TYPE: &str = "error.type";
     /// The request.
@@ -123,6 +132,16 @@ pub mod attribute {
     pub const REASON: &str = "beamline.reason";
     /// The state of the provider's breaker as the decision saw it.
     pub const BREAKER_STATE: &str = "beamline.breaker.state";
+    /// How long a refused caller is told to wait.
+    pub const RETRY_AFTER_MS: &str = "beamline.retry_after_ms";
+    /// What a breaker said: `allowed`, `rejected` or `would_reject`.
+    pub const CHECK_RESULT: &str = "beamline.check.result";
+    /// What came of a claim for a probe: `granted`, `refused` or `not_needed`.
+    pub const CLAIM_OUTCOME: &str = "beamline.claim.outcome";
+    /// How long the request waited for its claim, in microseconds.
+    pub const CLAIM_WAIT_US: &str = "beamline.claim.wait_us";
+    /// The constraint that excludes a candidate.
+    pub const CONSTRAINT: &str = "beamline.constraint";
     /// Whether the request probes a half-open breaker.
     pub const PROBE: &str = "beamline.probe";
     /// The pushed assignment.
@@ -145,6 +164,18 @@ pub mod operation {
     pub const PROCESS: &str = "process";
     /// A message is published.
     pub const SEND: &str = "send";
+}
+
+/// Events of a decision's span: the steps of its routing, in their order.
+pub mod step {
+    /// A candidate's breaker was asked.
+    pub const CHECK: &str = "circuit_breaker_check";
+    /// Another candidate than the first choice is looked at.
+    pub const FALLBACK: &str = "fallback";
+    /// A candidate is excluded by a constraint.
+    pub const CONSTRAINT: &str = "constraint";
+    /// A slot of a half-open breaker was claimed in the log.
+    pub const CLAIM: &str = "probe_claim";
 }
 
 /// Log events of this room: the value of the field `event`. Other rooms name theirs where they happen.

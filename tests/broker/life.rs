@@ -1,6 +1,5 @@
 //! Starts, ends, and what lies between.
 
-use std::time::Duration;
 
 use async_nats::RequestErrorKind;
 use futures_util::StreamExt as _;
@@ -308,28 +307,4 @@ async fn what_is_logged_as_json_is_json_and_holds_no_secret() {
     };
     let worker = Worker::start(&broker, for_people).await;
     assert!(!worker.stdout().is_empty() && worker.logs().is_empty(), "{}", worker.stdout());
-}
-
-#[tokio::test]
-async fn service_discovery_names_the_router() {
-    let stage = Stage::start().await;
-    stage.caller.put_policy("acme", &policy()).await;
-    stage.caller.decided(&request("acme", "r")).await;
-    let ask = async |subject: &str| stage.caller.ask(subject, async_nats::HeaderMap::new(), "").await.json();
-    let ping = ask("$SRV.PING").await;
-    assert_eq!(
-        (&ping["name"], &ping["type"]),
-        (&json!("beamline-router"), &json!("io.nats.micro.v1.ping_response"))
-    );
-    let info = ask("$SRV.INFO.beamline-router").await;
-    assert_eq!(info["id"], ping["id"]);
-    let subjects: Vec<_> =
-        info["endpoints"].as_array().unwrap().iter().map(|e| e["subject"].as_str().unwrap()).collect();
-    assert!(subjects.contains(&"beamline.router.v1.decide"), "{subjects:?}");
-    let id = ping["id"].as_str().unwrap();
-    let stats = ask(&format!("$SRV.STATS.beamline-router.{id}")).await;
-    let decide =
-        stats["endpoints"].as_array().unwrap().iter().find(|e| e["subject"] == "beamline.router.v1.decide");
-    assert!(decide.unwrap()["num_requests"].as_u64().is_some_and(|n| n >= 1), "{stats}");
-    tokio::time::timeout(Duration::from_secs(5), ask("$SRV.PING.beamline-router")).await.unwrap();
 }

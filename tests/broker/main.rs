@@ -23,6 +23,7 @@ mod catch_up;
 mod cluster;
 mod control;
 mod decide;
+mod discovery;
 mod faults;
 mod flags;
 mod hostile;

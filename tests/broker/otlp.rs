@@ -32,9 +32,21 @@ struct Span {
     name: String,
     kind: String,
     status: String,
+    /// The status in words.
+    message: String,
     attributes: BTreeMap<String, String>,
     /// The trace and the span of each link.
     links: Vec<(String, String)>,
+    /// The name and the attributes of each event.
+    events: Vec<(String, BTreeMap<String, String>)>,
+}
+
+/// Which part of a span is being read.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Itself,
+    Link,
+    Event,
 }
 
 impl Collector {
@@ -65,32 +77,43 @@ impl Collector {
     /// Every span received by now.
     fn spans(&self) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
-        let mut in_links = false;
+        let mut part = Part::Itself;
         for line in self.process.stdout.all() {
             let line = line.trim();
             if line.starts_with("Span #") {
                 spans.push(Span::default());
-                in_links = false;
+                part = Part::Itself;
                 continue;
             }
             let Some(span) = spans.last_mut() else { continue };
             if line.starts_with("SpanLink #") {
-                in_links = true;
+                part = Part::Link;
                 span.links.push(Default::default());
+                continue;
+            }
+            if line.starts_with("SpanEvent #") {
+                part = Part::Event;
+                span.events.push(Default::default());
                 continue;
             }
             let Some((key, value)) = line.trim_start_matches("-> ").split_once(": ") else { continue };
             let (key, value) = (key.trim(), value.trim().to_owned());
-            match (in_links, key) {
-                (true, "Trace ID") => span.links.last_mut().unwrap().0 = value,
-                (true, "ID") => span.links.last_mut().unwrap().1 = value,
-                (false, "Trace ID") => span.trace = value,
-                (false, "Parent ID") => span.parent = value,
-                (false, "ID") => span.id = value,
-                (false, "Name") => span.name = value,
-                (false, "Kind") => span.kind = value,
-                (false, "Status code") => span.status = value,
-                (false, _) if line.starts_with("-> ") => {
+            match (part, key) {
+                (Part::Link, "Trace ID") => span.links.last_mut().unwrap().0 = value,
+                (Part::Link, "ID") => span.links.last_mut().unwrap().1 = value,
+                (Part::Event, "Name") => span.events.last_mut().unwrap().0 = value,
+                (Part::Event, "Timestamp" | "DroppedAttributesCount") => {}
+                (Part::Event, _) => {
+                    span.events.last_mut().unwrap().1.insert(key.to_owned(), value);
+                }
+                (Part::Itself, "Trace ID") => span.trace = value,
+                (Part::Itself, "Parent ID") => span.parent = value,
+                (Part::Itself, "ID") => span.id = value,
+                (Part::Itself, "Name") => span.name = value,
+                (Part::Itself, "Kind") => span.kind = value,
+                (Part::Itself, "Status code") => span.status = value,
+                (Part::Itself, "Status message") => span.message = value,
+                (Part::Itself, _) if line.starts_with("-> ") => {
                     span.attributes.insert(key.to_owned(), value);
                 }
                 _ => {}

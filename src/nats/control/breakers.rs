@@ -45,7 +45,12 @@ pub(super) fn list(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlErr
         .filter(|cell| provider.as_ref().is_none_or(|p| *p == cell.provider_id))
         .filter(|cell| state.is_none_or(|s| cell.lock().breaker.state() == s))
         .map(|cell| (format!("{}/{}", cell.tenant_id, cell.provider_id), describe(&cell, now)));
-    Ok(page(worker, "breakers", body.limit()?, items))
+    let mut answer = page(worker, "breakers", body.limit()?, items);
+    // Refusals are each worker's own: who adds them up needs to know whose these are.
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert("worker".to_owned(), worker.settings.worker_name.as_str().into());
+    }
+    Ok(answer)
 }
 
 pub(super) fn get(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {

@@ -5,7 +5,8 @@ use crate::breaker::State;
 use crate::domain::{Decision, Tick};
 use crate::nats::Worker;
 use crate::routing::{Admission, Step, Trail, enforced};
-use crate::state::{Cell, Reading, Routable};
+use crate::state::{Answer, Cell, Reading, Routable};
+use crate::telemetry::{RoutingStep, SpanGuard};
 
 /// What a request is told to wait whose slot somebody else got.
 pub(super) const RETRY_MS: u64 = 1_000;
@@ -35,6 +36,52 @@ pub(super) fn state_of(cell: &Cell, now: Tick) -> State {
     match cell.read(now) {
         Reading::Pass => State::Closed,
         Reading::Refuse { state, .. } | Reading::Claim { state, .. } => state,
+    }
+}
+
+/// Tells a span the steps of its decision.
+pub(super) fn tell(span: &mut SpanGuard, routable: &Routable, trail: &Trail, now: Tick) {
+    let name =
+        |candidate: usize| routable.policy.candidates().get(candidate).map_or("", |c| c.provider.as_str());
+    for step in trail.steps() {
+        span.tell(match *step {
+            Step::Check { candidate, admission } => {
+                let (result, refused) = answered(admission);
+                let shown = || routable.cells.get(candidate).map(|cell| state_of(cell, now));
+                RoutingStep::Check {
+                    provider_id: name(candidate),
+                    result,
+                    state: refused.or_else(shown).unwrap_or(State::Closed).as_str(),
+                    retry_after_ms: match admission {
+                        Admission::Refuse { retry_after_ms, .. } => Some(retry_after_ms),
+                        _ => None,
+                    },
+                }
+            }
+            Step::Fallback { candidate } => RoutingStep::Fallback { provider_id: name(candidate) },
+            Step::Constraint(e) => {
+                RoutingStep::Constraint { provider_id: name(e.candidate), constraint: e.constraint }
+            }
+        });
+    }
+}
+
+/// What came of a claim, in a word.
+pub(super) const fn claimed(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Granted => "granted",
+        Answer::NotNeeded => "not_needed",
+        Answer::Refused { .. } => "refused",
+    }
+}
+
+/// A breaker's answer in a word, and the state that it tells.
+const fn answered(admission: Admission) -> (&'static str, Option<State>) {
+    match admission {
+        Admission::Pass => ("allowed", None),
+        Admission::Probe | Admission::Claim => ("allowed", Some(State::HalfOpen)),
+        Admission::WouldReject(state) => ("would_reject", Some(state)),
+        Admission::Refuse { state, .. } => ("rejected", Some(state)),
     }
 }
 

@@ -220,6 +220,7 @@ fn offer(
         for message in refused.into_inner().messages {
             worker.metrics.queue_refused.inc(Queue::Decide);
             worker.metrics.refused(ErrorCode::Overloaded);
+            worker.asked_of(&message).record(0, Some(ErrorCode::Overloaded.as_str()));
             if let Some((subject, headers, body)) = serve::overloaded(worker, &message) {
                 let _ = at_once(client.publish_with_headers(subject, headers, body));
             }

@@ -74,7 +74,15 @@ impl Request<'_> {
         let sent = matches!(at_once(publish), Some(Ok(())));
         if let Some(sending) = sending {
             let error = (!sent).then_some("publish_failed");
-            sending.end(&Facts { assignment_id: Some(assignment_id), error, ..Facts::default() });
+            sending.end(&Facts {
+                request_id: Some(&request.request_id),
+                tenant_id: Some(&request.tenant_id),
+                provider_id: Some(decision.provider_id),
+                assignment_id: Some(assignment_id),
+                error,
+                message: error.map(|_| "the connection to the broker took no more"),
+                ..Facts::default()
+            });
         }
         if sent {
             return Ok(());

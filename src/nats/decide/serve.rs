@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subject};
 use bytes::{Bytes, BytesMut};
@@ -6,13 +7,14 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::intake::Batch;
-use super::{Buffers, Handled, MustClaim, Reply, Request};
+use super::{Buffers, Handled, MustClaim, Reply, Request, explain};
 use crate::domain::{ErrorCode, Tick};
 use crate::nats::Worker;
 use crate::nats::claims::Claimed;
+use crate::nats::discovery::EndpointStats;
 use crate::state::Answer;
 use crate::telemetry::labels::Publish;
-use crate::telemetry::{Facts, SpanGuard};
+use crate::telemetry::{Facts, RoutingStep, SpanGuard};
 use crate::wire::{
     Content, Refusal, SERVICE_ERROR, SERVICE_ERROR_CODE, encode_error, is_answer, service_error,
 };
@@ -60,9 +62,7 @@ async fn publish(worker: &Worker, client: &Client, message: &Message, reply: Rep
     }
     let took = worker.clock.nanos() - began;
     worker.metrics.decision_duration.observe_nanos(took);
-    let plain = *message.subject.as_str() == *worker.settings.names.decide;
-    let endpoint = if plain { &worker.discovery.decide } else { &worker.discovery.tenant_decide };
-    endpoint.record(took, outcome.err().map(ErrorCode::as_str));
+    worker.asked_of(message).record(took, outcome.err().map(ErrorCode::as_str));
     let sent = match headers {
         Some(headers) => client.publish_with_headers(subject, headers, body).await,
         None => client.publish(subject, body).await,
@@ -72,6 +72,14 @@ async fn publish(worker: &Worker, client: &Client, message: &Message, reply: Rep
     }
     if let Some(span) = span {
         span.end(&Facts::default());
+    }
+}
+
+impl Worker {
+    /// The endpoint that a request for a decision came to.
+    pub(super) fn asked_of(&self, message: &Message) -> &EndpointStats {
+        let plain = *message.subject.as_str() == *self.settings.names.decide;
+        if plain { &self.discovery.decide } else { &self.discovery.tenant_decide }
     }
 }
 
@@ -89,7 +97,16 @@ impl Claiming {
         let mut claims: Vec<(usize, Claimed)> = Vec::new();
         let request_id = claim.request_id.clone();
         let handled = loop {
+            let cell = Arc::clone(claim.reservation.cell());
+            let asked = worker.clock.nanos();
             let claimed = worker.claim(claim.reservation, &claim.request_id, claim.lease_ms).await;
+            if let Some(span) = self.span.as_mut() {
+                span.tell(RoutingStep::Claim {
+                    provider_id: cell.provider_id.as_str(),
+                    outcome: explain::claimed(claimed.answer),
+                    waited: Duration::from_nanos(worker.clock.nanos() - asked),
+                });
+            }
             self.answers.push((claim.candidate, claimed.answer));
             claims.push((claim.candidate, claimed));
             let mut buffers = Buffers::default();

@@ -3,7 +3,7 @@
 use async_nats::Message;
 
 use crate::breaker::{Cause, State};
-use crate::domain::{Disposition, Outcome, Status};
+use crate::domain::{Disposition, Outcome};
 use crate::ledger::{Applied, At, Entry, FlagEntry, Moved, PolicyChange, PolicyEntry, Scope, What};
 use crate::nats::Worker;
 use crate::nats::events::Event;
@@ -83,7 +83,6 @@ fn ended(worker: &Worker, message: &Message, outcome: &Outcome<'_>, disposition:
             assignment_id: Some(assignment_id),
             status: Some(outcome.status),
             disposition: Some(disposition),
-            error: matches!(outcome.status, Status::Error | Status::Timeout).then(|| outcome.status.as_str()),
             ..Facts::default()
         });
     }

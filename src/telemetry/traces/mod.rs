@@ -34,7 +34,6 @@ mod span;
 mod subjects;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::SpanKind;
@@ -54,7 +53,7 @@ pub use export::Now;
 pub use otlp::StartError;
 pub use sampling::Sampler;
 pub use settings::{Fault, Protocol, QueueSettings, TraceSettings};
-pub use span::{ABANDONED, Facts, Message, SpanGuard};
+pub use span::{ABANDONED, Facts, Message, RoutingStep, SpanGuard};
 pub use subjects::Subjects;
 
 use super::labels::{Label, Verb};
@@ -71,7 +70,16 @@ struct Core {
     tally: Arc<Tally>,
     stop: CancellationToken,
     now: Now,
-    built: AtomicU64,
+    built: Counter,
+}
+
+/// Where spans are counted.
+#[derive(Clone, Debug, Default)]
+pub struct SpanCounters {
+    /// Those built.
+    pub started: Counter,
+    /// Those built that never reached the collector.
+    pub lost: Counter,
 }
 
 /// Makes spans. Cheap to clone; the default is off.
@@ -88,20 +96,20 @@ impl Tracing {
     }
 
     /// Makes spans and exports them over OTLP, from the tokio runtime that this is called in. It
-    /// does not connect: a collector that is away is no error. Lost spans are counted in `lost`.
+    /// does not connect: a collector that is away is no error.
     ///
     /// # Errors
     /// [`StartError`], all of it faults of the settings or of the system's certificates.
     pub fn start(
         settings: &TraceSettings,
         subjects: Subjects,
-        lost: Counter,
+        counters: SpanCounters,
         now: Now,
     ) -> Result<Self, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let cause = Cause::default();
         let exporter = otlp::exporter(settings, Cause::clone(&cause))?;
-        Ok(Self::run(runtime, exporter, cause, settings, subjects, lost, now))
+        Ok(Self::run(runtime, exporter, cause, settings, subjects, counters, now))
     }
 
     /// As [`Tracing::start`], with another exporter.
@@ -112,11 +120,11 @@ impl Tracing {
         exporter: impl SpanExporter + 'static,
         settings: &TraceSettings,
         subjects: Subjects,
-        lost: Counter,
+        counters: SpanCounters,
         now: Now,
     ) -> Result<Self, StartError> {
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-        Ok(Self::run(runtime, exporter, Cause::default(), settings, subjects, lost, now))
+        Ok(Self::run(runtime, exporter, Cause::default(), settings, subjects, counters, now))
     }
 
     fn run(
@@ -125,10 +133,11 @@ impl Tracing {
         cause: Cause,
         settings: &TraceSettings,
         subjects: Subjects,
-        lost: Counter,
+        counters: SpanCounters,
         now: Now,
     ) -> Self {
         let stop = CancellationToken::new();
+        let SpanCounters { started: built, lost } = counters;
         let tally = Tally::new(lost);
         let voice = Voice::new(settings.shown_endpoint(), cause, Arc::clone(&now));
         let tallied = Arc::clone(&tally);
@@ -143,7 +152,7 @@ impl Tracing {
         processor.set_resource(&resource(settings));
         let scope =
             InstrumentationScope::builder(names::SERVICE).with_version(env!("CARGO_PKG_VERSION")).build();
-        let (sampler, ids, built) = (settings.sampler, RandomIdGenerator::default(), AtomicU64::new(0));
+        let (sampler, ids) = (settings.sampler, RandomIdGenerator::default());
         let core = Core { subjects, sampler, ids, scope, processor, tally, stop, now, built };
         Self { core: Some(Arc::new(core)) }
     }
@@ -157,7 +166,7 @@ impl Tracing {
     /// How many spans were begun since the start.
     #[must_use]
     pub fn spans_built(&self) -> u64 {
-        self.core.as_ref().map_or(0, |core| core.built.load(Ordering::Relaxed))
+        self.core.as_ref().map_or(0, |core| core.built.get())
     }
 
     /// `process beamline.router.v1.decide`: a request for a decision is answered.

@@ -3,16 +3,18 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
-use opentelemetry::{KeyValue, StringValue};
+use opentelemetry::trace::{
+    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks, SpanProcessor};
 
 use super::Core;
 use super::context::TraceParent;
 use crate::domain::{Disposition, Reason, Status as CallStatus};
-use crate::telemetry::names::{attribute, operation};
+use crate::telemetry::names::{attribute, operation, step};
 
 /// The message that a span is about.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,13 +52,58 @@ pub struct Facts<'a> {
     pub status: Option<CallStatus>,
     /// What became of the result.
     pub disposition: Option<Disposition>,
+    /// How long a refused caller is told to wait.
+    pub retry_after_ms: Option<u64>,
     /// The class of error that it ended with, an error code of the contract where there is one; it
     /// sets the span's status to error.
     pub error: Option<&'static str>,
+    /// The error in words that its caller reads too; the status tells them.
+    pub message: Option<&'a str>,
 }
 
+/// A step of a decision's routing, told as an event of its span.
+#[derive(Clone, Copy, Debug)]
+pub enum RoutingStep<'a> {
+    /// A candidate's breaker was asked.
+    Check {
+        /// The candidate.
+        provider_id: &'a str,
+        /// `allowed`, `rejected` or `would_reject`.
+        result: &'static str,
+        /// The breaker's state: `closed`, `open` or `half_open`.
+        state: &'static str,
+        /// How long until asking again may help, of a refusal.
+        retry_after_ms: Option<u64>,
+    },
+    /// Another candidate than the first choice is looked at.
+    Fallback {
+        /// The candidate.
+        provider_id: &'a str,
+    },
+    /// A constraint excludes a candidate.
+    Constraint {
+        /// The candidate.
+        provider_id: &'a str,
+        /// The constraint's name on the wire.
+        constraint: &'static str,
+    },
+    /// A slot was claimed in the log.
+    Claim {
+        /// The candidate.
+        provider_id: &'a str,
+        /// `granted`, `refused` or `not_needed`.
+        outcome: &'static str,
+        /// How long the request waited for it.
+        waited: Duration,
+    },
+}
+
+/// The most steps of one decision that are told: each of 256 candidates is looked at once and may be a
+/// fallback. The specification's own limit is 128; what lies beyond is counted as dropped.
+const MAX_STEPS: usize = 128;
+
 /// Room for the attributes of a message and those of a usual decision.
-const ATTRIBUTES: usize = 16;
+const ATTRIBUTES: usize = 22;
 
 /// What a span begins with.
 pub(super) struct Opening<'a> {
@@ -84,7 +131,7 @@ pub struct SpanGuard {
 
 impl SpanGuard {
     pub(super) fn open(core: &Arc<Core>, opening: Opening<'_>) -> Self {
-        core.built.fetch_add(1, Ordering::Relaxed);
+        core.built.inc();
         let Opening { name, kind, own, parent, state, link, message, template, group } = opening;
         let operation = if kind == SpanKind::Producer { operation::SEND } else { operation::PROCESS };
         let mut attributes = Vec::with_capacity(ATTRIBUTES);
@@ -97,9 +144,14 @@ impl SpanGuard {
             (attribute::DESTINATION_TEMPLATE, template),
             (attribute::CONSUMER_GROUP, group),
             (attribute::MESSAGE_ID, message.id),
+            (attribute::CLIENT_ID, core.subjects.worker.as_deref()),
         ];
         attributes
             .extend(texts.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?.to_owned()))));
+        if let Some((address, port)) = &core.subjects.server {
+            attributes.push(KeyValue::new(attribute::SERVER_ADDRESS, address.clone()));
+            attributes.push(KeyValue::new(attribute::SERVER_PORT, i64::from(*port)));
+        }
         let mut links = SpanLinks::default();
         links.links.extend(link.map(|to| Link::with_context(context(&to, None))));
         let start = (core.now)();
@@ -139,6 +191,7 @@ impl SpanGuard {
         let Some(data) = self.data.as_mut() else { return };
         let texts = [
             (attribute::REQUEST_ID, facts.request_id),
+            (attribute::CONVERSATION_ID, facts.request_id),
             (attribute::TENANT_ID, facts.tenant_id),
             (attribute::POLICY_ID, facts.policy_id),
             (attribute::PROVIDER_ID, facts.provider_id),
@@ -156,16 +209,58 @@ impl SpanGuard {
             .filter_map(|(key, v)| Some(KeyValue::new(key, StringValue::from(v?.to_owned()))));
         let words = words.into_iter().filter_map(|(key, v)| Some(KeyValue::new(key, v?)));
         let revision = facts.policy_revision.map(|r| KeyValue::new(attribute::POLICY_REVISION, integer(r)));
+        let retry = facts.retry_after_ms.map(|ms| KeyValue::new(attribute::RETRY_AFTER_MS, integer(ms)));
         let probe = facts.probe.map(|p| KeyValue::new(attribute::PROBE, p));
-        for fact in texts.chain(words).chain(revision).chain(probe) {
+        for fact in texts.chain(words).chain(revision).chain(retry).chain(probe) {
             match data.attributes.iter_mut().find(|known| known.key == fact.key) {
                 Some(known) => *known = fact,
                 None => data.attributes.push(fact),
             }
         }
-        if let Some(error) = facts.error {
-            data.status = Status::error(error);
+        // The class stands in `error.type`; the status has what it lacks: words.
+        if facts.error.is_some() {
+            data.status = Status::error(facts.message.unwrap_or_default().to_owned());
         }
+    }
+
+    /// Tells a step of the routing, as of now.
+    pub fn tell(&mut self, told: RoutingStep<'_>) {
+        let now = (self.core.now)();
+        let Some(data) = self.data.as_mut() else { return };
+        if data.events.events.len() >= MAX_STEPS {
+            data.events.dropped_count = data.events.dropped_count.saturating_add(1);
+            return;
+        }
+        let provider = |id: &str| KeyValue::new(attribute::PROVIDER_ID, id.to_owned());
+        let word = |key: &'static str, word: &'static str| KeyValue::new(key, word);
+        let number = |key: &'static str, n: u64| KeyValue::new(key, Value::from(integer(n)));
+        let (name, attributes) = match told {
+            RoutingStep::Check { provider_id, result, state, retry_after_ms } => {
+                let mut told = vec![
+                    provider(provider_id),
+                    word(attribute::CHECK_RESULT, result),
+                    word(attribute::BREAKER_STATE, state),
+                ];
+                told.extend(retry_after_ms.map(|ms| number(attribute::RETRY_AFTER_MS, ms)));
+                (step::CHECK, told)
+            }
+            RoutingStep::Fallback { provider_id } => (step::FALLBACK, vec![provider(provider_id)]),
+            RoutingStep::Constraint { provider_id, constraint } => {
+                (step::CONSTRAINT, vec![provider(provider_id), word(attribute::CONSTRAINT, constraint)])
+            }
+            RoutingStep::Claim { provider_id, outcome, waited } => {
+                let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+                let told = vec![
+                    provider(provider_id),
+                    word(attribute::CLAIM_OUTCOME, outcome),
+                    number(attribute::CLAIM_WAIT_US, waited),
+                ];
+                (step::CLAIM, told)
+            }
+        };
+        // The same moment for all: a clock set back must not put an event before its span.
+        let at = now.max(data.start_time);
+        data.events.events.push(Event::new(name, at, attributes, 0));
     }
 
     /// Adds what became known and ends the span.
@@ -187,7 +282,8 @@ impl SpanGuard {
 impl Drop for SpanGuard {
     fn drop(&mut self) {
         if self.data.is_some() {
-            self.record(&Facts { error: Some(ABANDONED), ..Facts::default() });
+            let message = Some("the work was given up before it ended");
+            self.record(&Facts { error: Some(ABANDONED), message, ..Facts::default() });
             self.finish();
         }
     }

@@ -41,9 +41,12 @@ fn settings(sampler: Sampler) -> TraceSettings {
 
 fn start(sampler: Sampler) -> (Tracing, Memory) {
     let memory = Memory::default();
-    let subjects = Subjects::new("beamline.router", "caf.exec", "beamline-router");
+    let subjects = Subjects::new("beamline.router", "caf.exec", "beamline-router")
+        .of_worker("w-1")
+        .at_server(Some(("nats.example".to_owned(), 4222)));
     let now: Now = Arc::new(|| SystemTime::UNIX_EPOCH + Duration::from_secs(7));
-    let tracing = Tracing::start_with(memory.clone(), &settings(sampler), subjects, Counter::default(), now);
+    let tracing =
+        Tracing::start_with(memory.clone(), &settings(sampler), subjects, SpanCounters::default(), now);
     (tracing.unwrap(), memory)
 }
 
@@ -108,6 +111,10 @@ async fn a_decision_continues_its_callers_trace_and_its_assignment_continues_it(
         (attribute::BODY_SIZE, "120"),
         (attribute::MESSAGE_ID, "m-1"),
         (attribute::REQUEST_ID, "r-1"),
+        (attribute::CONVERSATION_ID, "r-1"),
+        (attribute::CLIENT_ID, "w-1"),
+        (attribute::SERVER_ADDRESS, "nats.example"),
+        (attribute::SERVER_PORT, "4222"),
         (attribute::TENANT_ID, "acme"),
         (attribute::POLICY_ID, "default"),
         (attribute::POLICY_REVISION, "7"),
@@ -186,15 +193,46 @@ async fn an_error_is_told_and_a_span_given_up_is_not_lost() {
     let verb = Verb::parse("anything.at.all");
     let code = ErrorCode::NotFound.as_str();
     let span = tracing.control(&Incoming::none(), verb, &message).unwrap();
-    span.end(&Facts { error: Some(code), ..Facts::default() });
+    span.end(&Facts { error: Some(code), message: Some("no such thing"), ..Facts::default() });
     drop(tracing.decide(&Incoming::none(), &DECIDE));
     let spans = finished(&tracing, &memory).await;
     assert_eq!(spans[0].name, "process beamline.router.control.v1.other");
-    assert_eq!(spans[0].status, Status::error("not_found"));
+    assert_eq!(spans[0].status, Status::error("no such thing"));
     assert_eq!(text(&spans[0], attribute::ERROR_TYPE).as_deref(), Some("not_found"));
     assert_eq!(text(&spans[1], attribute::ERROR_TYPE).as_deref(), Some(ABANDONED));
     assert!(!spans[1].parent_span_is_remote);
     assert!(tracing.decide(&Incoming::none(), &DECIDE).is_none(), "closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_steps_of_a_routing_are_events_in_their_order_and_bounded() {
+    let (tracing, memory) = start(Sampler::default());
+    let mut span = tracing.decide(&Incoming::none(), &DECIDE).unwrap();
+    let (provider_id, waited) = ("openai", Duration::from_micros(1_234));
+    span.tell(RoutingStep::Claim { provider_id, outcome: "refused", waited });
+    let retry_after_ms = Some(700);
+    span.tell(RoutingStep::Check { provider_id, result: "rejected", state: "half_open", retry_after_ms });
+    span.tell(RoutingStep::Constraint { provider_id: "b", constraint: "max_cost" });
+    (0..200).for_each(|_| span.tell(RoutingStep::Fallback { provider_id: "c" }));
+    span.end(&Facts::default());
+    let spans = finished(&tracing, &memory).await;
+    let events = &spans[0].events;
+    assert_eq!((events.events.len(), events.dropped_count), (128, 75));
+    let told = |n: usize| {
+        let texts = events.events[n].attributes.iter().map(|kv| format!("{}={}", kv.key, kv.value));
+        format!("{} {}", events.events[n].name, texts.collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(
+        told(0),
+        "probe_claim beamline.provider_id=openai beamline.claim.outcome=refused beamline.claim.wait_us=1234"
+    );
+    assert_eq!(
+        told(1),
+        "circuit_breaker_check beamline.provider_id=openai beamline.check.result=rejected \
+         beamline.breaker.state=half_open beamline.retry_after_ms=700"
+    );
+    assert_eq!(told(2), "constraint beamline.provider_id=b beamline.constraint=max_cost");
+    assert_eq!(told(3), "fallback beamline.provider_id=c");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,6 +265,6 @@ fn it_starts_only_where_there_is_a_runtime() {
     let now: Now = Arc::new(|| SystemTime::UNIX_EPOCH);
     let memory = Memory::default();
     let started =
-        Tracing::start_with(memory, &settings(Sampler::default()), subjects, Counter::default(), now);
+        Tracing::start_with(memory, &settings(Sampler::default()), subjects, SpanCounters::default(), now);
     assert!(matches!(started, Err(StartError::NoRuntime)));
 }
