@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use beamline_router::app;
 use beamline_router::cli::output::Output;
-use beamline_router::cli::{Cli, Command, Exit, bench, demo};
+use beamline_router::cli::{Cli, Command, Exit, bench, demo, top};
 use beamline_router::config::{ProcessEnv, Settings};
 use clap::Parser;
 
@@ -34,5 +34,6 @@ async fn run(command: Command) -> ExitCode {
         Command::Policy(command) => command.run().await,
         Command::Breaker(command) => command.run().await,
         Command::Flag(command) => command.run().await,
+        Command::Top(args) => top::run(args).await,
     }
 }

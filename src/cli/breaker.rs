@@ -35,11 +35,21 @@ struct Which {
 
 /// A breaker's state, to look for.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum State {
+pub(super) enum State {
     Closed,
     Open,
     #[value(name = "half_open", alias = "half-open")]
     HalfOpen,
+}
+
+impl From<State> for crate::breaker::State {
+    fn from(state: State) -> Self {
+        match state {
+            State::Closed => Self::Closed,
+            State::Open => Self::Open,
+            State::HalfOpen => Self::HalfOpen,
+        }
+    }
 }
 
 /// What to force a breaker to.

@@ -1,11 +1,11 @@
 //! The command line.
 //!
-//! `serve` and `demo` run the router; `policy`, `breaker` and `flag` ask the control verbs of whichever
+//! `serve` and `demo` run the router; `policy`, `breaker`, `flag` and `top` ask the control verbs of whichever
 //! worker answers, over NATS like any other client, and hold nothing of their own: what a verb means,
 //! checks and refuses is the router's. A command is its flags, one request after another, and how the
 //! answer looks. It ends with one of the codes of [`Exit`]; what went wrong goes to standard error.
 //!
-//! Only [`output`] prints.
+//! Only [`output`] prints; `demo` and `top` may draw on a terminal.
 
 pub mod bench;
 mod breaker;
@@ -18,6 +18,7 @@ mod policy_apply;
 pub mod policy_files;
 mod shell;
 mod stand;
+pub mod top;
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,8 @@ pub enum Command {
     Breaker(BreakerCommand),
     /// The emergency switch of the circuit breakers
     Flag(FlagCommand),
+    /// Watch the circuit breakers, live
+    Top(top::TopArgs),
 }
 
 const SERVE_EXAMPLES: &str = "\

@@ -299,12 +299,12 @@ fn worker_seen(names: &Names, answer: &Message) -> Option<WorkerSeen> {
     let told: Value = serde_json::from_slice(&answer.payload).ok()?;
     let endpoints = told.get("endpoints")?.as_array()?;
     let figures = |subject: &str| {
-        let endpoint = endpoints.iter().find(|e| e.get("subject").and_then(Value::as_str) == Some(subject))?;
+        let endpoint =
+            endpoints.iter().find(|e| e.get("subject").and_then(Value::as_str) == Some(subject))?;
         Some((endpoint.get("num_requests")?.as_u64()?, endpoint.get("num_errors")?.as_u64()?))
     };
     let (plain, own) = (figures(&names.decide)?, figures(&names.decide_tenants).unwrap_or_default());
-    let text =
-        |pointer: &str| told.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |pointer: &str| told.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     Some(WorkerSeen {
         id: text("/id"),
         name: text("/metadata/worker"),

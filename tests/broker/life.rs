@@ -1,6 +1,5 @@
 //! Starts, ends, and what lies between.
 
-
 use async_nats::RequestErrorKind;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;

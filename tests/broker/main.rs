@@ -34,5 +34,6 @@ mod readme;
 mod refusals;
 mod routing;
 mod shell;
+mod top;
 mod traffic;
 mod usage;

@@ -78,6 +78,11 @@ impl Known {
         Some(known)
     }
 
+    /// Whether it is as this transition left it.
+    pub(super) fn has_seen(&self, event: &Value) -> bool {
+        state(event, "to") == Some(self.state) && number(event, "timestamp") == self.since_ms
+    }
+
     /// Takes a transition over; `None` if the event tells none.
     pub(super) fn moved(&mut self, event: &Value, now: Tick) -> Option<()> {
         self.state = state(event, "to")?;

@@ -39,12 +39,6 @@ pub(super) struct Model {
     pub(super) reverse: bool,
 }
 
-impl Default for Sort {
-    fn default() -> Self {
-        Self::State
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Worker {
     seen: WorkerSeen,
@@ -71,6 +65,11 @@ pub(super) struct Count {
 }
 
 impl Model {
+    /// Nothing is known yet.
+    pub(super) fn new(filter: Filter, sort: Sort, reverse: bool) -> Self {
+        Self { filter, sort, reverse, ..Self::default() }
+    }
+
     /// Takes over what was seen at `now`.
     pub(super) fn apply(&mut self, seen: Seen, now: Tick) {
         match seen {
@@ -127,9 +126,8 @@ impl Model {
         let Some(key) = key_of(&event) else { return };
         match self.breakers.get_mut(&key) {
             Some(known) => {
-                let before = (known.state, known.since_ms);
-                if known.moved(&event, now).is_none() || before == (known.state, known.since_ms) {
-                    // A copy from another worker, or one that the list told of.
+                // A copy from another worker, or one that the list told of already.
+                if known.has_seen(&event) || known.moved(&event, now).is_none() {
                     return;
                 }
             }
@@ -154,10 +152,7 @@ impl Model {
                 rate
             };
             (ms > 0).then(|| {
-                (
-                    a_second(seen.requests, before.seen.requests),
-                    a_second(seen.refused, before.seen.refused),
-                )
+                (a_second(seen.requests, before.seen.requests), a_second(seen.refused, before.seen.refused))
             })
         });
         self.workers.insert(seen.id.clone(), Worker { seen, at: now, list: self.list, rates });

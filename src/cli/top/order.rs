@@ -9,9 +9,10 @@ use crate::breaker::State;
 use crate::domain::Tick;
 
 /// What breakers are sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Sort {
     /// Open first, then half-open; among them the latest to move
+    #[default]
     State,
     /// Tenant, then provider
     Tenant,
@@ -53,7 +54,12 @@ impl Sort {
     }
 
     /// The order of two breakers; ties go by tenant and provider.
-    pub(super) fn compare(self, now: Tick, (a_key, a): (&Key, &Known), (b_key, b): (&Key, &Known)) -> Ordering {
+    pub(super) fn compare(
+        self,
+        now: Tick,
+        (a_key, a): (&Key, &Known),
+        (b_key, b): (&Key, &Known),
+    ) -> Ordering {
         let urgency = |state| match state {
             State::Open => 0,
             State::HalfOpen => 1,

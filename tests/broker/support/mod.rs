@@ -5,6 +5,7 @@ mod caller;
 mod http;
 mod metrics;
 mod process;
+mod terminal;
 mod worker;
 
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ pub(crate) use broker::{Broker, free_port};
 pub(crate) use caller::{Answer, Caller, request};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Done, Process, run, tool};
+pub(crate) use terminal::Terminal;
 pub(crate) use worker::{Launch, Worker, bare, cli, program_folder};
 
 /// Long enough for anything that should happen, on a machine that is busy with other tests.

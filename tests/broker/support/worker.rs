@@ -172,7 +172,7 @@ pub(crate) fn program_folder() -> &'static Path {
 }
 
 /// The program with nothing of this process's environment that it would read.
-fn program() -> Command {
+pub(super) fn program() -> Command {
     let named = std::env::var_os("BEAMLINE_ROUTER_BIN");
     let mut command = Command::new(named.as_deref().unwrap_or(PROGRAM.as_ref()));
     command.env_clear();
