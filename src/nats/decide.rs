@@ -62,6 +62,9 @@ pub(super) struct Buffers {
 
 /// A claim that a request has to make, or that is made for it in the background.
 pub(super) struct MustClaim {
+    /// What the candidate is one of: the request goes on by the revision that it began by, for another
+    /// may name its candidates in another order.
+    pub(super) routable: Arc<Routable>,
     pub(super) candidate: usize,
     pub(super) reservation: Reservation,
     pub(super) request_id: String,
@@ -75,6 +78,8 @@ pub(super) struct Request<'m> {
     pub(super) arrived: Tick,
     /// Whether it may have waited for longer than since then.
     pub(super) stale: bool,
+    /// What an earlier run began by.
+    pub(super) begun: Option<&'m Arc<Routable>>,
 }
 
 impl Request<'_> {
@@ -155,7 +160,9 @@ impl Request<'_> {
             let message = "this worker is rebuilding its state";
             return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
         }
-        let Some(routable) = self.worker.state.catalog().find(&request.tenant_id, &request.policy_id) else {
+        let found = self.begun.map(Arc::clone);
+        let find = || self.worker.state.catalog().find(&request.tenant_id, &request.policy_id);
+        let Some(routable) = found.or_else(find) else {
             let message = "the tenant has no such policy";
             let details = Details::Value(&serde_json::json!({
                 "tenant_id": request.tenant_id, "policy_id": request.policy_id
@@ -171,13 +178,19 @@ impl Request<'_> {
             match routed {
                 Routed::Claim(candidate) => match self.reserve(&routable, candidate, now) {
                     Ok(reservation) => {
-                        return Handled::Claim(self.must_claim(&request, candidate, reservation, now));
+                        return Handled::Claim(self.must_claim(
+                            &request,
+                            &routable,
+                            candidate,
+                            reservation,
+                            now,
+                        ));
                     }
                     Err(answer) => answers.push((candidate, answer)),
                 },
                 Routed::To(choice) => {
                     let claim = asking.settle(|cell, n| self.warn(cell, n, &routable, &request, &incoming));
-                    *unwaited = claim.map(|r| self.must_claim(&request, choice.candidate, r, now));
+                    *unwaited = claim.map(|r| self.must_claim(&request, &routable, choice.candidate, r, now));
                     break (Ok(choice), trail);
                 }
                 Routed::CircuitOpen(refused) => {
@@ -215,6 +228,7 @@ impl Request<'_> {
     fn must_claim(
         &self,
         request: &RouteRequest<'_>,
+        routable: &Arc<Routable>,
         candidate: usize,
         reservation: Reservation,
         now: Tick,
@@ -222,7 +236,8 @@ impl Request<'_> {
         let latency = reservation.cell().observed(now).latency_ms;
         let lease_ms =
             if request.push.is_some() { push::lease_ms(&self.worker.settings, latency) } else { 0 };
-        MustClaim { candidate, reservation, request_id: request.request_id.clone().into_owned(), lease_ms }
+        let (routable, request_id) = (Arc::clone(routable), request.request_id.clone().into_owned());
+        MustClaim { routable, candidate, reservation, request_id, lease_ms }
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that a reply tells, from one place")]

@@ -28,8 +28,13 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
             let began = worker.clock.nanos();
             let mut answers = Vec::new();
             let mut unwaited = None;
-            let request =
-                Request { worker: &worker, message: &message, arrived: batch.arrived, stale: batch.stale };
+            let request = Request {
+                worker: &worker,
+                message: &message,
+                arrived: batch.arrived,
+                stale: batch.stale,
+                begun: None,
+            };
             let mut span = request.span();
             let handled = request.handle(&mut answers, &mut buffers, &mut unwaited, &mut span);
             if let Some(unwaited) = unwaited {
@@ -95,7 +100,7 @@ struct Claiming {
 impl Claiming {
     async fn run(mut self, worker: Arc<Worker>, client: Client, mut claim: MustClaim) {
         let mut claims: Vec<(usize, Claimed)> = Vec::new();
-        let request_id = claim.request_id.clone();
+        let (request_id, begun) = (claim.request_id.clone(), Arc::clone(&claim.routable));
         let handled = loop {
             let cell = Arc::clone(claim.reservation.cell());
             let asked = worker.clock.nanos();
@@ -110,8 +115,13 @@ impl Claiming {
             self.answers.push((claim.candidate, claimed.answer));
             claims.push((claim.candidate, claimed));
             let mut buffers = Buffers::default();
-            let request =
-                Request { worker: &worker, message: &self.message, arrived: self.arrived, stale: false };
+            let request = Request {
+                worker: &worker,
+                message: &self.message,
+                arrived: self.arrived,
+                stale: false,
+                begun: Some(&begun),
+            };
             let mut unwaited = None;
             match request.handle(&mut self.answers, &mut buffers, &mut unwaited, &mut self.span) {
                 Handled::Claim(next) => claim = next,

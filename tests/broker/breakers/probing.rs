@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{ask_many, ended, patient, probes, take_slots, with};
-use crate::support::{SOON, Worker, eventually, request};
+use super::{ask_many, ended, patient, policy, probes, take_slots, with};
+use crate::support::{SOON, Stage, Worker, eventually, request};
 
 #[tokio::test]
 async fn after_its_time_exactly_the_probes_pass_and_their_successes_close() {
@@ -93,6 +93,43 @@ async fn a_failing_probe_reopens_and_the_backoff_grows() {
         reasons.sum("router_circuit_breaker_trigger_reason_total", &[("reason", "half_open_failure")]),
         1.0
     );
+}
+
+#[tokio::test]
+async fn a_probe_that_cannot_be_pushed_gives_its_slot_back_at_once() {
+    // Nothing ends by its time here: neither the lease, nor the one assignment that may be tracked.
+    let stage = Stage::with(|l| {
+        patient(l)
+            .flag("--max-tracked-assignments", 1)
+            .flag("--assignment-deadline-min-ms", 600_000)
+            .flag("--assignment-deadline-max-ms", 600_000)
+    })
+    .await;
+    let breaker = json!({"failure_threshold": 1, "probe_timeout_ms": 300_000, "half_open_max_calls": 1});
+    stage.caller.put_policy("acme", &policy(breaker)).await;
+    stage.caller.put_policy("busy", &policy(json!({}))).await;
+    let pushed = |tenant: &str, id: &str| {
+        let mut asked = request(tenant, id);
+        asked["push_assignment"] = json!(true);
+        asked
+    };
+    stage.caller.decided(&pushed("busy", "r-busy")).await;
+    stage.fail("acme", "a", 1).await;
+    for round in 0..3 {
+        eventually("a probe's slot is granted, and the push refused", SOON, async || {
+            let answer = stage.caller.decide(&pushed("acme", &format!("r-{round}"))).await;
+            answer["error"]["code"] == "overloaded"
+        })
+        .await;
+        eventually("its slot is free", SOON, async || {
+            let breaker = stage.caller.breaker("acme", "a").await;
+            breaker["state"] == "half_open" && breaker["half_open_in_flight"] == 0
+        })
+        .await;
+    }
+    assert_eq!(stage.caller.decided(&request("acme", "r-probe")).await["probe"], true);
+    let granted = stage.worker.metrics().await.sum("router_claims_total", &[("outcome", "granted")]);
+    assert_eq!(granted, 4.0);
 }
 
 #[tokio::test]
