@@ -3,8 +3,11 @@
 
     nats/nats.conf                nats-server -t, then check_permissions.py against a running server
     prometheus/prometheus.yml     promtool check config
+    prometheus/rules.yml          promtool check rules, promtool test rules (prometheus/tests); each alert has its
+                                  labels, texts, cases and section in docs/runbook.md
+    alertmanager/alertmanager.yml amtool check-config
     otel-collector.yaml           structure: what pipelines name is defined, what is defined is used
-    grafana/provisioning          structure
+    grafana/                      structure; what the dashboard and the rules query is a metric of the router
     ../docker-compose.yml         structure; docker compose config too, where that plugin is installed
     ../Dockerfile                 structure; its health check is run against a server that is ready, and ones
                                   that are not
@@ -26,6 +29,7 @@ import threading
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 TOOLS = ROOT / ".tools"
+PROMETHEUS = HERE / "prometheus"
 sys.path.insert(0, str(TOOLS / "python"))
 
 import yaml  # noqa: E402
@@ -43,6 +47,15 @@ COLLECTOR_COMPONENTS = {
     "receivers": {"otlp"},
     "processors": {"memory_limiter", "batch"},
     "exporters": {"otlp_grpc"},
+}
+
+SEVERITIES = {"critical", "warning", "info"}
+PANEL_TYPES = {"bargauge", "stat", "state-timeline", "table", "timeseries"}
+# What operators were promised.
+DASHBOARD_TITLES = {
+    "States by provider", "Error rate and its threshold", "Circuit opens", "Fail-fast events",
+    "Transitions of the last hour", "Window statistics", "Time until half-open", "Health: tenant × provider",
+    "Active alerts", "Effectiveness", "Router", "Requests saved", "Decision latency", "Decisions", "NATS connection", "Log",
 }
 
 faults = []
@@ -195,19 +208,104 @@ def check_nats(services):
 
 
 def check_prometheus(services, port):
-    where, path = "prometheus.yml", HERE / "prometheus" / "prometheus.yml"
-    jobs = {job["job_name"]: job for job in load(path)["scrape_configs"]}
+    where, path = "prometheus.yml", PROMETHEUS / "prometheus.yml"
+    config = load(path)
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     discovered = jobs["beamline-router"]["dns_sd_configs"][0]
     if discovered["names"] != ["router"] or "router" not in services or discovered["port"] != port:
         fault(where, f"does not scrape the service router on port {port}")
-    promtool = tool("promtool")
-    if promtool:
-        run(where, [promtool, "check", "config", str(path)])
-        passed("prometheus.yml: promtool check config")
+    mounted = {v.split(":")[0] for v in services["prometheus"]["volumes"]}
+    for name in ["prometheus.yml", *config["rule_files"]]:
+        if f"./deploy/prometheus/{name}" not in mounted:
+            fault(where, f"{name} is not mounted into prometheus")
+    (alertmanagers,) = config["alerting"]["alertmanagers"]
+    ((host, told),) = [t.split(":") for t in alertmanagers["static_configs"][0]["targets"]]
+    if told not in [p.split(":")[2] for p in services.get(host, {}).get("ports", [])]:
+        fault(where, f"tells {host}:{told} of alerts, which is no port of a service")
+    ask(where, "promtool", "check", "config", str(path))
+    ask("rules.yml", "promtool", "check", "rules", str(PROMETHEUS / "rules.yml"))
+    for cases in sorted((PROMETHEUS / "tests").glob("*.yml")):
+        ask(f"tests/{cases.name}", "promtool", "test", "rules", str(cases))
+    ask("alertmanager.yml", "amtool", "check-config", str(HERE / "alertmanager" / "alertmanager.yml"))
+
+
+def ask(where, name, *arguments):
+    """Asks a program of Prometheus's, which a developer's machine may lack and CI's may not."""
+    program = tool(name)
+    if program:
+        if run(where, [program, *arguments]).returncode == 0:
+            passed(f"{where}: {name} {' '.join(arguments[:-1])}")
     elif os.environ.get("CI"):
-        fault(where, "no promtool to check with; run scripts/tools.py test")
+        fault(where, f"no {name} to check with; run scripts/tools.py test")
     else:
-        passed("prometheus.yml: NOT CHECKED by promtool, which is not installed")
+        passed(f"{where}: NOT CHECKED by {name}, which is not installed")
+
+
+def anchor(heading):
+    """The anchor that a heading has on the pages of a repository."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def check_alerts():
+    """What promtool does not: that an alert says what to do, and that its cases are not all of one kind."""
+    where = "rules.yml"
+    rules = [rule for group in load(PROMETHEUS / "rules.yml")["groups"] for rule in group["rules"]]
+    alerts = {rule["alert"] for rule in rules if "alert" in rule}
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    sections = {part.partition("\n")[0]: part for part in re.split(r"^## ", runbook, flags=re.MULTILINE)[1:]}
+    for rule in (rule for rule in rules if "alert" in rule):
+        name, notes = rule["alert"], rule["annotations"]
+        if rule["labels"].get("severity") not in SEVERITIES:
+            fault(where, f"{name} has no known severity")
+        for note in ("summary", "description"):
+            if not notes.get(note, "").strip():
+                fault(where, f"{name} has no {note}")
+        if notes.get("runbook_url") != f"docs/runbook.md#{anchor(name)}":
+            fault(where, f"{name} does not link to its section of docs/runbook.md")
+        for part in ("**What it means.**", "**Look at**", "**Do"):
+            if part not in sections.get(name, ""):
+                fault("runbook.md", f"the section {name} lacks {part}")
+        if f"(#{anchor(name)})" not in runbook:
+            fault("runbook.md", f"{name} is not in the list at the top")
+    for section in sections.keys() - alerts:
+        fault("runbook.md", f"the section {section} is of no alert")
+    seen = {name: set() for name in alerts}
+    for path in (PROMETHEUS / "tests").glob("*.yml"):
+        for test in load(path)["tests"]:
+            fired = set()
+            for case in sorted(test.get("alert_rule_test", []), key=lambda case: seconds(case["eval_time"])):
+                name = case["alertname"]
+                if case["exp_alerts"]:
+                    fired.add(name)
+                    seen[name].add("firing")
+                else:
+                    seen[name].add("recovering" if name in fired else "not firing")
+    for name, kinds in seen.items():
+        for kind in {"firing", "not firing", "recovering"} - kinds:
+            fault("prometheus/tests", f"no case of {name} {kind}")
+    passed(f"rules.yml: {len(alerts)} alerts, each with its texts, its cases and its section in docs/runbook.md")
+    return rules
+
+
+def seconds(duration):
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([smhd])", duration))
+
+
+def check_queries(rules, dashboard):
+    """Each metric that is queried is one that the router has, or a rule records."""
+    names = re.findall(r'"(router_\w+)"', (ROOT / "src/telemetry/names.rs").read_text())
+    known = {*names, *(f"{name}_{part}" for name in names for part in ("bucket", "sum", "count"))}
+    known |= {rule["record"] for rule in rules if "record" in rule}
+    targets = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    variables = [v["query"]["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
+    queries = [*(rule["expr"] for rule in rules), *targets, *variables]
+    for query in queries:
+        # What stands in quotes is a label's value.
+        for name in re.findall(r"[a-zA-Z_:]*router_[\w:]+", re.sub(r'"[^"]*"', '""', query)):
+            if name not in known:
+                fault("queries", f"{name} is no metric of the router, nor recorded: {query}")
+    passed(f"rules and dashboard: {len(queries)} queries name what exists")
 
 
 def check_collector(services):
@@ -249,10 +347,60 @@ def check_grafana(services):
     published = [p.split(":")[2] for p in services[host]["ports"]] if host in services else []
     if document["apiVersion"] != 1 or source["type"] != "prometheus" or port not in published:
         fault(where, f"{path.name}: version, type or address is wrong")
-    mounts = [v for v in services["grafana"]["volumes"] if v.startswith("./deploy/grafana/provisioning:")]
-    if mounts != ["./deploy/grafana/provisioning:/etc/grafana/provisioning:ro"]:
-        fault(where, "the provisioning folder is not mounted where Grafana looks")
-    passed("grafana: structure")
+    provider = load(HERE / "grafana/provisioning/dashboards/beamline-router.yaml")["providers"][0]
+    for folder, target in (("provisioning", "/etc/grafana/provisioning"), ("dashboards", provider["options"]["path"])):
+        if f"./deploy/grafana/{folder}:{target}:ro" not in services["grafana"]["volumes"]:
+            fault(where, f"{folder} is not mounted where Grafana looks")
+    passed("grafana: provisioning")
+    dashboard = json.loads((HERE / "grafana/dashboards/beamline-router.json").read_text())
+    check_dashboard(dashboard, source)
+    return dashboard
+
+
+def check_dashboard(dashboard, source):
+    where, panels = "dashboard", dashboard["panels"]
+    if dashboard["schemaVersion"] < 39 or not re.fullmatch(r"[\w-]{1,40}", dashboard["uid"]):
+        fault(where, "schemaVersion or uid")
+    variables = {v["name"]: v for v in dashboard["templating"]["list"]}
+    if variables.keys() != {"datasource", "job", "tenant", "provider"}:
+        fault(where, f"variables are {sorted(variables)}")
+    if variables["datasource"]["current"]["value"] != source["uid"]:
+        fault(where, "the data source that it begins with is not the provisioned one")
+    ids = [panel["id"] for panel in panels]
+    if len(ids) != len(set(ids)):
+        fault(where, "two panels have one id")
+    titles = {panel["title"] for panel in panels}
+    for title in DASHBOARD_TITLES - titles:
+        fault(where, f"no panel {title}")
+    taken = {}
+    for panel in panels:
+        at, place = f"{where}: {panel['title']}", panel["gridPos"]
+        if place["x"] + place["w"] > 24:
+            fault(at, "is wider than the page")
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                other = taken.setdefault((x, y), panel["title"])
+                if other != panel["title"]:
+                    fault(at, f"overlaps {other}")
+                    break
+        if panel["type"] == "row":
+            continue
+        if panel["type"] not in PANEL_TYPES:
+            fault(at, f"unknown type {panel['type']}")
+        if not panel.get("description", "").strip():
+            fault(at, "no description")
+        if panel["type"] not in ("table", "state-timeline") and "unit" not in panel["fieldConfig"]["defaults"]:
+            fault(at, "no unit")
+        refs = [target["refId"] for target in panel["targets"]]
+        if len(refs) != len(set(refs)) or not refs:
+            fault(at, "its queries do not have an id each")
+        for target in panel["targets"]:
+            if target["datasource"]["uid"] != "${datasource}":
+                fault(at, "does not ask the chosen data source")
+            for name in re.findall(r"\$\{?(\w+)", target["expr"]):
+                if name not in variables and name not in ("__rate_interval", "__range"):
+                    fault(at, f"${name} is no variable")
+    passed(f"dashboard: structure of {len(panels)} panels and rows")
 
 
 def instructions(path):
@@ -333,8 +481,9 @@ def main():
     image_env, port = check_dockerfile(ROOT / "Dockerfile")
     check_router_settings(services, image_env)
     check_prometheus(services, port)
+    rules = check_alerts()
     check_collector(services)
-    check_grafana(services)
+    check_queries(rules, check_grafana(services))
     check_nats(services)
     for text in faults:
         print(f"deploy: FAULT: {text}", file=sys.stderr)

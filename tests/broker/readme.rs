@@ -1,4 +1,4 @@
-//! The commands of the README, as a reader would run them.
+//! The commands of the README and of the runbook, as a reader would run them.
 //!
 //! A block whose info string has the word `test` is run, in the order of the page, all of them in one
 //! empty folder, beside a broker and a worker; its exit code must be 0. If a `text` block follows it,
@@ -7,7 +7,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Stage, program_folder, run};
+use serde_json::json;
+
+use crate::support::{Stage, program_folder, request, run};
+use crate::traffic::policy;
 
 struct Block {
     line: usize,
@@ -37,12 +40,11 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-#[tokio::test]
-async fn the_commands_of_the_readme_do_what_it_says() {
+/// Runs the blocks of a page beside a broker and a worker, with this environment.
+async fn run_blocks(page: &str, stage: &Stage, environment: &[(&str, String)]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let blocks = blocks(&std::fs::read_to_string(root.join("README.md")).unwrap());
-    assert!(!blocks.is_empty(), "the README has no block marked test");
-    let stage = Stage::start().await;
+    let blocks = blocks(&std::fs::read_to_string(root.join(page)).unwrap());
+    assert!(!blocks.is_empty(), "{page} has no block marked test");
     let folder = tempfile::tempdir().unwrap();
     let path = std::env::var("PATH").unwrap_or_default();
     let path = format!("{}:{}:{path}", program_folder().display(), root.join(".tools/bin").display());
@@ -51,9 +53,9 @@ async fn the_commands_of_the_readme_do_what_it_says() {
         // What it says on either stream is its output, as in a terminal.
         command.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{}", block.script)]);
         command.current_dir(folder.path()).env("PATH", &path).env("NATS_URL", stage.broker.url());
-        command.env("PYTHONPATH", root.join(".tools/python"));
+        command.env("PYTHONPATH", root.join(".tools/python")).envs(environment.iter().cloned());
         let done = run(command, "").await;
-        let place = format!("README.md line {}", block.line);
+        let place = format!("{page} line {}", block.line);
         assert_eq!(done.code, 0, "{place}:\n{}\n---\n{}", block.script, done.stdout);
         let mut said = done.stdout.lines().map(str::trim_end);
         for want in block.output.iter().flatten().map(|l| l.trim_end()).filter(|l| !l.is_empty()) {
@@ -64,6 +66,23 @@ async fn the_commands_of_the_readme_do_what_it_says() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn the_commands_of_the_readme_do_what_it_says() {
+    run_blocks("README.md", &Stage::start().await, &[]).await;
+}
+
+#[tokio::test]
+async fn the_commands_of_the_runbook_can_be_run() {
+    let stage = Stage::start().await;
+    let breaker = json!({"enabled": true, "failure_threshold": 3});
+    stage.caller.put_policy("acme", &policy(&["openai", "anthropic"], breaker)).await;
+    stage.caller.decided(&request("acme", "r-1")).await;
+    stage.fail("acme", "openai", 3).await;
+    let worker = format!("http://127.0.0.1:{}", stage.worker.http_port());
+    let names = [("TENANT", "acme".to_owned()), ("PROVIDER", "openai".to_owned()), ("WORKER", worker)];
+    run_blocks("docs/runbook.md", &stage, &names).await;
 }
 
 #[test]
