@@ -17,6 +17,7 @@ that the router or nats.conf reads. Needs what "scripts/tools.py test" fetches.
 """
 
 import http.server
+import itertools
 import json
 import os
 import pathlib
@@ -377,12 +378,9 @@ def check_dashboard(dashboard, source):
         at, place = f"{where}: {panel['title']}", panel["gridPos"]
         if place["x"] + place["w"] > 24:
             fault(at, "is wider than the page")
-        for x in range(place["x"], place["x"] + place["w"]):
-            for y in range(place["y"], place["y"] + place["h"]):
-                other = taken.setdefault((x, y), panel["title"])
-                if other != panel["title"]:
-                    fault(at, f"overlaps {other}")
-                    break
+        cells = itertools.product(range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"]))
+        for other in {taken.setdefault(cell, panel["title"]) for cell in cells} - {panel["title"]}:
+            fault(at, f"overlaps {other}")
         if panel["type"] == "row":
             continue
         if panel["type"] not in PANEL_TYPES:
