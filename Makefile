@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # One step after the other: each says what it does, and cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help demo test build lint fmt tools clean
+.PHONY: help demo load test build lint fmt tools clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -15,7 +15,7 @@ step = @printf '\n==> %s\n'
 help: ## Tell the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# In a terminal, Ctrl-C is for the demo alone: "set -m" makes it the foreground job, so that it ends in its
+# In a terminal, Ctrl-C is for the demo (or the load) alone: "set -m" makes it the foreground job, so that it ends in its
 # own way, with its own exit status, and make with it.
 demo: ## See it work on a real broker; options: make demo ARGS='--for 10s --plain'
 	$(step) 'nats-server'
@@ -25,6 +25,17 @@ demo: ## See it work on a real broker; options: make demo ARGS='--for 10s --plai
 	$(step) 'demo'
 	@if [ -t 0 ]; then set -m; fi; \
 	$(target_dir)/release/beamline-router demo --nats-server .tools/bin/nats-server $(ARGS); \
+	exit $$?
+
+load: ## Run the load scenarios, with a report: make load ARGS='--short', or ARGS=--full
+	$(step) 'nats-server'
+	@$(PYTHON) scripts/tools.py demo
+	$(step) 'build (release)'
+	@$(CARGO) build --release --locked --bin beamline-router
+	$(step) 'load'
+	@if [ -t 0 ]; then set -m; fi; \
+	$(target_dir)/release/beamline-router load --nats-server .tools/bin/nats-server \
+		--report $(target_dir)/load-report.md $(ARGS); \
 	exit $$?
 
 test: ## Prove all of it: format, licences, deploy files, lints, docs, tests

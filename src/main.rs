@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use beamline_router::app;
 use beamline_router::cli::output::Output;
-use beamline_router::cli::{Cli, Command, Exit, bench, demo, top};
+use beamline_router::cli::{Cli, Command, Exit, bench, demo, load, top};
 use beamline_router::config::{ProcessEnv, Settings};
 use clap::Parser;
 
@@ -31,6 +31,7 @@ async fn run(command: Command) -> ExitCode {
         },
         Command::Demo(args) => demo::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Load(args) => load::run(args).await,
         Command::Policy(command) => command.run().await,
         Command::Breaker(command) => command.run().await,
         Command::Flag(command) => command.run().await,

@@ -1,9 +1,9 @@
 //! The command line.
 //!
-//! `serve` and `demo` run the router; `policy`, `breaker`, `flag` and `top` ask the control verbs of whichever
-//! worker answers, over NATS like any other client, and hold nothing of their own: what a verb means,
-//! checks and refuses is the router's. A command is its flags, one request after another, and how the
-//! answer looks. It ends with one of the codes of [`Exit`]; what went wrong goes to standard error.
+//! `serve`, `demo`, `bench` and `load` run the router; `policy`, `breaker`, `flag` and `top` ask the control
+//! verbs of whichever worker answers, over NATS like any other client, and hold nothing of their own: what a
+//! verb means, checks and refuses is the router's. A command is its flags, one request after another, and how
+//! the answer looks. It ends with one of the codes of [`Exit`]; what went wrong goes to standard error.
 //!
 //! Only [`output`] prints; `demo` and `top` may draw on a terminal.
 
@@ -12,6 +12,7 @@ mod breaker;
 pub mod demo;
 mod exit;
 mod flag;
+pub mod load;
 pub mod output;
 mod policy;
 mod policy_apply;
@@ -52,6 +53,8 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Measure how fast decisions are on this machine, against a responder that only echoes
     Bench(bench::BenchArgs),
+    /// Run the load scenarios on a real broker, and report
+    Load(load::LoadArgs),
     /// Put, change, show and check policies
     Policy(PolicyCommand),
     /// Show circuit breakers, force and reset them

@@ -13,6 +13,7 @@
 
 pub mod append;
 pub mod assignments;
+pub mod audit;
 pub mod buckets;
 pub mod claims;
 pub mod connect;

@@ -1,5 +1,6 @@
 //! The programs around the router, for those who play them: a client that asks, an executor that
-//! reports, a listener to events. The demo's side of the wire, as the contract gives it to any client.
+//! reports, a listener to events. The side of the wire that
+//! the demo and the load scenarios have, as the contract gives it to any client.
 //!
 //! A request that is never answered leaves an entry in the client library (nats.rs#1617): fit for a
 //! program that ends.
@@ -9,6 +10,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::{Client, RequestErrorKind, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
@@ -19,8 +21,8 @@ use crate::config::{ClientSettings, Names};
 #[derive(Clone, Debug)]
 pub struct Simulation {
     client: Client,
-    jetstream: Context,
-    names: Names,
+    pub(super) jetstream: Context,
+    pub(super) names: Names,
     timeout: Duration,
 }
 
@@ -57,6 +59,15 @@ pub struct Heard {
     pub body: Value,
 }
 
+/// A message heard, as it came.
+#[derive(Clone, Debug)]
+pub struct Raw {
+    /// Where it was published.
+    pub subject: String,
+    /// Its bytes.
+    pub body: Bytes,
+}
+
 /// What arrives on a subject.
 #[derive(Debug)]
 pub struct Inbox(Subscriber);
@@ -71,6 +82,12 @@ impl Inbox {
             id: id.map(|id| id.as_str().to_owned()),
             body: serde_json::from_slice(&message.payload).unwrap_or(Value::Null),
         })
+    }
+
+    /// The next message as it came; none once the connection is closed.
+    pub async fn next_raw(&mut self) -> Option<Raw> {
+        let message = self.0.next().await?;
+        Some(Raw { subject: message.subject.into_string(), body: message.payload })
     }
 }
 
@@ -90,16 +107,33 @@ impl Simulation {
     /// # Errors
     /// Why there is no answer.
     pub async fn decide(&self, request: &Value) -> Result<Value, Unanswered> {
-        let request =
-            async_nats::Request::new().payload(request.to_string().into()).timeout(Some(self.timeout));
+        let answer = self.ask(request.to_string().into()).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| Unanswered::Failed(format!("the answer is not JSON: {error}")))
+    }
+
+    /// Asks for a decision with these bytes; the answer is what came.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn ask(&self, request: Bytes) -> Result<Bytes, Unanswered> {
+        let request = async_nats::Request::new().payload(request).timeout(Some(self.timeout));
         let answer = self.client.send_request(self.names.decide.clone(), request).await;
-        let message = answer.map_err(|error| match error.kind() {
+        answer.map(|message| message.payload).map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => Unanswered::NoResponders,
             RequestErrorKind::TimedOut => Unanswered::TimedOut,
             _ => Unanswered::Failed(error.to_string()),
-        })?;
-        serde_json::from_slice(&message.payload)
-            .map_err(|error| Unanswered::Failed(format!("the answer is not JSON: {error}")))
+        })
+    }
+
+    /// Asks for a decision and does not wait; the answer, if there is one, goes to `reply`.
+    ///
+    /// # Errors
+    /// What the client library said instead.
+    pub async fn ask_at(&self, reply: String, request: Bytes) -> Result<(), NotTaken> {
+        let subject = &self.names.decide;
+        let asked = self.client.publish_with_reply(subject.clone(), reply, request).await;
+        asked.map_err(|error| not_taken(subject, &error))
     }
 
     /// Tells how a provider call went, through JetStream: done when the broker has it.
@@ -107,11 +141,19 @@ impl Simulation {
     /// # Errors
     /// What the broker said instead.
     pub async fn report(&self, assignment_id: &str, result: &Value) -> Result<(), NotTaken> {
+        self.report_bytes(assignment_id, result.to_string().into()).await.map(|_| ())
+    }
+
+    /// The same with these bytes; gives the result's position in the log.
+    ///
+    /// # Errors
+    /// What the broker said instead.
+    pub async fn report_bytes(&self, assignment_id: &str, result: Bytes) -> Result<u64, NotTaken> {
         let subject = &self.names.exec_result;
-        let message = PublishMessage::build().payload(result.to_string().into()).message_id(assignment_id);
+        let message = PublishMessage::build().payload(result).message_id(assignment_id);
         let publish = async { self.jetstream.send_publish(subject.clone(), message).await?.await };
         match tokio::time::timeout(self.timeout, publish).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(ack)) => Ok(ack.sequence),
             Ok(Err(error)) => Err(not_taken(subject, &error)),
             Err(elapsed) => Err(not_taken(subject, &elapsed)),
         }
@@ -122,9 +164,26 @@ impl Simulation {
     /// # Errors
     /// What the client library said instead.
     pub async fn acknowledge(&self, ack: &Value) -> Result<(), NotTaken> {
+        self.acknowledge_bytes(ack.to_string().into()).await
+    }
+
+    /// The same with these bytes.
+    ///
+    /// # Errors
+    /// What the client library said instead.
+    pub async fn acknowledge_bytes(&self, ack: Bytes) -> Result<(), NotTaken> {
         let subject = &self.names.exec_ack;
-        let publish = self.client.publish(subject.clone(), ack.to_string().into());
+        let publish = self.client.publish(subject.clone(), ack);
         publish.await.map_err(|error| not_taken(subject, &error))
+    }
+
+    /// Listens to a subject of the caller's choice.
+    ///
+    /// # Errors
+    /// What the client library said instead.
+    pub async fn listen(&self, subject: &str) -> Result<Inbox, NotTaken> {
+        let inbox = self.client.subscribe(subject.to_owned()).await;
+        inbox.map(Inbox).map_err(|error| not_taken(subject, &error))
     }
 
     /// Listens to assignments, as one executor of many.
@@ -143,8 +202,7 @@ impl Simulation {
     /// # Errors
     /// What the client library said instead.
     pub async fn breaker_events(&self) -> Result<Inbox, NotTaken> {
-        let subject = format!("{}breaker.>", self.names.events_prefix);
-        self.client.subscribe(subject.clone()).await.map(Inbox).map_err(|error| not_taken(&subject, &error))
+        self.listen(&format!("{}breaker.>", self.names.events_prefix)).await
     }
 
     /// Done when the broker has all that was sent before, subscriptions too.
@@ -156,6 +214,6 @@ impl Simulation {
     }
 }
 
-fn not_taken(subject: &str, error: &dyn std::error::Error) -> NotTaken {
+pub(super) fn not_taken(subject: &str, error: &dyn std::error::Error) -> NotTaken {
     NotTaken { subject: subject.to_owned(), reason: error.to_string() }
 }

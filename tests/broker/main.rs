@@ -28,6 +28,7 @@ mod faults;
 mod flags;
 mod hostile;
 mod life;
+mod load;
 mod metrics;
 mod otlp;
 mod readme;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::bars;
 use super::figures::{Figure, Run, Spread};
-use super::machine::Machine;
 use super::rounds::{Case, Target, run_rounds};
 use super::site::{Deployment, Plan, PolicyKind, Site};
 use super::{BenchArgs, BenchFailed, Effort};
 use crate::cli::output::Output;
+use crate::cli::stand::Machine;
 use crate::nats::measuring::Load;
 
 /// What can be measured.

@@ -13,7 +13,6 @@ mod figures;
 mod floor;
 mod groups;
 mod growth;
-mod machine;
 mod process;
 mod report;
 mod rounds;

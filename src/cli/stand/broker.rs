@@ -5,6 +5,7 @@ use serde::Deserialize;
 use tokio::process::Command;
 
 use super::failed::StandFailed;
+use super::http;
 use super::process::Process;
 
 /// Where it is looked for when nobody names one.
@@ -28,12 +29,14 @@ pub(in crate::cli) struct Broker {
     pub(in crate::cli) version: String,
     /// `nats://127.0.0.1:<port>`
     pub(in crate::cli) url: String,
+    monitor: u16,
 }
 
 /// What nats-server writes to its ports file.
 #[derive(Deserialize)]
 struct Ports {
     nats: Vec<String>,
+    monitoring: Vec<String>,
 }
 
 impl Broker {
@@ -46,18 +49,18 @@ impl Broker {
         let mut command = Command::new(program);
         command.arg("--config").arg(&config);
         let process = Process::spawn("nats-server", command, folder.join("nats-server.log"))?;
-        let mut broker = Self { process, version, url: String::new() };
+        let mut broker = Self { process, version, url: String::new(), monitor: 0 };
         let listens = async {
             loop {
                 broker.process.check()?;
-                if let Some(url) = told_url(folder) {
-                    return Ok(url);
+                if let Some(told) = told(folder) {
+                    return Ok(told);
                 }
                 tokio::time::sleep(POLL).await;
             }
         };
-        let url = tokio::time::timeout(Duration::from_secs(READY_SECONDS), listens).await;
-        broker.url = url.unwrap_or_else(|_| {
+        let told = tokio::time::timeout(Duration::from_secs(READY_SECONDS), listens).await;
+        (broker.url, broker.monitor) = told.unwrap_or_else(|_| {
             Err(StandFailed::NotReady {
                 name: "nats-server".to_owned(),
                 seconds: READY_SECONDS,
@@ -71,6 +74,12 @@ impl Broker {
     /// Its process id; none once it has ended.
     pub(in crate::cli) fn id(&self) -> Option<u32> {
         self.process.id()
+    }
+
+    /// What its monitoring says under a path, such as `/varz`.
+    pub(in crate::cli) async fn monitoring(&self, path: &str) -> Option<serde_json::Value> {
+        let (status, body) = http::get(self.monitor, path).await?;
+        serde_json::from_str(&body).ok().filter(|_| status == 200)
     }
 
     /// Fails if it has ended by itself.
@@ -88,18 +97,19 @@ impl Broker {
 fn configuration(folder: &Path) -> String {
     let quoted = |path: PathBuf| serde_json::Value::from(path.to_string_lossy()).to_string();
     format!(
-        "listen: \"127.0.0.1:-1\"\nports_file_dir: {}\njetstream {{ store_dir: {}, max_file_store: 1TB, max_memory_store: 64MB }}\n",
+        "listen: \"127.0.0.1:-1\"\nhttp: \"127.0.0.1:-1\"\nports_file_dir: {}\njetstream {{ store_dir: {}, max_file_store: 1TB, max_memory_store: 64MB }}\n",
         quoted(folder.to_owned()),
         quoted(folder.join("jetstream")),
     )
 }
 
-/// The URL in the ports file, once it is written.
-fn told_url(folder: &Path) -> Option<String> {
+/// The URL and the port of the monitoring in the ports file, once it is written.
+fn told(folder: &Path) -> Option<(String, u16)> {
     let mut entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
     let path = entries.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
     let ports: Ports = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    ports.nats.into_iter().next()
+    let (_, monitor) = ports.monitoring.first()?.rsplit_once(':')?;
+    Some((ports.nats.into_iter().next()?, monitor.parse().ok()?))
 }
 
 async fn version_of(program: &Path) -> Result<String, StandFailed> {

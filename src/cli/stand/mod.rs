@@ -5,6 +5,8 @@
 
 mod broker;
 mod failed;
+mod http;
+mod machine;
 mod process;
 mod worker;
 
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use broker::Broker;
 pub(super) use failed::StandFailed;
+pub(super) use machine::Machine;
 pub(super) use process::{Folder, Process};
 pub(super) use worker::{Page, Start, WorkerProcess, start_ready};
 

@@ -1,11 +1,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use super::failed::StandFailed;
+use super::http;
 use super::process::Process;
 use crate::config::all_keys;
 
@@ -17,14 +17,8 @@ const TRIES: u32 = 3;
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a worker answers over HTTP on this machine; a page of metrics takes milliseconds.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// A drain with nothing under way is done at once.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Some tens of kilobytes are usual.
-const MAX_PAGE: u64 = 16 << 20;
 
 /// A worker: this program, run as `serve`.
 #[derive(Debug)]
@@ -55,6 +49,8 @@ pub(in crate::cli) struct Page {
     pub(in crate::cli) digest: Option<String>,
     pub(in crate::cli) policies: Option<u64>,
     pub(in crate::cli) decisions: u64,
+    /// All of it.
+    pub(in crate::cli) text: String,
 }
 
 impl WorkerProcess {
@@ -99,7 +95,7 @@ impl WorkerProcess {
         let ready = async {
             loop {
                 self.process.check()?;
-                match http_get(self.port, "/readyz").await {
+                match http::get(self.port, "/readyz").await {
                     Some((200, _)) => return Ok(()),
                     Some((_, body)) => reasons = reasons_in(&body),
                     None => {}
@@ -121,7 +117,7 @@ impl WorkerProcess {
 
     /// What its metrics say now.
     pub(in crate::cli) async fn page(&self) -> Option<Page> {
-        match http_get(self.port, "/metrics").await {
+        match http::get(self.port, "/metrics").await {
             Some((200, text)) => Some(Page::read(&text)),
             _ => None,
         }
@@ -155,7 +151,7 @@ pub(in crate::cli) async fn start_ready(
 
 impl Page {
     fn read(text: &str) -> Self {
-        let mut page = Self::default();
+        let mut page = Self { text: text.to_owned(), ..Self::default() };
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let family = series.split_once('{').map_or(series, |(family, _)| family);
@@ -169,6 +165,21 @@ impl Page {
         }
         page
     }
+
+    /// The sum over those of a family's series that have all of these labels, each as `name="value"`.
+    pub(in crate::cli) fn sum(&self, family: &str, labels: &[&str]) -> u64 {
+        let lines = self.text.lines().filter(|line| !line.starts_with('#'));
+        let series = lines.filter_map(|line| line.rsplit_once(' ')).filter(|(series, _)| {
+            series.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+        });
+        let wanted = series.filter(|(series, _)| labels.iter().all(|label| has(series, label)));
+        wanted.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+    }
+}
+
+/// Whether a series has a label, the whole of it.
+fn has(series: &str, label: &str) -> bool {
+    series.match_indices(label).any(|(at, _)| series[..at].ends_with(['{', ',']))
 }
 
 async fn free_port() -> std::io::Result<u16> {
@@ -179,25 +190,6 @@ fn reasons_in(body: &str) -> String {
     let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let reasons = body.get("reasons").and_then(|reasons| reasons.as_array()).cloned().unwrap_or_default();
     reasons.iter().filter_map(|reason| reason.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// Status and body; HTTP/1.0, so that the body ends with the connection.
-async fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        stream.take(MAX_PAGE).read_to_end(&mut answer).await.ok()?;
-        answered(&String::from_utf8(answer).ok()?)
-    };
-    tokio::time::timeout(HTTP_TIMEOUT, exchange).await.ok()?
-}
-
-fn answered(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, body.to_owned()))
 }
 
 #[cfg(test)]
@@ -217,16 +209,13 @@ mod tests {
             digest: Some("9007199254740991".to_owned()),
             policies: Some(3),
             decisions: 15,
+            text: page.text.clone(),
         };
         assert_eq!(page, want);
-    }
-
-    #[test]
-    fn an_answer_is_status_and_body() {
-        let answer =
-            "HTTP/1.0 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{\"reasons\":[\"a\",\"b\"]}";
-        let (status, body) = answered(answer).unwrap();
-        assert_eq!((status, reasons_in(&body).as_str()), (503, "a, b"));
-        assert_eq!(answered("nonsense"), None);
+        let decisions = |labels: &[&str]| page.sum("router_decisions_total", labels);
+        assert_eq!((decisions(&[]), decisions(&["outcome=\"decided\""])), (15, 12));
+        assert_eq!(decisions(&["come=\"decided\""]), 0, "the whole of a label");
+        assert_eq!(decisions(&["outcome=\"decided\"", "reason=\"\""]), 0);
+        assert_eq!(page.sum("router_log", &[]), 0, "the whole of a family's name");
     }
 }

@@ -146,7 +146,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// `NATS_SERVER_BIN`, else what `scripts/tools.py` placed, else the one on PATH.
-fn nats_server() -> PathBuf {
+pub(crate) fn nats_server() -> PathBuf {
     super::process::tool("NATS_SERVER_BIN", "nats-server")
         .expect("no nats-server: run scripts/tools.py test, or set NATS_SERVER_BIN")
 }

@@ -11,7 +11,7 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use broker::{Broker, free_port};
+pub(crate) use broker::{Broker, free_port, nats_server};
 pub(crate) use caller::{Answer, Caller, request};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Done, Process, run, tool};

@@ -1,17 +1,18 @@
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// The machine that figures are of.
-#[derive(Clone, Debug)]
-pub(super) struct Machine {
-    pub(super) processor: String,
-    pub(super) cores: usize,
-    pub(super) memory_bytes: u64,
-    pub(super) system: String,
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::cli) struct Machine {
+    pub(in crate::cli) processor: String,
+    pub(in crate::cli) cores: usize,
+    pub(in crate::cli) memory_bytes: u64,
+    pub(in crate::cli) system: String,
 }
 
 impl Machine {
     /// This one, as far as it tells.
-    pub(super) fn this() -> Self {
+    pub(in crate::cli) fn this() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let after = |text: &str, key: &str| {
             let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
@@ -28,7 +29,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::cli) fn json(&self) -> Value {
         json!({
             "processor": self.processor,
             "cores": self.cores,
@@ -38,7 +39,7 @@ impl Machine {
     }
 
     /// In one line.
-    pub(super) fn told(&self) -> String {
+    pub(in crate::cli) fn told(&self) -> String {
         let gigabytes = self.memory_bytes >> 30;
         format!("{}, {} cores, {gigabytes} GiB, {}", self.processor, self.cores, self.system)
     }
