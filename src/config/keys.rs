@@ -23,7 +23,7 @@ pub struct Key {
 pub enum Kind {
     /// One value.
     Value,
-    /// One value that may hold a secret.
+    /// One value that may hold a secret, or is where people paste one by mistake: it is not repeated.
     Secret,
     /// May stand alone, which means true.
     Switch,
@@ -48,7 +48,7 @@ macro_rules! keys {
 keys! {
     NATS_URL = "nats-url", "NATS_URL", Secret "URL[,URL…]", Some("nats://127.0.0.1:4222"),
         "Servers to connect to: nats:// or tls://, commas between several";
-    NATS_CREDS = "nats-creds", "NATS_CREDS", Value "FILE", None, "Credentials file (JWT and seed)";
+    NATS_CREDS = "nats-creds", "NATS_CREDS", Secret "FILE", None, "Credentials file (JWT and seed)";
     NATS_USER = "nats-user", "NATS_USER", Value "NAME", None, "User name";
     NATS_PASSWORD = "nats-password", "NATS_PASSWORD", Secret "PASSWORD", None,
         "Password; prefer the variable, other users of this machine can see flags";
@@ -57,7 +57,7 @@ keys! {
     NATS_CA = "nats-ca", "NATS_CA", Value "FILE", None,
         "Trust only the authorities in this PEM file, and connect with TLS only";
     NATS_CERT = "nats-cert", "NATS_CERT", Value "FILE", None, "Client certificate (PEM); with --nats-key";
-    NATS_KEY = "nats-key", "NATS_KEY", Value "FILE", None, "Key of the client certificate (PEM)";
+    NATS_KEY = "nats-key", "NATS_KEY", Secret "FILE", None, "Key of the client certificate (PEM)";
     NATS_INBOX_PREFIX = "nats-inbox-prefix", "NATS_INBOX_PREFIX", Value "SUBJECT", None,
         "Where replies to this program arrive, instead of _INBOX; routers answer there if their --reply-prefix allows it";
 

@@ -16,29 +16,29 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER_SPAN: &str = "b7ad6b7169203331";
 
 /// A collector that prints what it receives.
-struct Collector {
+pub(crate) struct Collector {
     process: Process,
-    grpc: u16,
-    http: u16,
+    pub(crate) grpc: u16,
+    pub(crate) http: u16,
     _folder: TempDir,
 }
 
 /// A span as the collector understood it.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Span {
-    trace: String,
-    parent: String,
-    id: String,
-    name: String,
-    kind: String,
-    status: String,
+pub(crate) struct Span {
+    pub(crate) trace: String,
+    pub(crate) parent: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) status: String,
     /// The status in words.
-    message: String,
-    attributes: BTreeMap<String, String>,
+    pub(crate) message: String,
+    pub(crate) attributes: BTreeMap<String, String>,
     /// The trace and the span of each link.
-    links: Vec<(String, String)>,
+    pub(crate) links: Vec<(String, String)>,
     /// The name and the attributes of each event.
-    events: Vec<(String, BTreeMap<String, String>)>,
+    pub(crate) events: Vec<(String, BTreeMap<String, String>)>,
 }
 
 /// Which part of a span is being read.
@@ -47,10 +47,12 @@ enum Part {
     Itself,
     Link,
     Event,
+    /// What follows is of the next spans' resource, and of no span.
+    Resource,
 }
 
 impl Collector {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let rotel =
             tool("ROTEL_BIN", "rotel").expect("no rotel: run scripts/tools.py test, or set ROTEL_BIN");
         let (grpc, http, folder) = (free_port(), free_port(), tempfile::tempdir().unwrap());
@@ -75,7 +77,7 @@ impl Collector {
     }
 
     /// Every span received by now.
-    fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         let mut part = Part::Itself;
         for line in self.process.stdout.all() {
@@ -84,6 +86,9 @@ impl Collector {
                 spans.push(Span::default());
                 part = Part::Itself;
                 continue;
+            }
+            if line.starts_with("ResourceSpans #") {
+                part = Part::Resource;
             }
             let Some(span) = spans.last_mut() else { continue };
             if line.starts_with("SpanLink #") {
@@ -99,6 +104,7 @@ impl Collector {
             let Some((key, value)) = line.trim_start_matches("-> ").split_once(": ") else { continue };
             let (key, value) = (key.trim(), value.trim().to_owned());
             match (part, key) {
+                (Part::Resource, _) => {}
                 (Part::Link, "Trace ID") => span.links.last_mut().unwrap().0 = value,
                 (Part::Link, "ID") => span.links.last_mut().unwrap().1 = value,
                 (Part::Event, "Name") => span.events.last_mut().unwrap().0 = value,
@@ -122,6 +128,11 @@ impl Collector {
         spans
     }
 
+    /// All that it said.
+    pub(crate) fn said(&self) -> String {
+        self.process.stdout.all().join("\n")
+    }
+
     /// The one span of a name in the caller's trace.
     async fn span(&self, name: &str) -> Span {
         // The collector prints line by line: what two looks see alike is printed to its end.
@@ -140,21 +151,21 @@ impl Collector {
 }
 
 /// Sends spans to this endpoint, without waiting for a batch to fill.
-fn traced(launch: Launch, protocol: &str, endpoint: String) -> Launch {
+pub(crate) fn traced(launch: Launch, protocol: &str, endpoint: String) -> Launch {
     launch
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         .env("OTEL_BSP_SCHEDULE_DELAY", 100)
 }
 
-fn parent(flags: &str) -> HeaderMap {
+pub(crate) fn parent(flags: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("traceparent", format!("00-{TRACE}-{CALLER_SPAN}-{flags}").as_str());
     headers
 }
 
 /// Asks for a pushed decision under a trace, and answers the assignment: what the assignment carried.
-async fn one_round(stage: &Stage, flags: &str) -> (Answer, Value) {
+pub(crate) async fn one_round(stage: &Stage, flags: &str) -> (Answer, Value) {
     let mut assignments = stage.caller.listen("caf.exec.assign.v1").await;
     let mut asked = request("acme", &uuid::Uuid::new_v4().to_string());
     asked["push_assignment"] = json!(true);

@@ -52,9 +52,13 @@ impl Caller {
 
     /// To one server or several, parted by commas. Comes back by itself when the broker does.
     pub(crate) async fn to(url: &str) -> Self {
-        let options = async_nats::ConnectOptions::new()
-            .request_timeout(Some(SOON))
-            .reconnect_delay_callback(|_| Duration::from_millis(50));
+        Self::with(async_nats::ConnectOptions::new(), url).await
+    }
+
+    /// As somebody.
+    pub(crate) async fn with(options: async_nats::ConnectOptions, url: &str) -> Self {
+        let options =
+            options.request_timeout(Some(SOON)).reconnect_delay_callback(|_| Duration::from_millis(50));
         let servers: Vec<_> = url.split(',').collect();
         let client = options.connect(&servers[..]).await.unwrap();
         let jetstream = jetstream::new(client.clone());
