@@ -92,7 +92,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(toki
     match listener.accept().await {
         Ok((stream, _)) => Some((stream, place)),
         Err(error) => {
-            tracing::debug!(%error, "accept failed");
+            tracing::debug!(event = "http_not_accepted", error = %error);
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }

@@ -108,7 +108,13 @@ async fn one(worker: &Arc<Worker>, message: Message) {
         Ok(body) => body,
         Err(error) => {
             if error.code == ErrorCode::Internal || message.reply.is_none() {
-                tracing::warn!(event = "control_refused", verb = verb_text, code = error.code.as_str(), message = %error.message);
+                tracing::warn!(
+                    event = "control_refused",
+                    verb = verb_text,
+                    code = error.code.as_str(),
+                    message = %error.message,
+                    trace_id = incoming.parent().map(|p| p.trace_id_hex())
+                );
             }
             let body = error.body();
             if message.reply.is_none() {

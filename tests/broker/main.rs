@@ -29,6 +29,7 @@ mod flags;
 mod hostile;
 mod life;
 mod load;
+mod logs;
 mod metrics;
 mod otlp;
 mod readme;

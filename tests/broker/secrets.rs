@@ -101,6 +101,10 @@ async fn who_is_let_in_tells_nobody_how() {
     holds_none("top", &top.bytes());
 }
 
+/// What is wrong, the variables and the flags that say so, and whether the worker ends with a fault: else
+/// it goes on trying.
+type Wrong<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str], bool);
+
 #[tokio::test]
 async fn who_is_not_let_in_is_not_told_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,8 +126,7 @@ async fn who_is_not_let_in_is_not_told_on() {
     let no_port = format!("nats://u:s3cr3t-pw@{dead}:s3cr3t");
     let otlp_user = format!("http://u:s3cr3t-otlp@{dead}");
     let otlp = format!("http://{dead}");
-    // What to give, and whether it ends with a fault: else it goes on trying.
-    let ways: [(&str, &[(&str, &str)], &[&str], bool); 17] = [
+    let ways: [Wrong<'_>; 17] = [
         ("a wrong password", &[("NATS_USER", "u"), ("NATS_PASSWORD", "s3cr3t-wrong")], &[], false),
         ("a wrong password in the URL", &[("NATS_URL", &wrong_user)], &[], false),
         ("a wrong token", &[("NATS_TOKEN", "s3cr3t-token")], &[], false),

@@ -223,8 +223,12 @@ impl Voice {
             (None, None) => {}
             (None, Some(_)) => {
                 let said = std::mem::take(&mut *unsaid);
-                let (event, spans) = (names::event::TRACE_EXPORT_RECOVERED, said.spans);
-                tracing::info!(event, endpoint, spans_lost = spans, "the collector takes spans again");
+                tracing::info!(
+                    event = names::event::TRACE_EXPORT_RECOVERED,
+                    endpoint,
+                    spans_lost = said.spans,
+                    "the collector takes spans again"
+                );
             }
             (Some(error), last) => {
                 unsaid.failures += 1;
