@@ -118,3 +118,61 @@ fn the_age_of_a_log_costs_nothing() {
     let view = log.view("acme", "a");
     assert_eq!((view.state, view.window.requests, view.failures_in_a_row), (Shown::Closed, 2, 2));
 }
+
+#[test]
+fn a_local_clock_that_jumps_an_hour_either_way_moves_nothing_in_any_state() {
+    const HOUR_MS: i64 = 3_600_000;
+    /// What happens from the first failure to the close, with the local clock jumping before one step.
+    fn story(jump: Option<(usize, i64)>) -> Vec<(String, View, u64)> {
+        type Deed = fn(&mut Log) -> String;
+        let deeds: [(u64, Deed); 9] = [
+            (0, |log| format!("{:?}", log.ends("acme", "a", Status::Error))),
+            (10, |log| format!("{:?}", log.ends("acme", "a", Status::Error))),
+            (10, |log| format!("{:?}", log.ends("acme", "a", Status::Error))),
+            // Open.
+            (10, |log| format!("{:?}", log.claim("acme", "a", 1))),
+            (10, |log| format!("{:?}", log.ends("acme", "a", Status::Success))),
+            (TIMEOUT_MS, |log| format!("{:?}", log.claim("acme", "a", 2))),
+            // Half-open.
+            (10, |log| format!("{:?}", log.claim("acme", "a", 3))),
+            (10, |log| {
+                let probe = |n: u64| Outcome {
+                    request_id: Some(Cow::Owned(format!("r{n}"))),
+                    ..outcome("acme", "a", Status::Success, 1_000 + n)
+                };
+                format!("{:?} {:?}", log.result(probe(2)), log.result(probe(3)))
+            }),
+            // Closed again.
+            (10, |log| format!("{:?}", log.ends("acme", "a", Status::Error))),
+        ];
+        let mut log = Log::acme();
+        let mut told = Vec::new();
+        for (n, (after, deed)) in deeds.into_iter().enumerate() {
+            if let Some((_, by)) = jump.filter(|(at, _)| *at == n) {
+                log.offset = Offset(log.offset.0 + by);
+            }
+            let what = deed(log.after(after));
+            told.push((what, log.view("acme", "a"), log.fold.digest()));
+        }
+        told
+    }
+    let calm = story(None);
+    let states: Vec<_> = calm.iter().map(|(_, view, _)| view.state).collect();
+    assert_eq!(
+        states[2..9],
+        [
+            Shown::Open,
+            Shown::Open,
+            Shown::Open,
+            Shown::HalfOpen,
+            Shown::HalfOpen,
+            Shown::Closed,
+            Shown::Closed
+        ]
+    );
+    for at in 0..calm.len() {
+        for by in [-HOUR_MS, HOUR_MS] {
+            assert_eq!(story(Some((at, by))), calm, "a jump by {by} before step {at}");
+        }
+    }
+}

@@ -132,6 +132,38 @@ async fn a_probe_that_cannot_be_pushed_gives_its_slot_back_at_once() {
     assert_eq!(granted, 4.0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_too_long_for_a_claim_takes_the_fallback_and_gives_the_slot_back() {
+    // No lease ends by its time here.
+    let stage = Stage::with(|l| l.flag("--claim-wait-ms", 1)).await;
+    let mut document = policy(json!({
+        "failure_threshold": 1, "probe_timeout_ms": 300_000, "half_open_max_calls": 20, "success_threshold": 10
+    }));
+    document["fallbacks"] = json!([{"when": {"status": ["circuit_breaker_open"]}, "to": "b"}]);
+    stage.caller.put_policy("acme", &document).await;
+    stage.fail("acme", "a", 1).await;
+    let mut probing = 0;
+    eventually("a claim takes too long", SOON, async || {
+        for (_, answer) in ask_many(&stage, 40).await {
+            let decision = &answer["decision"];
+            if decision["probe"] == true {
+                probing += 1;
+                assert_eq!(decision["provider_id"], "a", "{answer}");
+            } else {
+                assert_eq!(decision["reason"], "circuit_breaker_fallback", "{answer}");
+                assert_eq!(decision["provider_id"], "b", "{answer}");
+            }
+        }
+        let metrics = stage.worker.metrics().await;
+        metrics.sum("router_claims_total", &[("outcome", "timed_out")]) > 0.0
+    })
+    .await;
+    eventually("only probes hold slots", SOON, async || {
+        stage.caller.breaker("acme", "a").await["half_open_in_flight"] == probing
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_probe_without_result_gives_its_slot_back() {
     let stage =

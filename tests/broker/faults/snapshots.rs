@@ -235,3 +235,47 @@ async fn a_worker_killed_under_load_is_back_from_its_snapshot_with_the_digest_of
         assert_eq!(metrics.value("router_log_snapshots_total", &[("outcome", "differs")]), Some(0.0));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_compare_their_snapshots_and_a_difference_is_counted_and_shouted() {
+    let kept = Kept::start().await;
+    let second = kept.joined().await;
+    let base = &kept.bases().await[0];
+    let stream = base.split('.').next().unwrap();
+    let mut n = 0;
+    let mut fill = async |to: u64| {
+        let mut last = kept.last;
+        while last < to {
+            last = kept.caller.result(&result("acme", "a", &format!("fill-{n}"), "success")).await;
+            n += 1;
+        }
+        assert_eq!(last, to);
+    };
+    let counted = async |outcome: &str| {
+        let of = async |worker: &Worker| {
+            let metrics = worker.metrics().await;
+            metrics.value("router_log_snapshots_total", &[("outcome", outcome)]).unwrap() as u64
+        };
+        (of(&kept.peer).await, of(&second).await)
+    };
+    // One writes it, and the other has the same.
+    let next = (kept.last / 200 + 1) * 200;
+    fill(next).await;
+    eventually("one of them compared", SOON, async || {
+        let (first, second) = counted("equal").await;
+        first + second == 1
+    })
+    .await;
+    assert_eq!(counted("differs").await, (0, 0));
+
+    // A third, which is none of them and disagrees, is first at the next position.
+    let theirs = json!({"position": next + 200, "hash": 1, "bytes": 1, "complete": true, "worker": "ghost"});
+    let key = format!("{stream}.{}.manifest", next + 200);
+    kept.bucket().await.put(key, Bytes::from(theirs.to_string())).await.unwrap();
+    fill(next + 200).await;
+    eventually("both differ", SOON, async || counted("differs").await == (1, 1)).await;
+    for worker in [&kept.peer, &second] {
+        let shouted = worker.events("snapshot_differs");
+        assert_eq!((&shouted[0]["level"], &shouted[0]["theirs"]), (&json!("ERROR"), &json!("ghost")));
+    }
+}
