@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{SOON, Stage, Worker, eventually, request};
-use crate::traffic::{Asking, RECOVERY, policy, result};
+use crate::traffic::{Asking, RECOVERY, agree, policy, result};
 
 /// A tenant with two providers, of which the first is open for five minutes.
 async fn with_open_breaker() -> Stage {
@@ -144,6 +144,31 @@ async fn a_log_made_anew_is_read_from_its_beginning_with_the_policies_of_the_buc
         usage.info().await.unwrap().state.messages == 6
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_log_made_anew_and_longer_than_it_was_is_not_taken_for_the_old_one() {
+    let stage = with_open_breaker().await;
+    let (before, _) = stage.worker.standing().await;
+    let config = stage.caller.log().await.cached_info().config.clone();
+    stage.worker.pause();
+    stage.caller.jetstream.delete_stream("BEAMLINE_LOG").await.unwrap();
+    stage.caller.jetstream.create_stream(config).await.unwrap();
+    let mut last = 0;
+    for n in 0..2 * before {
+        last = stage.caller.result(&fine(&format!("anew-{n}"))).await;
+    }
+    assert_eq!(last, 2 * before);
+    stage.worker.resume();
+    eventually("the worker rebuilds", RECOVERY, async || {
+        stage.worker.count("router_log_rebuilds_total").await == 1
+    })
+    .await;
+    stage.worker.recovers().await;
+    let fresh = Worker::start(&stage.broker, |l| l).await;
+    agree(&[&stage.worker, &fresh], last + 1).await;
+    stage.state_is("acme", "a", "closed").await;
+    assert_eq!(stage.caller.decided(&request("acme", "r-1")).await["policy_id"], "default");
 }
 
 #[tokio::test]

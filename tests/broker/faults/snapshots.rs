@@ -135,7 +135,7 @@ async fn snapshots_that_cannot_be_used_are_told_and_the_log_is_read_instead() {
     .await;
     let worker = kept.joined().await;
     let [(at, why)] = &refused(&worker)[..] else { panic!("{:?}", refused(&worker)) };
-    assert!(*at == newest && why.contains("damaged"), "{at} {why}");
+    assert!(*at == newest && why.contains("its pieces are not what the manifest says"), "{at} {why}");
     assert_eq!(replayed(&worker), kept.last - older);
     let metrics = worker.metrics().await;
     assert_eq!(metrics.value("router_log_snapshots_total", &[("outcome", "refused")]), Some(1.0));
