@@ -1,10 +1,14 @@
 //! Reading JSON in place.
 
+mod scan;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+pub(super) use scan::is_plain;
 
 /// The deepest nesting that serde_json reads with its default settings, and so most executors.
 pub(super) const MAX_DEPTH: usize = 127;
@@ -21,6 +25,16 @@ impl<'a, const N: usize> Members<'a, N> {
     /// Reads `text`, which must be one object and nothing else. The error is none for an object that
     /// was read to its end.
     pub(super) fn read(names: &[&'static str; N], text: &'a str) -> (Self, Option<serde_json::Error>) {
+        match scan::object(names, text) {
+            Some(found) => {
+                let values = found.values.map(|raw| raw.filter(|raw| *raw != "null"));
+                (Self { values, doubled: found.doubled }, None)
+            }
+            None => Self::read_slowly(names, text),
+        }
+    }
+
+    fn read_slowly(names: &[&'static str; N], text: &'a str) -> (Self, Option<serde_json::Error>) {
         let mut members = Self { values: [None; N], doubled: None };
         let mut reader = serde_json::Deserializer::from_str(text);
         let read =

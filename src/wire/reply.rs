@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::json::is_plain;
 use super::request::Refusal;
 use super::{Content, proto};
 use crate::domain::{Decision, ErrorCode};
@@ -108,7 +109,7 @@ impl Refusal {
 /// Appends a decision's reply.
 pub fn encode_decision(content: Content, reply: &DecisionReply<'_>, out: &mut BytesMut) {
     match content {
-        Content::Json => put_json(&JsonReply::decision(reply), out),
+        Content::Json => put_decision(reply, out),
         Content::Protobuf => put_protobuf(proto::route_reply::Reply::Decision(protobuf_decision(reply)), out),
     }
 }
@@ -141,6 +142,72 @@ pub(super) fn put_json(value: &impl Serialize, out: &mut BytesMut) {
     }
 }
 
+/// Appends a decision as JSON. Written by hand, since it is what the router does most; a law below holds
+/// it against serde.
+fn put_decision(reply: &DecisionReply<'_>, out: &mut BytesMut) {
+    let decision = reply.decision;
+    let mut digits = itoa::Buffer::new();
+    out.put_slice(b"{\"ok\":true,\"decision\":{\"provider_id\":");
+    put_text(decision.provider_id, out);
+    out.put_slice(b",\"priority\":");
+    out.put_slice(digits.format(decision.reason.priority()).as_bytes());
+    out.put_slice(b",\"expected_latency_ms\":");
+    out.put_slice(digits.format(decision.expected_latency_ms).as_bytes());
+    out.put_slice(b",\"expected_cost\":");
+    if decision.expected_cost.to_bits() == 0 {
+        out.put_slice(b"0.0");
+    } else {
+        put_json(&decision.expected_cost, out);
+    }
+    out.put_slice(b",\"reason\":");
+    put_text(decision.reason.as_str(), out);
+    out.put_slice(b",\"policy_id\":");
+    put_text(decision.policy_id, out);
+    out.put_slice(b",\"policy_revision\":");
+    out.put_slice(digits.format(decision.policy_revision).as_bytes());
+    out.put_slice(b",\"fallback_used\":");
+    put_flag(decision.reason.is_fallback(), out);
+    if let Some(key) = decision.sticky_key {
+        out.put_slice(b",\"sticky_key\":");
+        put_text(key, out);
+    }
+    if let Some(id) = decision.assignment_id {
+        out.put_slice(b",\"assignment_id\":");
+        put_text(id, out);
+    }
+    out.put_slice(b",\"probe\":");
+    put_flag(decision.probe, out);
+    if let Some(ms) = decision.backoff_ms {
+        out.put_slice(b",\"backoff_ms\":");
+        out.put_slice(digits.format(ms).as_bytes());
+    }
+    if let Some(explanation) = reply.explanation {
+        out.put_slice(b",\"explanation\":");
+        out.put_slice(explanation.get().as_bytes());
+    }
+    out.put_slice(b"},\"context\":{\"request_id\":");
+    put_text(reply.request_id, out);
+    if let Some(id) = reply.trace_id {
+        out.put_slice(b",\"trace_id\":");
+        put_text(id, out);
+    }
+    out.put_slice(b"}}");
+}
+
+fn put_text(text: &str, out: &mut BytesMut) {
+    if is_plain(text) {
+        out.put_u8(b'"');
+        out.put_slice(text.as_bytes());
+        out.put_u8(b'"');
+    } else {
+        put_json(&text, out);
+    }
+}
+
+fn put_flag(flag: bool, out: &mut BytesMut) {
+    out.put_slice(if flag { b"true" } else { b"false" });
+}
+
 fn put_protobuf(reply: proto::route_reply::Reply, out: &mut BytesMut) {
     let start = out.len();
     if (proto::RouteReply { reply: Some(reply) }).encode(out).is_err() {
@@ -151,32 +218,8 @@ fn put_protobuf(reply: proto::route_reply::Reply, out: &mut BytesMut) {
 #[derive(Serialize)]
 struct JsonReply<'a> {
     ok: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decision: Option<JsonDecision<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<JsonError<'a>>,
+    error: JsonError<'a>,
     context: JsonContext<'a>,
-}
-
-#[derive(Serialize)]
-struct JsonDecision<'a> {
-    provider_id: &'a str,
-    priority: i32,
-    expected_latency_ms: u64,
-    expected_cost: f64,
-    reason: &'a str,
-    policy_id: &'a str,
-    policy_revision: u64,
-    fallback_used: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sticky_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    assignment_id: Option<&'a str>,
-    probe: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backoff_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -200,39 +243,10 @@ fn is_none(details: &Details<'_>) -> bool {
 }
 
 impl<'a> JsonReply<'a> {
-    fn decision(reply: &DecisionReply<'a>) -> Self {
-        let decision = reply.decision;
-        Self {
-            ok: true,
-            decision: Some(JsonDecision {
-                provider_id: decision.provider_id,
-                priority: decision.reason.priority(),
-                expected_latency_ms: decision.expected_latency_ms,
-                expected_cost: decision.expected_cost,
-                reason: decision.reason.as_str(),
-                policy_id: decision.policy_id,
-                policy_revision: decision.policy_revision,
-                fallback_used: decision.reason.is_fallback(),
-                sticky_key: decision.sticky_key,
-                assignment_id: decision.assignment_id,
-                probe: decision.probe,
-                backoff_ms: decision.backoff_ms,
-                explanation: reply.explanation,
-            }),
-            error: None,
-            context: JsonContext { request_id: Some(reply.request_id), trace_id: reply.trace_id },
-        }
-    }
-
     fn error(reply: &ErrorReply<'a>) -> Self {
         Self {
             ok: false,
-            decision: None,
-            error: Some(JsonError {
-                code: reply.code.as_str(),
-                message: reply.message,
-                details: reply.details,
-            }),
+            error: JsonError { code: reply.code.as_str(), message: reply.message, details: reply.details },
             context: JsonContext { request_id: reply.request_id, trace_id: reply.trace_id },
         }
     }
@@ -299,4 +313,106 @@ fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::Reason;
+
+    /// A decision's reply as serde writes it.
+    #[derive(Serialize)]
+    struct JsonReply<'a> {
+        ok: bool,
+        decision: JsonDecision<'a>,
+        context: JsonContext<'a>,
+    }
+
+    #[derive(Serialize)]
+    struct JsonDecision<'a> {
+        provider_id: &'a str,
+        priority: i32,
+        expected_latency_ms: u64,
+        expected_cost: f64,
+        reason: &'a str,
+        policy_id: &'a str,
+        policy_revision: u64,
+        fallback_used: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sticky_key: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        assignment_id: Option<&'a str>,
+        probe: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        backoff_ms: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        explanation: Option<&'a RawValue>,
+    }
+
+    fn by_serde(reply: &DecisionReply<'_>) -> String {
+        let decision = reply.decision;
+        let told = JsonReply {
+            ok: true,
+            decision: JsonDecision {
+                provider_id: decision.provider_id,
+                priority: decision.reason.priority(),
+                expected_latency_ms: decision.expected_latency_ms,
+                expected_cost: decision.expected_cost,
+                reason: decision.reason.as_str(),
+                policy_id: decision.policy_id,
+                policy_revision: decision.policy_revision,
+                fallback_used: decision.reason.is_fallback(),
+                sticky_key: decision.sticky_key,
+                assignment_id: decision.assignment_id,
+                probe: decision.probe,
+                backoff_ms: decision.backoff_ms,
+                explanation: reply.explanation,
+            },
+            context: JsonContext { request_id: Some(reply.request_id), trace_id: reply.trace_id },
+        };
+        serde_json::to_string(&told).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_decision_is_written_as_serde_would(
+            texts in prop::collection::vec("[ -~é\u{0}-\u{1f}\"\\\\]{0,24}", 4),
+            some in any::<[bool; 4]>(),
+            expected_latency_ms: u64,
+            expected_cost in prop_oneof![Just(0.0), Just(-0.0), 0.0..1e9_f64, any::<f64>()],
+            policy_revision: u64,
+            backoff_ms in proptest::option::of(any::<u64>()),
+            (probe, reason) in (any::<bool>(), 0..4_usize),
+        ) {
+            let [request_id, trace_id, sticky_key, assignment_id] = texts.as_slice() else { unreachable!() };
+            let raw = serde_json::value::to_raw_value(&texts).unwrap();
+            let reasons = [Reason::Sticky, Reason::Weighted, Reason::Fallback, Reason::CircuitBreakerFallback];
+            let decision = Decision {
+                provider_id: "openai",
+                reason: reasons[reason],
+                expected_latency_ms,
+                expected_cost,
+                policy_id: "default",
+                policy_revision,
+                sticky_key: some[0].then_some(sticky_key),
+                assignment_id: some[1].then_some(assignment_id),
+                probe,
+                backoff_ms,
+            };
+            let reply = DecisionReply {
+                decision: &decision,
+                explanation: some[2].then_some(&raw),
+                request_id,
+                trace_id: some[3].then_some(trace_id),
+            };
+            let mut out = BytesMut::from("before");
+            encode_decision(Content::Json, &reply, &mut out);
+            let written = std::str::from_utf8(&out).unwrap().strip_prefix("before").unwrap();
+            prop_assert_eq!(written, by_serde(&reply));
+        }
+    }
 }

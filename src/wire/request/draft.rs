@@ -106,7 +106,8 @@ fn word(field: Field, text: &str) -> Result<(), Fault> {
     if text.is_empty() || text.len() > MAX_ID {
         return Err(field.fault(format!("must have 1 to {MAX_ID} bytes")));
     }
-    if text.chars().any(char::is_control) {
+    let printable = text.bytes().fold(true, |all, b| all & (0x20..=0x7E).contains(&b));
+    if !printable && text.chars().any(char::is_control) {
         return Err(field.fault("may hold no control characters"));
     }
     Ok(())
