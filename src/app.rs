@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{LogFormat, Settings};
-use crate::nats::{self, Worker, connect};
+use crate::nats::{self, Worker};
 use crate::telemetry::logs;
 use readiness::Readiness;
 use start::Parts;
@@ -85,26 +85,8 @@ async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
     let mut takers: JoinSet<Result<(), Ended>> = JoinSet::new();
     let mut others: JoinSet<Result<(), Ended>> = JoinSet::new();
 
-    for n in 0..settings.decide.connections {
-        let link = Arc::clone(&worker.link);
-        let metrics = Arc::clone(&worker.metrics);
-        let identity = format!("{}-decide-{n}", settings.worker_name);
-        let on_event = move |event| link.on_decide_event(&event, &metrics);
-        let client = match connect::connect_worker(
-            &settings.nats,
-            &identity,
-            settings.subscription_capacity,
-            on_event,
-        )
-        .await
-        {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::error!(event = "start_failed", error = %error);
-                return ExitCode::FAILURE;
-            }
-        };
-        let task = nats::decide::run(Arc::clone(&worker), client, ready.subscribe(), taking.clone());
+    for number in 0..settings.decide.connections {
+        let task = nats::decide::on_a_thread(Arc::clone(&worker), number, ready.subscribe(), taking.clone());
         takers.spawn(named("decide", task));
     }
     takers.spawn(named("discovery", nats::discovery::run(Arc::clone(&worker), taking.clone())));

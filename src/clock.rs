@@ -71,6 +71,12 @@ impl Clock {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// The tick at a reading of [`Self::nanos`].
+    #[must_use]
+    pub const fn tick_at(nanos: u64) -> Tick {
+        Tick(START_TICK + nanos / 1_000_000)
+    }
+
     /// The wall clock in milliseconds since the Unix epoch: for what people read, never for judging.
     #[expect(clippy::disallowed_methods, reason = "this module is the one that reads the clocks")]
     #[must_use]

@@ -127,6 +127,22 @@ pub async fn connect_worker(
     options.connect(addresses(settings)).await.map_err(|error| failed(settings, &error))
 }
 
+/// A worker's connection for decide requests. Subjects are published to as they are: what is published
+/// are replies, to subjects that the broker has delivered.
+///
+/// # Errors
+/// As [`connect_worker`].
+pub async fn connect_decider(
+    settings: &NatsSettings,
+    identity: &str,
+    capacity: usize,
+    on_event: impl Fn(Event) + Send + Sync + 'static,
+) -> Result<Client, ConnectFailed> {
+    let options = worker_options(settings, identity, capacity, on_event).await?;
+    let options = options.skip_subject_validation(true);
+    options.connect(addresses(settings)).await.map_err(|error| failed(settings, &error))
+}
+
 /// JetStream over a connection.
 #[must_use]
 pub fn jetstream(client: &Client) -> async_nats::jetstream::Context {

@@ -1,6 +1,8 @@
 //! Answering requests for decisions.
 //!
-//! Each decide connection has two tasks. The *intake* takes messages off the subscription as they
+//! Each decide connection has a thread of its own, on whose runtime the client library's task for it and
+//! the two of ours take turns: a request that is on its way passes no other thread, and wakes none. The
+//! *intake* takes messages off the subscription as they
 //! come, stamps them and queues them in batches; what a full queue refuses is answered `overloaded`
 //! at once, so that the library's own buffer never drops in silence. The *decider* takes batches and
 //! answers each request inline: no task, no lock and no wait on the network for one that needs no
@@ -8,12 +10,15 @@
 //! own that claims it; there are never more of these than free slots.
 
 mod explain;
+mod incoming;
 mod intake;
 mod pulse;
 mod push;
 mod serve;
+mod tally;
+mod thread;
 
-pub use intake::{Batch, run};
+pub use thread::on_a_thread;
 
 use std::sync::Arc;
 
@@ -32,9 +37,13 @@ use crate::wire::{
     Rules, SERVICE_ERROR, SERVICE_ERROR_CODE, Scratch,
 };
 
+/// A buffer of less room is given more before a decision is written into it: nearly all fit.
+const LEAST_ROOM: usize = 1_024;
+/// So many bytes at once, which some two hundred decisions share.
+const ROOM: usize = 1 << 16;
+
 /// A reply, ready to be published.
 pub(super) struct Reply {
-    pub(super) subject: async_nats::Subject,
     pub(super) headers: Option<HeaderMap>,
     pub(super) body: bytes::Bytes,
     pub(super) outcome: Result<crate::domain::Reason, ErrorCode>,
@@ -76,6 +85,9 @@ pub(super) struct Request<'m> {
     pub(super) worker: &'m Arc<Worker>,
     pub(super) message: &'m Message,
     pub(super) arrived: Tick,
+    pub(super) now: Tick,
+    /// Whether the part that asks breakers is timed.
+    pub(super) timed: bool,
     /// Whether it may have waited for longer than since then.
     pub(super) stale: bool,
     /// What an earlier run began by.
@@ -104,7 +116,9 @@ impl Request<'_> {
         span: &mut Option<SpanGuard>,
     ) -> Handled {
         let settings = &self.worker.settings;
-        let Some(subject) = reply_subject(self.worker, self.message) else { return Handled::Dropped };
+        if !is_answerable(self.worker, self.message) {
+            return Handled::Dropped;
+        }
         let headers = Seen(self.message.headers.as_ref());
         let incoming = incoming(headers);
         let Buffers { scratch, out } = buffers;
@@ -114,7 +128,7 @@ impl Request<'_> {
         let content = match Content::of(&headers, body) {
             Ok(content) => content,
             Err(_) if wire::is_answer(body) => return Handled::Dropped,
-            Err(refusal) => return refuse(subject, Content::sniff(body), &refusal, span, out),
+            Err(refusal) => return refuse(Content::sniff(body), &refusal, span, out),
         };
         if body.len() > settings.decide.max_request_bytes {
             if wire::is_answer(body) {
@@ -122,7 +136,7 @@ impl Request<'_> {
             }
             let message = format!("the body has more than {} bytes", settings.decide.max_request_bytes);
             let refusal = Refusal::echoing(ErrorCode::InvalidRequest, None, message, content, body);
-            return refuse(subject, content, &refusal, span, out);
+            return refuse(content, &refusal, span, out);
         }
         let rules = Rules {
             assign_prefix: &settings.names.exec_assign_prefix,
@@ -131,7 +145,7 @@ impl Request<'_> {
         let request = match wire::decode_request(content, body, tenant, &rules, scratch) {
             Ok(request) => request,
             Err(_) if content == Content::Json && wire::is_answer(body) => return Handled::Dropped,
-            Err(refusal) => return refuse(subject, content, &refusal, span, out),
+            Err(refusal) => return refuse(content, &refusal, span, out),
         };
         if let Some(span) = span.as_mut() {
             span.record(&Facts {
@@ -142,12 +156,12 @@ impl Request<'_> {
             });
         }
         let named = headers.value(CONTENT_TYPE).is_some();
-        let to = To { content, named, request: &request, subject };
+        let to = To { content, named, request: &request };
         if tenant.is_none() && settings.decide.require_tenant_subject {
             let message = "this router decides only on the tenant's own subject";
             return to.with(ErrorCode::Unauthorized, message, Details::None, span, out);
         }
-        let now = self.worker.clock.tick();
+        let now = self.now;
         if u128::from(now.since(self.arrived)) > settings.decide.max_queue.as_millis() {
             let message = "the request waited too long in this worker";
             return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
@@ -172,9 +186,12 @@ impl Request<'_> {
         let (choice, trail) = loop {
             let mut asking = Asking::new(&self.worker.state, &routable, &request.request_id, now, answers);
             let mut trail = Trail::new(request.explain || span.is_some());
-            let checked = self.worker.clock.nanos();
+            let checked = self.timed.then(|| self.worker.clock.nanos());
             let routed = routing::decide(&routable.policy, &request, &mut asking, &mut trail);
-            self.worker.metrics.breaker_check_duration.observe_nanos(self.worker.clock.nanos() - checked);
+            if let Some(checked) = checked {
+                let took = self.worker.clock.nanos() - checked;
+                self.worker.metrics.breaker_check_duration.observe_nanos(took);
+            }
             match routed {
                 Routed::Claim(candidate) => match self.reserve(&routable, candidate, now) {
                     Ok(reservation) => {
@@ -307,9 +324,11 @@ impl Request<'_> {
             request_id: &to.request.request_id,
             trace_id: to.request.trace_id.as_deref(),
         };
+        if out.capacity() < LEAST_ROOM {
+            out.reserve(ROOM);
+        }
         wire::encode_decision(to.content, &reply, out);
         Handled::Reply(Reply {
-            subject: to.subject.clone(),
             // JSON is what a reply is taken for; protobuf could not be told from garbage.
             headers: (to.named || to.content == Content::Protobuf).then(|| typed(to.content)),
             body: out.split().freeze(),
@@ -348,26 +367,23 @@ impl Request<'_> {
     }
 }
 
-/// Where the answer goes; `None` drops the request, counted.
-fn reply_subject(worker: &Worker, message: &Message) -> Option<async_nats::Subject> {
-    match &message.reply {
-        None => Some(async_nats::Subject::from(worker.settings.names.decide_reply.as_str())),
-        Some(reply) => worker.may_answer_at(reply).then(|| reply.clone()),
-    }
+/// Whether there is somebody to answer; else the request is dropped, counted.
+fn is_answerable(worker: &Worker, message: &Message) -> bool {
+    message.reply.as_ref().is_none_or(|reply| worker.may_answer_at(reply))
+}
+
+/// Where the answer goes, taken out of the message: a copy would cost an allocation.
+fn reply_subject(worker: &Worker, message: &mut Message) -> async_nats::Subject {
+    let default = || async_nats::Subject::from(worker.settings.names.decide_reply.as_str());
+    message.reply.take().unwrap_or_else(default)
 }
 
 fn incoming<'m>(headers: Seen<'m>) -> Incoming<'m> {
     Incoming::read(headers.value("traceparent"), headers.value("tracestate"))
 }
 
-fn refuse(
-    subject: async_nats::Subject,
-    content: Content,
-    refusal: &Refusal,
-    span: &mut Option<SpanGuard>,
-    out: &mut BytesMut,
-) -> Handled {
-    Handled::Reply(error_reply(subject, content, &refusal.reply(), span, out))
+fn refuse(content: Content, refusal: &Refusal, span: &mut Option<SpanGuard>, out: &mut BytesMut) -> Handled {
+    Handled::Reply(error_reply(content, &refusal.reply(), span, out))
 }
 
 enum Failed {
@@ -381,7 +397,6 @@ struct To<'r> {
     /// Whether the request named its content type, so that the reply does too.
     named: bool,
     request: &'r RouteRequest<'r>,
-    subject: async_nats::Subject,
 }
 
 impl To<'_> {
@@ -400,7 +415,7 @@ impl To<'_> {
             request_id: Some(&self.request.request_id),
             trace_id: self.request.trace_id.as_deref(),
         };
-        Handled::Reply(error_reply(self.subject.clone(), self.content, &reply, span, out))
+        Handled::Reply(error_reply(self.content, &reply, span, out))
     }
 
     fn circuit_open(
@@ -468,7 +483,6 @@ impl To<'_> {
 
 /// An error's reply with the headers that NATS ADR-32 wants.
 fn error_reply(
-    subject: async_nats::Subject,
     content: Content,
     reply: &ErrorReply<'_>,
     span: &mut Option<SpanGuard>,
@@ -487,7 +501,6 @@ fn error_reply(
     headers.insert(SERVICE_ERROR, wire::service_error(reply.message).as_ref());
     headers.insert(SERVICE_ERROR_CODE, reply.code.number().to_string().as_str());
     Reply {
-        subject,
         headers: Some(headers),
         body: out.split().freeze(),
         outcome: Err(reply.code),

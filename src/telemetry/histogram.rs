@@ -57,14 +57,46 @@ impl Default for Histogram {
     }
 }
 
+/// Durations that one task has gathered and not recorded yet: additions to memory of its own.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    buckets: [u32; BUCKETS],
+    sum_nanos: u64,
+}
+
+impl Gathered {
+    /// Gathers one duration in nanoseconds.
+    pub fn observe_nanos(&mut self, nanos: u64) {
+        if let Some(bucket) = self.buckets.get_mut(place(nanos)) {
+            *bucket += 1;
+        }
+        self.sum_nanos += nanos;
+    }
+}
+
+/// A bound belongs to the bucket below it.
+fn place(nanos: u64) -> usize {
+    BOUNDS_NANOS.partition_point(|bound| *bound < nanos)
+}
+
 impl Histogram {
-    /// Records one duration in nanoseconds. A bound belongs to the bucket below it.
+    /// Records one duration in nanoseconds.
     pub fn observe_nanos(&self, nanos: u64) {
-        let at = BOUNDS_NANOS.partition_point(|bound| *bound < nanos);
+        let at = place(nanos);
         if let Some(bucket) = self.shared.buckets.get(at) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
         self.shared.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Records all that was gathered, and empties it.
+    pub fn add(&self, gathered: &mut Gathered) {
+        for (shared, n) in self.shared.buckets.iter().zip(&mut gathered.buckets) {
+            if *n > 0 {
+                shared.fetch_add(u64::from(std::mem::take(n)), Ordering::Relaxed);
+            }
+        }
+        self.shared.sum_nanos.fetch_add(std::mem::take(&mut gathered.sum_nanos), Ordering::Relaxed);
     }
 
     /// Records one duration.
@@ -113,7 +145,7 @@ mod tests {
     use prometheus_client::encoding::text;
     use prometheus_client::registry::{Registry, Unit};
 
-    use super::{BOUNDS_NANOS, Histogram};
+    use super::{BOUNDS_NANOS, Gathered, Histogram};
 
     fn scrape(histogram: &Histogram) -> String {
         let mut registry = Registry::default();
@@ -147,6 +179,20 @@ mod tests {
         assert_eq!(cumulative.get(15), Some(&(1.0, 4)));
         assert_eq!(cumulative.get(16), Some(&(f64::INFINITY, 5)));
         assert!(cumulative.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1));
+    }
+
+    #[test]
+    fn what_is_gathered_counts_as_what_is_observed() {
+        let (one_by_one, together) = (Histogram::default(), Histogram::default());
+        let mut gathered = Gathered::default();
+        for nanos in [0, 9_999, 10_000, 10_001, 1_000_000, 3_000_000_000] {
+            one_by_one.observe_nanos(nanos);
+            gathered.observe_nanos(nanos);
+        }
+        together.add(&mut gathered);
+        assert_eq!(scrape(&one_by_one), scrape(&together));
+        together.add(&mut gathered);
+        assert_eq!(together.count(), 6, "it was emptied");
     }
 
     #[test]

@@ -19,5 +19,6 @@ mod page;
 pub mod table;
 pub mod traces;
 
+pub use histogram::Gathered;
 pub use metrics::{Exposition, Metrics};
 pub use traces::{Facts, Incoming, Message, Outgoing, RoutingStep, SpanGuard, TraceParent, Tracing};

@@ -106,8 +106,13 @@ impl<A: Label, B: Label> Grid<A, B> {
 
     /// Counts one.
     pub fn inc(&self, a: A, b: B) {
+        self.add(a, b, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, a: A, b: B, n: u64) {
         if let Some(cell) = self.cells.get(Self::at(a, b)) {
-            cell.fetch_add(1, Ordering::Relaxed);
+            cell.fetch_add(n, Ordering::Relaxed);
         }
     }
 

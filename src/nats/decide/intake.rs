@@ -1,21 +1,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, Message, Subscriber};
-use futures_util::StreamExt as _;
-use futures_util::stream::{ReadyChunks, Select, select};
+use async_nats::{Client, Message};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::incoming::Incoming;
 use super::pulse::Pulse;
 use super::serve;
 use crate::domain::{ErrorCode, Tick};
 use crate::nats::{Worker, at_once};
 use crate::telemetry::labels::Queue;
 
-/// How many messages are taken at once.
-const BATCH: usize = 64;
-/// How many batches wait for the decider: 65,536 requests, as many as the library buffers itself.
+/// How many batches wait for the decider: of 64 requests at most, 65,536 together, as many as the library
+/// buffers itself.
 const QUEUE: usize = 1_024;
 /// How often it is looked whether this worker should still serve.
 const LOOK: Duration = Duration::from_millis(250);
@@ -25,17 +23,15 @@ const AHEAD: [u64; 3] = [1_024, 64, 8];
 const REACH: Duration = Duration::from_millis(100);
 
 /// Messages that came together.
-pub struct Batch {
+pub(super) struct Batch {
     pub(super) arrived: Tick,
     /// Whether they may have waited for longer than is known: see [`Pulse`].
     pub(super) stale: bool,
     pub(super) messages: Vec<Message>,
 }
 
-type Incoming = ReadyChunks<Select<Subscriber, Subscriber>>;
-
 /// Serves one decide connection while the worker is ready, until stopped; then answers what it has.
-pub async fn run(
+pub(super) async fn run(
     worker: Arc<Worker>,
     client: Client,
     ready: tokio::sync::watch::Receiver<bool>,
@@ -72,7 +68,7 @@ async fn take_in(
             () = stop.cancelled() => return,
             is_ready = ready.wait_for(|r| *r) => if is_ready.is_err() { return },
         }
-        let Some(mut incoming) = subscribe(worker, client).await else {
+        let Some(mut incoming) = Incoming::subscribe(worker, client).await else {
             tokio::time::sleep(LOOK).await;
             continue;
         };
@@ -80,13 +76,14 @@ async fn take_in(
         let _ = tokio::time::timeout(LOOK, client.flush()).await;
         let key = worker.link.begin_taking(client);
         tracing::info!(event = "serving_decisions");
-        let mut taken = Taken::default();
         let mut pulse = Pulse::begin(worker);
+        let mut stopped = std::pin::pin!(stop.cancelled());
+        let mut not_ready = std::pin::pin!(ready.wait_for(|r| !*r));
         let go_on = loop {
             let came = tokio::select! {
                 biased;
-                () = stop.cancelled() => break false,
-                not_ready = ready.wait_for(|r| !*r) => break not_ready.is_ok(),
+                () = &mut stopped => break false,
+                not_ready = &mut not_ready => break not_ready.is_ok(),
                 all = pulse.beat() => if all { Came::All } else { Came::Nothing },
                 messages = incoming.next() => match messages {
                     Some(messages) => Came::Some(messages),
@@ -96,17 +93,15 @@ async fn take_in(
             let stood_still = pulse.feel(worker, client);
             match came {
                 Came::Some(messages) => {
-                    taken.count(worker, &messages);
                     offer(worker, client, batches, messages, pulse.is_stale());
                 }
                 Came::All => {
                     // They may have been put between the two looks.
                     let most = 2 * worker.settings.subscription_capacity;
-                    let before = taken.all();
-                    while taken.all() - before < most as u64
+                    let before = incoming.count();
+                    while incoming.count() - before < most as u64
                         && let Some(Some(messages)) = at_once(incoming.next())
                     {
-                        taken.count(worker, &messages);
                         offer(worker, client, batches, messages, true);
                     }
                     if !stood_still {
@@ -117,7 +112,7 @@ async fn take_in(
             }
         };
         worker.link.end_taking(key);
-        drain(worker, client, batches, incoming, taken).await;
+        drain(worker, client, batches, incoming).await;
         if !go_on {
             return;
         }
@@ -133,58 +128,20 @@ enum Came {
     Nothing,
 }
 
-async fn subscribe(worker: &Worker, client: &Client) -> Option<Incoming> {
-    let names = &worker.settings.names;
-    let plain = client.queue_subscribe(names.decide.clone(), names.queue_group.clone()).await.ok()?;
-    let tenants =
-        client.queue_subscribe(names.decide_tenants.clone(), names.queue_group.clone()).await.ok()?;
-    Some(select(plain, tenants).ready_chunks(BATCH))
-}
-
-/// How many messages each subscription has given.
-#[derive(Default)]
-struct Taken {
-    plain: u64,
-    tenants: u64,
-}
-
-impl Taken {
-    const fn all(&self) -> u64 {
-        self.plain + self.tenants
-    }
-
-    fn count(&mut self, worker: &Worker, messages: &[Message]) {
-        let decide = worker.settings.names.decide.as_str();
-        let plain = messages.iter().filter(|m| m.subject.as_str() == decide).count() as u64;
-        self.plain += plain;
-        self.tenants += messages.len() as u64 - plain;
-    }
-}
-
 /// Takes the subscriptions back and passes on what had already come.
 ///
 /// The library's drain forgets a subscription before the broker has heard of it, and loses what is on
 /// the way. An end after so many messages is one that both sides count to, and loses nothing; so each
 /// subscription is first given an end a little ahead, and less and less far where too few messages come
 /// to reach it. What is drained in the end has next to no traffic.
-async fn drain(
-    worker: &Worker,
-    client: &Client,
-    batches: &mpsc::Sender<Batch>,
-    mut incoming: Incoming,
-    mut taken: Taken,
-) {
+async fn drain(worker: &Worker, client: &Client, batches: &mpsc::Sender<Batch>, mut incoming: Incoming) {
     if !is_up(client) {
         return;
     }
     for ahead in AHEAD {
-        let (plain, tenants) = incoming.get_mut().get_mut();
-        for (subscription, count) in [(plain, taken.plain), (tenants, taken.tenants)] {
-            let _ = at_once(subscription.unsubscribe_after(count + ahead));
-        }
+        incoming.end_ahead(ahead);
         let reached = async {
             while let Some(messages) = incoming.next().await {
-                taken.count(worker, &messages);
                 offer(worker, client, batches, messages, false);
             }
         };
@@ -192,12 +149,7 @@ async fn drain(
             return;
         }
     }
-    let (plain, tenants) = incoming.get_mut().get_mut();
-    for subscription in [plain, tenants] {
-        if let Some(Err(error)) = at_once(subscription.drain()) {
-            tracing::warn!(event = "drain_failed", error = %error);
-        }
-    }
+    incoming.drain();
     let all = async {
         while let Some(messages) = incoming.next().await {
             offer(worker, client, batches, messages, false);
@@ -217,11 +169,11 @@ fn offer(
 ) {
     let batch = Batch { arrived: worker.clock.tick(), stale, messages };
     if let Err(refused) = batches.try_send(batch) {
-        for message in refused.into_inner().messages {
+        for mut message in refused.into_inner().messages {
             worker.metrics.queue_refused.inc(Queue::Decide);
             worker.metrics.refused(ErrorCode::Overloaded);
             worker.asked_of(&message).record(0, Some(ErrorCode::Overloaded.as_str()));
-            if let Some((subject, headers, body)) = serve::overloaded(worker, &message) {
+            if let Some((subject, headers, body)) = serve::overloaded(worker, &mut message) {
                 let _ = at_once(client.publish_with_headers(subject, headers, body));
             }
         }

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::intake::Batch;
-use super::{Buffers, Handled, MustClaim, Reply, Request, explain};
+use super::tally::Tally;
+use super::{Buffers, Handled, MustClaim, Reply, Request, explain, is_answerable, reply_subject};
+use crate::clock::Clock;
 use crate::domain::{ErrorCode, Tick};
 use crate::nats::Worker;
 use crate::nats::claims::Claimed;
@@ -20,18 +22,25 @@ use crate::wire::{
 };
 
 /// Answers batches until there are no more, then waits for requests that still claim.
+///
+/// The clock is read once for each answer: where one ends the next begins.
 pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Receiver<Batch>) {
     let mut buffers = Buffers::default();
+    let mut tally = Tally::default();
+    let mut answers = Vec::new();
     let claiming = TaskTracker::new();
     while let Some(batch) = queue.recv().await {
-        for message in batch.messages {
-            let began = worker.clock.nanos();
-            let mut answers = Vec::new();
+        let mut began = worker.clock.nanos();
+        // Of a batch the first is timed in its parts.
+        let mut timed = true;
+        for mut message in batch.messages {
             let mut unwaited = None;
             let request = Request {
                 worker: &worker,
                 message: &message,
                 arrived: batch.arrived,
+                now: Clock::tick_at(began),
+                timed: std::mem::take(&mut timed),
                 stale: batch.stale,
                 begun: None,
             };
@@ -46,28 +55,41 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
                 });
             }
             match handled {
-                Handled::Reply(reply) => publish(&worker, &client, &message, reply, began).await,
+                Handled::Reply(reply) => {
+                    let ended = worker.clock.nanos();
+                    let plain = is_plain(&worker, &message);
+                    tally.note(&worker, reply.outcome, plain, ended - began);
+                    began = ended;
+                    let subject = reply_subject(&worker, &mut message);
+                    let mut sent = std::pin::pin!(publish(&worker, &client, subject, reply));
+                    if futures_util::poll!(&mut sent).is_pending() {
+                        // The connection takes no more for now: nothing that the next request is late by.
+                        sent.await;
+                        began = worker.clock.nanos();
+                    }
+                }
                 Handled::Dropped => {}
                 Handled::Claim(claim) => {
+                    let answers = std::mem::take(&mut answers);
                     let task = Claiming { message, arrived: batch.arrived, began, answers, span };
                     claiming.spawn(task.run(Arc::clone(&worker), client.clone(), claim));
                 }
             }
+            answers.clear();
         }
+        tally.tell(&worker);
     }
     claiming.close();
     claiming.wait().await;
 }
 
-async fn publish(worker: &Worker, client: &Client, message: &Message, reply: Reply, began: u64) {
-    let Reply { subject, headers, body, outcome, span, probe: _ } = reply;
-    match outcome {
-        Ok(reason) => worker.metrics.decided(reason),
-        Err(code) => worker.metrics.refused(code),
-    }
-    let took = worker.clock.nanos() - began;
-    worker.metrics.decision_duration.observe_nanos(took);
-    worker.asked_of(message).record(took, outcome.err().map(ErrorCode::as_str));
+/// Whether a request came on the subject of all tenants.
+fn is_plain(worker: &Worker, message: &Message) -> bool {
+    *message.subject.as_str() == *worker.settings.names.decide
+}
+
+async fn publish(worker: &Worker, client: &Client, subject: Subject, reply: Reply) {
+    let Reply { headers, body, span, .. } = reply;
     let sent = match headers {
         Some(headers) => client.publish_with_headers(subject, headers, body).await,
         None => client.publish(subject, body).await,
@@ -119,6 +141,8 @@ impl Claiming {
                 worker: &worker,
                 message: &self.message,
                 arrived: self.arrived,
+                now: worker.clock.tick(),
+                timed: true,
                 stale: false,
                 begun: Some(&begun),
             };
@@ -141,7 +165,12 @@ impl Claiming {
             }
         }
         if let Handled::Reply(reply) = handled {
-            publish(&worker, &client, &self.message, reply, self.began).await;
+            let mut tally = Tally::default();
+            let took = worker.clock.nanos() - self.began;
+            tally.note(&worker, reply.outcome, is_plain(&worker, &self.message), took);
+            tally.tell(&worker);
+            let subject = reply_subject(&worker, &mut self.message);
+            publish(&worker, &client, subject, reply).await;
         }
         if let Some(unwaited) = unwaited {
             worker.claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms).await;
@@ -150,11 +179,11 @@ impl Claiming {
 }
 
 /// The answer to a request that a full queue refused, undecoded but for its ids.
-pub(super) fn overloaded(worker: &Worker, message: &Message) -> Option<(Subject, HeaderMap, Bytes)> {
-    if is_answer(&message.payload) {
+pub(super) fn overloaded(worker: &Worker, message: &mut Message) -> Option<(Subject, HeaderMap, Bytes)> {
+    if is_answer(&message.payload) || !is_answerable(worker, message) {
         return None;
     }
-    let subject = super::reply_subject(worker, message)?;
+    let subject = reply_subject(worker, message);
     let content = Content::sniff(&message.payload);
     let message_text = "this worker's queue is full";
     let refusal = Refusal::echoing(ErrorCode::Overloaded, None, message_text, content, &message.payload);

@@ -1,0 +1,45 @@
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::intake;
+use crate::nats::{Worker, connect};
+
+/// Serves one decide connection on a thread of its own while the worker is ready, until stopped; then
+/// answers what it has. Ends before that only by a fault, which is logged.
+pub async fn on_a_thread(
+    worker: Arc<Worker>,
+    number: usize,
+    ready: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let (done, ended) = oneshot::channel::<()>();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(serve(worker, number, ready, stop)),
+            Err(error) => tracing::error!(event = "decider_failed", error = %error),
+        }
+        let _gone = done.send(());
+    };
+    let thread = std::thread::Builder::new().name(format!("decide-{number}")).spawn(run);
+    if let Err(error) = thread {
+        tracing::error!(event = "decider_failed", error = %error);
+        return;
+    }
+    // A thread that dies drops its end, which is as good as an answer.
+    let _ = ended.await;
+}
+
+async fn serve(worker: Arc<Worker>, number: usize, ready: watch::Receiver<bool>, stop: CancellationToken) {
+    let settings = &worker.settings;
+    let (link, metrics) = (Arc::clone(&worker.link), Arc::clone(&worker.metrics));
+    let identity = format!("{}-decide-{number}", settings.worker_name);
+    let on_event = move |event| link.on_decide_event(&event, &metrics);
+    let capacity = settings.subscription_capacity;
+    match connect::connect_decider(&settings.nats, &identity, capacity, on_event).await {
+        Ok(client) => intake::run(Arc::clone(&worker), client, ready, stop).await,
+        Err(error) => tracing::error!(event = "decider_failed", error = %error),
+    }
+}
