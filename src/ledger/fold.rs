@@ -257,7 +257,7 @@ impl Fold {
             let cells = live.policy.candidates().iter().filter_map(|c| cell(&c.provider)).collect();
             let routable =
                 Routable { policy: Arc::clone(&live.policy), revision: live.revision.revision, cells };
-            self.state.catalog().put(&entry.tenant_id, &entry.policy_id, Arc::new(routable));
+            self.state.catalog().put(&entry.tenant_id, Arc::new(routable));
         }
         change
     }

@@ -23,6 +23,7 @@
 mod entry;
 mod fold;
 mod judge;
+mod pool;
 mod register;
 mod seen;
 mod snapshot;

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::entry::{FlagEntry, PolicyEntry, Revision, Scope};
+use super::pool::Pool;
 use crate::breaker::Settings;
 use crate::domain::{PolicyId, ProviderId, TenantId};
 use crate::policy::{self, Fault, Policy};
@@ -92,6 +93,7 @@ impl Flags {
 #[derive(Clone, Debug, Default)]
 pub struct Register {
     policies: BTreeMap<(TenantId, PolicyId), PolicyRecord>,
+    pool: Pool,
 }
 
 impl Register {
@@ -108,7 +110,7 @@ impl Register {
             None => (PolicyChange::Deleted, None),
             Some(document) => match policy::parse(document) {
                 Ok(checked) => {
-                    let policy = Arc::new(checked.policy);
+                    let policy = self.pool.one_of(checked.policy);
                     touched.extend(providers(&policy));
                     let live = Live { revision: entry.revision, policy, document: Arc::clone(document) };
                     (PolicyChange::Put, Some(live))

@@ -1,15 +1,18 @@
 //! The policies in force, for look-ups that take no lock.
 //!
-//! Tenants are spread over shards; each shard is one immutable map behind an atomic pointer. A reader
+//! Policies are spread over shards; each shard is one immutable table behind an atomic pointer. A reader
 //! loads the pointer; the fold, the only writer, copies the one shard it changes. With 1024 shards a
-//! change at a hundred thousand tenants copies about a hundred pointers.
+//! change at a hundred thousand policies copies about a hundred entries.
+//!
+//! With many tenants nothing of a policy is in the processor's cache when its request comes, and each
+//! pointer that is followed costs as much as the reading of a whole request. So a table is flat (hash and
+//! tenant stand in the slot), and a [`Routable`] holds its first breakers in place.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use xxhash_rust::xxh3::xxh3_64;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Cell;
 use crate::domain::{PolicyId, TenantId};
@@ -17,6 +20,13 @@ use crate::policy::Policy;
 
 /// A thousand: see the module.
 const SHARDS: usize = 1_024;
+/// The bits of a hash that choose the shard; those above choose the slot.
+const SHARD_BITS: u32 = 10;
+/// The longest tenant that stands in its slot, so that a slot is one cache line: a UUID, and a little more.
+const SHORT: usize = 39;
+
+/// The breakers of a policy's candidates; those of most policies stand in place.
+pub type Cells = SmallVec<[Arc<Cell>; 4]>;
 
 /// A policy with the breakers of its candidates, as the decide path wants it.
 #[derive(Debug)]
@@ -26,28 +36,95 @@ pub struct Routable {
     /// Its revision.
     pub revision: u64,
     /// The breaker of each candidate, in the policy's order.
-    pub cells: Box<[Arc<Cell>]>,
+    pub cells: Cells,
 }
 
-type Policies = Vec<(PolicyId, Arc<Routable>)>;
-type Shard = HashMap<TenantId, Arc<Policies>, BuildHasherDefault<OneShot>>;
+/// One policy in a table.
+#[derive(Clone, Debug)]
+struct Slot {
+    hash: u64,
+    tenant: Name,
+    routable: Arc<Routable>,
+}
 
-/// Hashes the one text of a key by xxh3. It needs no secret seed: keys are put by policies, never by
-/// requests.
-#[derive(Default)]
-struct OneShot(u64);
+/// A tenant's id where it is compared.
+#[derive(Clone, Debug)]
+enum Name {
+    Short(u8, [u8; SHORT]),
+    Long(TenantId),
+}
 
-impl Hasher for OneShot {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 ^= xxh3_64(bytes);
+impl Name {
+    fn of(tenant: &TenantId) -> Self {
+        let text = tenant.as_str().as_bytes();
+        let mut short = [0; SHORT];
+        match (short.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(room), Ok(length)) => {
+                room.copy_from_slice(text);
+                Self::Short(length, short)
+            }
+            _ => Self::Long(tenant.clone()),
+        }
     }
 
-    /// What ends a text.
-    fn write_u8(&mut self, _: u8) {}
-
-    fn finish(&self) -> u64 {
-        self.0
+    fn is(&self, tenant: &str) -> bool {
+        match self {
+            Self::Short(length, text) => text.get(..usize::from(*length)) == Some(tenant.as_bytes()),
+            Self::Long(id) => id.as_str() == tenant,
+        }
     }
+}
+
+impl Slot {
+    fn is(&self, hash: u64, tenant: &str, policy: &str) -> bool {
+        self.hash == hash && self.tenant.is(tenant) && self.routable.policy.id().as_str() == policy
+    }
+}
+
+/// An open hash table, at most half full, whose length is a power of two.
+#[derive(Debug, Default)]
+struct Shard {
+    slots: Box<[Option<Slot>]>,
+}
+
+impl Shard {
+    fn of(entries: Vec<Slot>) -> Self {
+        if entries.is_empty() {
+            return Self::default();
+        }
+        let length = (2 * entries.len()).next_power_of_two();
+        let mut slots: Box<[Option<Slot>]> = (0..length).map(|_| None).collect();
+        for entry in entries {
+            let start = first(entry.hash, length);
+            let free = (start..length).chain(0..start).find(|at| matches!(slots.get(*at), Some(None)));
+            if let Some(slot) = free.and_then(|at| slots.get_mut(at)) {
+                *slot = Some(entry);
+            }
+        }
+        Self { slots }
+    }
+
+    fn find(&self, hash: u64, tenant: &str, policy: &str) -> Option<&Slot> {
+        let mut at = first(hash, self.slots.len());
+        // Ends at an empty slot: half of them are.
+        while let Some(Some(slot)) = self.slots.get(at) {
+            if slot.is(hash, tenant, policy) {
+                return Some(slot);
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+        None
+    }
+}
+
+/// Where a search begins.
+fn first(hash: u64, length: usize) -> usize {
+    usize::try_from(hash >> SHARD_BITS).unwrap_or(0) & length.saturating_sub(1)
+}
+
+/// Of a tenant's policy. Needs no secret seed: keys are put by policies, never by requests.
+fn hash_of(tenant: &str, policy: &str) -> u64 {
+    xxh3_64_with_seed(policy.as_bytes(), xxh3_64(tenant.as_bytes()))
 }
 
 /// See the module.
@@ -65,22 +142,20 @@ impl Catalog {
     /// A tenant's policy.
     #[must_use]
     pub fn find(&self, tenant_id: &str, policy_id: &str) -> Option<Arc<Routable>> {
-        let shard = self.shard(tenant_id)?.load();
-        let policies = shard.get(tenant_id)?;
-        policies.iter().find(|(id, _)| id.as_str() == policy_id).map(|(_, r)| Arc::clone(r))
+        let hash = hash_of(tenant_id, policy_id);
+        let shard = self.shard(hash)?.load();
+        shard.find(hash, tenant_id, policy_id).map(|slot| Arc::clone(&slot.routable))
     }
 
-    /// Puts a policy in force; the fold only.
-    pub fn put(&self, tenant_id: &TenantId, policy_id: &PolicyId, routable: Arc<Routable>) {
-        self.change(tenant_id, |policies| match policies.iter_mut().find(|(id, _)| id == policy_id) {
-            Some((_, slot)) => *slot = routable,
-            None => policies.push((policy_id.clone(), routable)),
-        });
+    /// Puts a policy in force under its own id; the fold only.
+    pub fn put(&self, tenant_id: &TenantId, routable: Arc<Routable>) {
+        let policy = Arc::clone(&routable.policy);
+        self.change(tenant_id, policy.id(), Some(routable));
     }
 
     /// Takes a policy out of force; the fold only.
     pub fn remove(&self, tenant_id: &TenantId, policy_id: &PolicyId) {
-        self.change(tenant_id, |policies| policies.retain(|(id, _)| id != policy_id));
+        self.change(tenant_id, policy_id, None);
     }
 
     /// Takes all out of force.
@@ -90,22 +165,19 @@ impl Catalog {
         }
     }
 
-    fn change(&self, tenant_id: &TenantId, edit: impl FnOnce(&mut Policies)) {
-        let Some(slot) = self.shard(tenant_id.as_str()) else { return };
-        let mut shard: Shard = slot.load().as_ref().clone();
-        let mut policies = shard.get(tenant_id).map(|p| p.as_ref().clone()).unwrap_or_default();
-        edit(&mut policies);
-        if policies.is_empty() {
-            shard.remove(tenant_id);
-        } else {
-            shard.insert(tenant_id.clone(), Arc::new(policies));
-        }
-        slot.store(Arc::new(shard));
+    fn change(&self, tenant_id: &TenantId, policy_id: &PolicyId, to: Option<Arc<Routable>>) {
+        let (tenant, policy) = (tenant_id.as_str(), policy_id.as_str());
+        let hash = hash_of(tenant, policy);
+        let Some(shard) = self.shard(hash) else { return };
+        let known = shard.load();
+        let others = known.slots.iter().flatten().filter(|slot| !slot.is(hash, tenant, policy));
+        let mut entries: Vec<Slot> = others.cloned().collect();
+        entries.extend(to.map(|routable| Slot { hash, tenant: Name::of(tenant_id), routable }));
+        shard.store(Arc::new(Shard::of(entries)));
     }
 
-    fn shard(&self, tenant_id: &str) -> Option<&ArcSwap<Shard>> {
-        let n = usize::try_from(xxh3_64(tenant_id.as_bytes()) % 1_024).unwrap_or(0);
-        self.shards.get(n)
+    fn shard(&self, hash: u64) -> Option<&ArcSwap<Shard>> {
+        self.shards.get(usize::try_from(hash).unwrap_or(0) & (SHARDS - 1))
     }
 }
 

@@ -7,22 +7,24 @@ use crate::breaker::{Breaker, Gate, Position, State};
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId, Tick};
 use crate::routing::Observed;
 
-/// One breaker where the decide path and the fold meet.
+/// One breaker where the decide path and the fold meet. What every decision reads stands first and
+/// together: with many breakers it has to be fetched from memory.
+#[repr(C)]
 pub struct Cell {
+    /// The packed gate: see [`pack`].
+    gate: AtomicU64,
+    /// The tick after which the means are out of the window.
+    means_until: AtomicU64,
+    mean_cost_nanos: AtomicU64,
+    mean_latency_ms: AtomicU32,
+    /// Claims of this worker that have no verdict yet.
+    claims: AtomicU32,
     /// Whose it is.
     pub tenant_id: TenantId,
     /// For which provider.
     pub provider_id: ProviderId,
-    /// The packed gate: see [`pack`].
-    gate: AtomicU64,
-    /// Claims of this worker that have no verdict yet.
-    claims: AtomicU32,
     /// The failures' share when it last opened, in parts per million.
     failure_share: AtomicU32,
-    mean_latency_ms: AtomicU32,
-    mean_cost_nanos: AtomicU64,
-    /// The tick after which the means are out of the window.
-    means_until: AtomicU64,
     fail_fast: AtomicU64,
     would_reject: AtomicU64,
     /// Sum of the failure shares over all refusals, in parts per million.

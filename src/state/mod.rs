@@ -13,7 +13,7 @@ mod counters;
 mod tests;
 
 pub use admission::{Answer, Asking};
-pub use catalog::{Catalog, Routable};
+pub use catalog::{Catalog, Cells, Routable};
 pub use cell::{Cell, Guarded, Reading, Reservation};
 pub use counters::{Counters, TRIGGERS};
 

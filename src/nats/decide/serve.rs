@@ -29,15 +29,15 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
     let mut tally = Tally::default();
     let mut answers = Vec::new();
     let claiming = TaskTracker::new();
-    while let Some(batch) = queue.recv().await {
+    while let Some(mut batch) = queue.recv().await {
         let mut began = worker.clock.nanos();
         // Of a batch the first is timed in its parts.
         let mut timed = true;
-        for mut message in batch.messages {
+        for message in &mut batch.messages {
             let mut unwaited = None;
             let request = Request {
                 worker: &worker,
-                message: &message,
+                message,
                 arrived: batch.arrived,
                 now: Clock::tick_at(began),
                 timed: std::mem::take(&mut timed),
@@ -57,10 +57,10 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
             match handled {
                 Handled::Reply(reply) => {
                     let ended = worker.clock.nanos();
-                    let plain = is_plain(&worker, &message);
+                    let plain = is_plain(&worker, message);
                     tally.note(&worker, reply.outcome, plain, ended - began);
                     began = ended;
-                    let subject = reply_subject(&worker, &mut message);
+                    let subject = reply_subject(&worker, message);
                     let mut sent = std::pin::pin!(publish(&worker, &client, subject, reply));
                     if futures_util::poll!(&mut sent).is_pending() {
                         // The connection takes no more for now: nothing that the next request is late by.
@@ -71,6 +71,7 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
                 Handled::Dropped => {}
                 Handled::Claim(claim) => {
                     let answers = std::mem::take(&mut answers);
+                    let message = message.clone();
                     let task = Claiming { message, arrived: batch.arrived, began, answers, span };
                     claiming.spawn(task.run(Arc::clone(&worker), client.clone(), claim));
                 }

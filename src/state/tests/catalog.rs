@@ -1,20 +1,27 @@
 use super::*;
+use crate::state::Cells;
 
 const TENANTS: usize = 3_000;
 
 fn routable(policy: &Arc<Policy>, revision: u64) -> Arc<Routable> {
-    Arc::new(Routable { policy: Arc::clone(policy), revision, cells: Box::new([]) })
+    Arc::new(Routable { policy: Arc::clone(policy), revision, cells: Cells::new() })
+}
+
+fn named(id: &str) -> Arc<Policy> {
+    let document = json!({"policy_id": id, "providers": [{"name": "a", "weight": 1}]});
+    Arc::new(parse(&document).unwrap().policy)
 }
 
 #[test]
 fn every_tenant_finds_its_own_policies_among_many() {
     let state = State::new(true);
     let catalog = state.catalog();
-    let policy = Arc::new(single());
-    let name = |n: usize| tenant(&format!("tenant-{n}"));
+    let (p, q) = (named("p"), named("q"));
+    // Of many lengths, some too long for a slot.
+    let name = |n: usize| tenant(&format!("tenant-{n}{}", "x".repeat(n % 60)));
     for n in 0..TENANTS {
-        catalog.put(&name(n), &policy_id("p"), routable(&policy, n as u64));
-        catalog.put(&name(n), &policy_id("q"), routable(&policy, 1_000_000 + n as u64));
+        catalog.put(&name(n), routable(&p, n as u64));
+        catalog.put(&name(n), routable(&q, 1_000_000 + n as u64));
     }
     let found = |n: usize, id: &str| catalog.find(name(n).as_str(), id).map(|r| r.revision);
     for n in 0..TENANTS {
@@ -30,7 +37,7 @@ fn every_tenant_finds_its_own_policies_among_many() {
         catalog.remove(&name(n), &policy_id("unknown"));
     }
     for n in (0..TENANTS).step_by(3) {
-        catalog.put(&name(n), &policy_id("q"), routable(&policy, 7));
+        catalog.put(&name(n), routable(&q, 7));
     }
     for n in 0..TENANTS {
         assert_eq!(found(n, "p"), (n % 2 == 1).then_some(n as u64));
@@ -43,7 +50,7 @@ fn every_tenant_finds_its_own_policies_among_many() {
 #[test]
 fn a_policy_that_was_taken_out_still_serves_those_who_hold_it() {
     let state = State::new(true);
-    state.catalog().put(&tenant("acme"), &policy_id("p"), routable(&Arc::new(single()), 3));
+    state.catalog().put(&tenant("acme"), routable(&named("p"), 3));
     let held = state.catalog().find("acme", "p").unwrap();
     state.catalog().remove(&tenant("acme"), &policy_id("p"));
     assert!(state.catalog().find("acme", "p").is_none());

@@ -7,7 +7,7 @@ fn tick(seconds: u64) -> Tick {
 #[test]
 fn a_settled_run_counts_each_refusal_once() {
     let state = State::new(true);
-    let cells: Box<[_]> = ["a", "b", "c"].map(|p| cell("acme", p, |_| {})).into();
+    let cells = ["a", "b", "c"].map(|p| cell("acme", p, |_| {})).into_iter().collect();
     let routable = Routable { policy: Arc::new(single()), revision: 1, cells };
     fail(&routable.cells[0], NOW);
     fail(&routable.cells[1], NOW);

@@ -112,7 +112,7 @@ impl Bench {
     fn closed(change: impl FnOnce(&mut SettingsDraft)) -> Self {
         let state = State::new(true);
         state.set_log_in_reach(true);
-        let cells = Box::new([cell("acme", "a", change)]);
+        let cells = crate::state::Cells::from_iter([cell("acme", "a", change)]);
         Self { state, routable: Routable { policy: Arc::new(single()), revision: 1, cells } }
     }
 

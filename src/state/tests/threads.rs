@@ -69,12 +69,12 @@ fn no_reader_sees_a_policy_without_its_breakers_or_misses_one_that_stands() {
     let versions: Vec<_> = (0..20).map(two).collect();
     // Neighbours enough that some share the shard.
     let neighbours: Vec<_> = (0..2_000).map(|n| tenant(&format!("neighbour-{n}"))).collect();
-    state.catalog().put(&tenant("acme"), &policy_id("p"), Arc::clone(&versions[0]));
+    state.catalog().put(&tenant("acme"), Arc::clone(&versions[0]));
     beside(
         || {
             for (n, neighbour) in (0..CHANGES as usize).zip(neighbours.iter().cycle()) {
-                state.catalog().put(&tenant("acme"), &policy_id("p"), Arc::clone(&versions[n % 20]));
-                state.catalog().put(neighbour, &policy_id("p"), Arc::clone(&versions[0]));
+                state.catalog().put(&tenant("acme"), Arc::clone(&versions[n % 20]));
+                state.catalog().put(neighbour, Arc::clone(&versions[0]));
                 state.catalog().remove(neighbour, &policy_id("p"));
             }
         },
