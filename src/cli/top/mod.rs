@@ -134,7 +134,7 @@ async fn show(args: TopArgs, out: Output, stop: &CancellationToken) -> Result<()
     }
     let look = Look::new(args.interval);
     let drawn = screen::run(model, look, &clock, seen, every, refresh, stop).await;
-    drawn.map_err(|error| Failure::Usage(format!("the terminal cannot be used: {error}")))
+    drawn.map_err(|error| Failure::Usage(format!("top cannot go on: {error}")))
 }
 
 /// Prints after each list, or after the first.
