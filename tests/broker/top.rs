@@ -185,6 +185,21 @@ async fn who_cannot_be_asked_is_told_with_a_code() {
     let done = cli(&broker, &["top", "--once", "--timeout", "2s"]).await;
     assert_eq!(done.code, 3, "no router: {done:?}");
     assert!(done.stderr.contains("no responders"), "{done:?}");
+    // Who may list and nothing else gets the list.
+    let permissions =
+        "permissions: {publish: \"beamline.router.control.v1.breaker.list\", subscribe: \"_INBOX.>\"}";
+    let users = format!(
+        "authorization {{ users: [{{user: all, password: p}}, {{user: few, password: p, {permissions}}}] }}"
+    );
+    let strict = Broker::with_config(&users).await;
+    let _worker = Worker::start(&strict, |l| l.env("NATS_USER", "all").env("NATS_PASSWORD", "p")).await;
+    let done = cli(&strict, &["top", "--once", "--nats-user", "few", "--nats-password", "p"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(
+        done.stdout.starts_with("workers: 0; breakers: 0 open") && done.stderr.contains("Violation"),
+        "{done:?}"
+    );
+
     let url = format!("nats://127.0.0.1:{}", crate::support::free_port());
     let done = cli(&broker, &["top", "--once", "--timeout", "2s", "--nats-url", &url]).await;
     assert_eq!(done.code, 3, "no broker: {done:?}");

@@ -157,7 +157,9 @@ async fn print(
                     Seen::Listed => {
                         due.get_or_insert_with(|| later(clock.tick(), WORKERS_PATIENCE));
                     }
-                    Seen::Failed(why) | Seen::Denied(why) => {
+                    // The rest may be permitted; what is not stays without an answer.
+                    Seen::Denied(why) => out.error(why),
+                    Seen::Failed(why) => {
                         out.error(why);
                         if args.once {
                             return Err(Failure::Told(Exit::Unreachable));

@@ -34,6 +34,8 @@ pub(super) struct Model {
     pub(super) lost: Option<Tick>,
     /// What went wrong last.
     pub(super) trouble: Option<String>,
+    /// What the broker did not permit since the connection was made: the rest goes on without it.
+    pub(super) denied: Option<String>,
     pub(super) filter: Filter,
     pub(super) sort: Sort,
     pub(super) reverse: bool,
@@ -94,10 +96,11 @@ impl Model {
                 self.listed = Some(now);
                 self.trouble = None;
             }
-            Seen::Failed(why) | Seen::Denied(why) => self.trouble = Some(why),
+            Seen::Failed(why) => self.trouble = Some(why),
+            Seen::Denied(why) => self.denied = Some(why),
             Seen::Moved(event) => self.moved(event, now),
             Seen::Worker(seen) => self.worker(seen, now),
-            Seen::Connected => self.lost = None,
+            Seen::Connected => (self.lost, self.denied) = (None, None),
             Seen::Disconnected => self.lost = Some(self.lost.unwrap_or(now)),
         }
     }

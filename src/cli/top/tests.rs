@@ -167,6 +167,17 @@ fn a_lost_connection_is_told_and_what_was_seen_stays() {
 }
 
 #[test]
+fn what_the_broker_does_not_permit_stays_on_the_screen_and_the_rest_goes_on() {
+    let mut model = scene();
+    model.apply(Seen::Denied("Permissions Violation".to_owned()), Tick(4_000));
+    list(&mut model, [told("acme", "openai", "closed")], Tick(4_100));
+    let picture = screen(&model, &mut look(), (80, 6), Tick(4_100));
+    assert!(picture.contains("1 breaker:") && picture.contains("Permissions Violation"), "{picture}");
+    model.apply(Seen::Connected, Tick(5_000));
+    assert!(!screen(&model, &mut look(), (80, 6), Tick(5_000)).contains("Violation"));
+}
+
+#[test]
 fn a_filter_is_typed_and_narrows_at_once() {
     let (mut model, mut look) = (scene(), look());
     typed("/OPEN bet", &mut look, &mut model);

@@ -276,6 +276,9 @@ fn footer<'a>(scene: &Scene<'_>, look: &Look) -> Line<'a> {
         });
         return Line::styled(format!("{trouble}{of}"), scene.paint(Color::Yellow));
     }
+    if let Some(denied) = &scene.model.denied {
+        return Line::styled(denied.clone(), scene.paint(Color::Yellow));
+    }
     Line::styled(
         "q quit  / filter  f state  s sort  r reverse  enter details  t transitions  ? help",
         Modifier::DIM,
