@@ -25,6 +25,7 @@ mod control;
 mod decide;
 mod discovery;
 mod faults;
+mod figures;
 mod flags;
 mod hostile;
 mod life;

@@ -80,7 +80,7 @@ impl Traffic {
                 waiting.spawn(Self::one(caller.clone(), tenant, sick.load(Ordering::Relaxed)));
             }
             while waiting.try_join_next().is_some() {}
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -39,6 +39,14 @@ impl Metrics {
         self.matching(name, labels).count()
     }
 
+    /// The series of counters and histograms, none of which may ever fall.
+    pub(crate) fn rising(&self) -> BTreeMap<String, f64> {
+        let rises =
+            |name: &str| ["_total", "_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end));
+        let rising = self.0.iter().filter(|s| rises(&s.name));
+        rising.map(|s| (format!("{}{:?}", s.name, s.labels), s.value)).collect()
+    }
+
     /// How many series there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
