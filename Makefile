@@ -53,6 +53,8 @@ test: ## Prove all of it: format, licences, deploy files, lints, docs, tests
 	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	$(step) 'tests (cargo test)'
 	@$(CARGO) test --locked
+	$(step) 'instructions of a decision (callgrind)'
+	@$(PYTHON) scripts/instructions.py
 
 build: ## Build the program: target/release/beamline-router
 	$(CARGO) build --release --locked

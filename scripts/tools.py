@@ -2,7 +2,8 @@
 """Gets the programs that the demo and the tests need, pinned, into .tools/ (git-ignored). No root needed.
 
     scripts/tools.py demo    nats-server
-    scripts/tools.py test    nats-server, rotel (an OTLP collector), Prometheus and Alertmanager, Python packages
+    scripts/tools.py test    nats-server, rotel (an OTLP collector), Prometheus and Alertmanager, valgrind,
+                             Python packages
     scripts/tools.py env     prints shell exports for what is there: eval "$(scripts/tools.py env)"
 
 Where things are afterwards:
@@ -12,6 +13,7 @@ Where things are afterwards:
     .tools/bin/prometheus, promtool, alertmanager, amtool
                              links, or from Debian's packages, which are unpacked, not installed: no server starts.
                              An Alertmanager of ours is to be started in .tools/share/alertmanager: see relocate()
+    .tools/valgrind          Debian's package, unpacked, unless the machine has one
     .tools/python            nats-py and PyYAML; put it on PYTHONPATH
 
 Tests look for a program at its variable (NATS_SERVER_BIN, ROTEL_BIN, PROMETHEUS_BIN, PROMTOOL_BIN,
@@ -213,6 +215,24 @@ def unpack(package, folder):
     return True
 
 
+def get_valgrind():
+    """It finds its tools by VALGRIND_LIB, which scripts/instructions.py sets for a copy that is not installed."""
+    placed = TOOLS / "valgrind"
+    program = placed / "usr/bin/valgrind"
+    found = next((p for p in filter(None, (os.environ.get("VALGRIND_BIN"), shutil.which("valgrind"))) if version(p)), None)
+    if not found and not program.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = pathlib.Path(folder, "valgrind")
+            if not unpack("valgrind", fresh):
+                say("valgrind: not to be had; instructions will not be counted")
+                return
+            shutil.rmtree(fresh / "usr/share", ignore_errors=True)
+            TOOLS.mkdir(parents=True, exist_ok=True)
+            shutil.move(fresh, placed)
+    found = found or program
+    say(f"valgrind {dotted(version(found))}: {shown(found)}")
+
+
 def get_packages():
     """Into a folder of their own. PyYAML is compiled for one Python, so that version is part of the mark."""
     mark = PYTHON / ".pins"
@@ -252,6 +272,7 @@ def main(arguments):
         if arguments == ["test"]:
             get_rotel()
             get_debian()
+            get_valgrind()
             get_packages()
     else:
         sys.exit(__doc__.strip())

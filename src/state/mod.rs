@@ -9,6 +9,7 @@ mod admission;
 mod catalog;
 mod cell;
 mod counters;
+mod one_shot;
 #[cfg(test)]
 mod tests;
 
@@ -17,17 +18,24 @@ pub use catalog::{Catalog, Cells, Routable};
 pub use cell::{Cell, Guarded, Reading, Reservation};
 pub use counters::{Counters, TRIGGERS};
 
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::{ProviderId, TenantId};
+use one_shot::OneShot;
+
+/// A breaker behind the hash of its provider's id, so that those of a tenant are told apart without a look
+/// at any but the one that is meant: each look at a cell may cost a cache miss. Sorted by provider.
+type Held = (u64, Arc<Cell>);
 
 /// Breakers and policies in force.
 #[derive(Debug)]
 pub struct State {
-    breakers: DashMap<TenantId, Vec<Arc<Cell>>>,
+    breakers: DashMap<TenantId, Vec<Held>, BuildHasherDefault<OneShot>>,
     catalog: Catalog,
     /// This worker's own emergency switch, from its environment.
     enforcing: bool,
@@ -39,7 +47,7 @@ impl State {
     #[must_use]
     pub fn new(enforcing: bool) -> Self {
         Self {
-            breakers: DashMap::new(),
+            breakers: DashMap::default(),
             catalog: Catalog::default(),
             enforcing,
             log_in_reach: AtomicBool::new(false),
@@ -55,9 +63,7 @@ impl State {
     /// The breaker of a tenant's provider.
     #[must_use]
     pub fn breaker(&self, tenant_id: &str, provider_id: &str) -> Option<Arc<Cell>> {
-        let cells = self.breakers.get(tenant_id)?;
-        let at = cells.binary_search_by(|c| c.provider_id.as_str().cmp(provider_id)).ok()?;
-        cells.get(at).cloned()
+        self.with_breaker(tenant_id, provider_id, Arc::clone)
     }
 
     /// Runs `f` on the breaker of a tenant's provider, without a count of references.
@@ -68,14 +74,16 @@ impl State {
         f: impl FnOnce(&Arc<Cell>) -> R,
     ) -> Option<R> {
         let cells = self.breakers.get(tenant_id)?;
-        let at = cells.binary_search_by(|c| c.provider_id.as_str().cmp(provider_id)).ok()?;
-        cells.get(at).map(f)
+        let hash = xxh3_64(provider_id.as_bytes());
+        let is_meant = |(key, cell): &&Held| *key == hash && cell.provider_id.as_str() == provider_id;
+        cells.iter().find(is_meant).map(|(_, cell)| f(cell))
     }
 
     /// A tenant's breakers, by provider.
     #[must_use]
     pub fn breakers_of(&self, tenant_id: &str) -> Vec<Arc<Cell>> {
-        self.breakers.get(tenant_id).map(|cells| cells.clone()).unwrap_or_default()
+        let cells = self.breakers.get(tenant_id);
+        cells.map(|cells| cells.iter().map(|(_, cell)| Arc::clone(cell)).collect()).unwrap_or_default()
     }
 
     /// All tenants that have breakers, sorted.
@@ -89,7 +97,7 @@ impl State {
     /// Every breaker, in no order.
     pub fn for_each_breaker(&self, mut f: impl FnMut(&Arc<Cell>)) {
         for entry in &self.breakers {
-            for cell in entry.value() {
+            for (_, cell) in entry.value() {
                 f(cell);
             }
         }
@@ -104,21 +112,22 @@ impl State {
     /// Adds a breaker; the fold only.
     pub fn insert(&self, cell: Arc<Cell>) {
         let mut cells = self.breakers.entry(cell.tenant_id.clone()).or_default();
-        match cells.binary_search_by(|c| c.provider_id.cmp(&cell.provider_id)) {
+        let held = (xxh3_64(cell.provider_id.as_str().as_bytes()), cell);
+        match cells.binary_search_by(|(_, c)| c.provider_id.cmp(&held.1.provider_id)) {
             Ok(at) => {
                 if let Some(slot) = cells.get_mut(at) {
-                    *slot = cell;
+                    *slot = held;
                 }
             }
-            Err(at) => cells.insert(at, cell),
+            Err(at) => cells.insert(at, held),
         }
     }
 
     /// Takes a breaker away; the fold only.
     pub fn remove(&self, tenant_id: &TenantId, provider_id: &ProviderId) -> Option<Arc<Cell>> {
         let mut cells = self.breakers.get_mut(tenant_id)?;
-        let at = cells.binary_search_by(|c| c.provider_id.cmp(provider_id)).ok()?;
-        let gone = cells.remove(at);
+        let at = cells.binary_search_by(|(_, c)| c.provider_id.cmp(provider_id)).ok()?;
+        let (_, gone) = cells.remove(at);
         let empty = cells.is_empty();
         drop(cells);
         if empty {
