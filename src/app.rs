@@ -9,6 +9,7 @@
 //! and exits with 0. A task that ends on its own ends the process: a worker without its reader would
 //! be wrong in silence.
 
+mod desk;
 mod readiness;
 mod start;
 
@@ -22,8 +23,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{LogFormat, Settings};
+use crate::http::Access;
 use crate::nats::{self, Worker};
 use crate::telemetry::logs;
+use desk::WorkerDesk;
 use readiness::Readiness;
 use start::Parts;
 
@@ -106,8 +109,11 @@ async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
     let readiness = Arc::new(Readiness::new(Arc::clone(&worker), exposition));
     others.spawn(named("readiness", readiness::run(Arc::clone(&readiness), ready, all.clone())));
     let http_stop = all.clone();
+    let desk = Arc::new(WorkerDesk::new(Arc::clone(&worker), readiness));
+    let console = &settings.console;
+    let access = Access { actions: console.actions, hosts: console.hosts.clone() };
     others.spawn(named("http", async move {
-        crate::http::serve(listener, readiness, http_stop.cancelled_owned()).await;
+        crate::http::serve(listener, desk, access, http_stop.cancelled_owned()).await;
     }));
 
     let code = tokio::select! {

@@ -47,6 +47,8 @@ pub struct Settings {
     pub worker_name: String,
     /// Where metrics, health and console are served.
     pub http_addr: SocketAddr,
+    /// What the console allows, and whom.
+    pub console: ConsoleSettings,
     /// How log lines are written.
     pub logging: Logging,
     /// How decide requests are taken in.
@@ -67,6 +69,15 @@ pub struct Settings {
     pub usage_metering: bool,
     /// The emergency switch of this worker alone: false refuses nothing.
     pub circuit_breaker_enabled: bool,
+}
+
+/// What the console allows, and whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// Whether breakers can be forced and reset there.
+    pub actions: bool,
+    /// Host names that it is reached by, besides `localhost` and addresses; in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// How log lines are written.

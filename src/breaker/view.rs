@@ -24,6 +24,8 @@ pub struct View {
     pub half_open_in_flight: u32,
     /// Milliseconds until a probe may be claimed; only while open, absent where open has no end.
     pub remaining_ms: Option<u64>,
+    /// When a probe may be claimed; only while open, absent where open has no end.
+    pub open_until: Option<Stamp>,
     /// How often it opened.
     pub trips: u32,
     /// What an operator forced, and until when.
@@ -83,6 +85,12 @@ impl Breaker {
         self.window.counts(now)
     }
 
+    /// The window's buckets at `now`, oldest first, each with when it began.
+    #[must_use]
+    pub fn buckets(&self, now: Stamp) -> Vec<(Stamp, Counts)> {
+        self.window.buckets(now)
+    }
+
     /// Failures in a row at `now`: while closed, a whole window without a result ends the row.
     pub(super) fn failures_in_a_row(&self, now: Stamp) -> u32 {
         let ended = self.phase == Phase::Closed && now.since(self.row_at) >= self.settings.window_ms;
@@ -124,6 +132,10 @@ impl Breaker {
             _ => (0, [].as_slice()),
         };
         let state = self.state();
+        let open_until = match state {
+            State::Open => self.open_until(),
+            _ => None,
+        };
         View {
             state,
             since: self.since,
@@ -132,10 +144,8 @@ impl Breaker {
             window: self.window.counts(now),
             half_open_in_flight: u32::try_from(leases.iter().filter(|l| l.deadline > now).count())
                 .unwrap_or(u32::MAX),
-            remaining_ms: match state {
-                State::Open => self.open_until().map(|until| until.since(now)),
-                _ => None,
-            },
+            remaining_ms: open_until.map(|until| until.since(now)),
+            open_until,
             trips: self.trips,
             forced: self.forced.as_ref().map(|f| (f.to, f.until())),
             suspended: self.suspended,

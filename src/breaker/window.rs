@@ -142,6 +142,18 @@ impl Window {
         sum(buckets, self.head, |n| n.saturating_add(BUCKETS) > number)
     }
 
+    /// The buckets at `now`, oldest first, each with when it began: what [`Window::counts`] adds up.
+    #[must_use]
+    pub fn buckets(&self, now: Stamp) -> Vec<(Stamp, Counts)> {
+        let head = self.head.max(now.0 / self.width());
+        let numbers = head.saturating_sub(BUCKETS - 1)..=head;
+        let held = |number: u64| {
+            let kept = number <= self.head && number.saturating_add(BUCKETS) > self.head;
+            self.buckets.as_ref().filter(|_| kept).and_then(|b| b.get(slot(number))).copied()
+        };
+        numbers.map(|n| (Stamp(n.saturating_mul(self.width())), held(n).unwrap_or(EMPTY))).collect()
+    }
+
     /// Forgets everything, its time included: after a clock was set back, what comes next lies before
     /// what was there.
     pub fn clear(&mut self) {
@@ -315,6 +327,13 @@ mod tests {
                 prop_assert_eq!(counts.failures as usize, kept.iter().filter(|(_, f, _)| *f).count());
                 prop_assert_eq!(counts.slow as usize, kept.iter().filter(|(_, _, l)| *l > 250).count());
                 prop_assert_eq!(counts.latency_ms, kept.iter().map(|(_, _, l)| *l).sum::<u64>());
+                let buckets = window.buckets(Stamp(later));
+                prop_assert_eq!(buckets.len() as u64, BUCKETS);
+                for (from, told) in buckets {
+                    let inside: Vec<_> = kept.iter().filter(|(at, ..)| at / width == from.0 / width).collect();
+                    prop_assert_eq!(told.requests as usize, inside.len());
+                    prop_assert_eq!(told.failures as usize, inside.iter().filter(|(_, f, _)| *f).count());
+                }
             }
         }
 

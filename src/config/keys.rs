@@ -72,6 +72,10 @@ keys! {
         "This worker's name in logs and events; the default is the host's with the process id";
     HTTP_ADDR = "http-addr", "BEAMLINE_HTTP_ADDR", Value "ADDR:PORT", Some("127.0.0.1:9464"),
         "Where /metrics, /healthz, /readyz and the console are served";
+    CONSOLE_ACTIONS = "console-actions", "BEAMLINE_CONSOLE_ACTIONS", Switch "BOOL", Some("false"),
+        "Let whoever reaches the console force and reset breakers; without it the console only shows";
+    CONSOLE_HOST = "console-host", "BEAMLINE_CONSOLE_HOST", List "NAME", None,
+        "A host name that the console is reached by, besides localhost and addresses; may be repeated";
     LOG_FORMAT = "log-format", "BEAMLINE_LOG_FORMAT", Value "json|text", Some("json"), "Form of the log lines";
     LOG_LEVEL = "log-level", "BEAMLINE_LOG_LEVEL", Value "LEVEL", Some("info"),
         "Least severe level that is logged: error, warn, info; debug and trace in debug builds only";
@@ -143,6 +147,8 @@ pub(super) const SERVE: [&Key; 28] = [
     &USAGE_PREFIX,
     &WORKER_NAME,
     &HTTP_ADDR,
+    &CONSOLE_ACTIONS,
+    &CONSOLE_HOST,
     &LOG_FORMAT,
     &LOG_LEVEL,
     &POLICY_DIR,

@@ -9,8 +9,8 @@ use super::keys;
 use super::reader::{Reader, SettingsFaults, Told};
 use super::units::{bytes, integer, millis, span, switch};
 use super::{
-    AssignmentSettings, ClientArgs, ClientSettings, DecideSettings, LedgerSettings, LogFormat, LogLevel,
-    Logging, Names, NatsSettings, ServeArgs, Settings, SubjectPrefix,
+    AssignmentSettings, ClientArgs, ClientSettings, ConsoleSettings, DecideSettings, LedgerSettings,
+    LogFormat, LogLevel, Logging, Names, NatsSettings, ServeArgs, Settings, SubjectPrefix,
 };
 
 /// Replies always allowed: the inboxes of the NATS clients, and those that a leaf node or gateway maps.
@@ -29,6 +29,7 @@ impl Settings {
         let http_addr = r.read(&keys::HTTP_ADDR, |text| {
             text.parse::<SocketAddr>().map_err(|_| "want address:port, such as 127.0.0.1:9464".to_owned())
         });
+        let console = read_console(&mut r);
         let logging = read_logging(&mut r);
         let decide = read_decide(&mut r, names.as_ref().ok());
         let assignments = read_assignments(&mut r);
@@ -48,6 +49,7 @@ impl Settings {
                 names: names?,
                 worker_name: worker_name?,
                 http_addr: http_addr?,
+                console: console?,
                 logging: logging?,
                 decide: decide?,
                 assignments: assignments?,
@@ -151,6 +153,21 @@ fn read_worker_name(r: &mut Reader<'_>, env: &dyn Env) -> Result<String, Told> {
 
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// Host names, without the port: browsers tell the name by which they reached a page, and a name that
+/// is not ours may be a stranger's that was made to lead here.
+fn read_console(r: &mut Reader<'_>) -> Result<ConsoleSettings, Told> {
+    let actions = r.read(&keys::CONSOLE_ACTIONS, switch);
+    let hosts = r.list(&keys::CONSOLE_HOST, |text| {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        if (1..=253).contains(&text.len()) && text.bytes().all(fits) {
+            Ok(text.to_ascii_lowercase())
+        } else {
+            Err("want a host name without scheme and port, such as router.example.com".to_owned())
+        }
+    });
+    Ok(ConsoleSettings { actions: actions?, hosts: hosts? })
 }
 
 fn read_logging(r: &mut Reader<'_>) -> Result<Logging, Told> {

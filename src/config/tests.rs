@@ -64,6 +64,16 @@ fn nothing_given_gives_the_defaults_of_the_contract() {
 }
 
 #[test]
+fn the_console_only_shows_unless_told_otherwise() {
+    assert_eq!(serve(&[], &[]).expect("sound").console, ConsoleSettings::default());
+    let vars = [("BEAMLINE_CONSOLE_HOST", "Router.example.com,router")];
+    let console = serve(&["--console-actions"], &vars).expect("sound").console;
+    assert_eq!((console.actions, console.hosts), (true, vec!["router.example.com".into(), "router".into()]));
+    assert_eq!(faulty(&["--console-host", "http://x"], &[])[0].0, "console-host");
+    assert_eq!(faulty(&["--console-host", "x:9464"], &[])[0].0, "console-host");
+}
+
+#[test]
 fn a_flag_outranks_its_variable_and_an_empty_variable_is_none() {
     let vars = [("BEAMLINE_CLAIM_WAIT_MS", "70"), ("BEAMLINE_MAX_QUEUE_MS", "300"), ("NATS_CREDS", "")];
     let settings = serve(&["--claim-wait-ms", "60"], &vars).expect("sound");

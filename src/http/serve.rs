@@ -11,8 +11,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
-use super::{Probe, router};
+use super::api::Api;
+use super::routes::router;
+use super::slow::Patient;
+use super::{Access, Desk};
 
 /// Connections at once. Those beyond wait in the kernel's backlog.
 const CONNECTIONS: usize = 256;
@@ -59,8 +63,18 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// Answers requests until `shutdown` is done, then those under way, for at most two seconds.
-pub async fn serve(listener: TcpListener, probe: Arc<dyn Probe>, shutdown: impl Future<Output = ()>) {
-    let router = router(probe);
+/// Those who follow the console's figures are sent away at once.
+pub async fn serve(
+    listener: TcpListener,
+    desk: Arc<dyn Desk>,
+    access: Access,
+    shutdown: impl Future<Output = ()>,
+) {
+    let ending = CancellationToken::new();
+    let _ends = ending.clone().drop_guard();
+    let api = Api::new(Arc::clone(&desk), access, ending.clone());
+    let router = router(desk, api.clone());
+    tokio::spawn(api.run());
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_header_size(HEADER_BYTES);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -72,8 +86,8 @@ pub async fn serve(listener: TcpListener, probe: Arc<dyn Probe>, shutdown: impl 
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { continue };
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let connection = http
+            .serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(router.clone()));
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             // A peer that goes away or sends what is no HTTP is its own affair.
@@ -82,6 +96,7 @@ pub async fn serve(listener: TcpListener, probe: Arc<dyn Probe>, shutdown: impl 
         });
     }
     drop(listener);
+    ending.cancel();
     let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
 }
 

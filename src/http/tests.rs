@@ -1,20 +1,31 @@
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::desk::Answer as Answered;
 use super::*;
+use crate::breaker::State;
+use crate::domain::{PolicyId, ProviderId, TenantId};
+use crate::telemetry::labels::Verb;
 
+/// A worker that is told what to say.
 #[derive(Default)]
-struct Worker {
+pub(in crate::http) struct Worker {
     dead: AtomicBool,
-    reasons: Mutex<Vec<String>>,
+    pub(in crate::http) reasons: Mutex<Vec<String>>,
     page: Mutex<String>,
+    pub(in crate::http) rows: Mutex<Vec<Row>>,
+    pub(in crate::http) looks: AtomicU64,
+    pub(in crate::http) refused: AtomicU64,
+    pub(in crate::http) asked: Mutex<Vec<(Verb, Value)>>,
+    began: OnceLock<tokio::time::Instant>,
 }
 
 impl Probe for Worker {
@@ -31,39 +42,124 @@ impl Probe for Worker {
     }
 }
 
-struct Server {
-    address: SocketAddr,
-    worker: Arc<Worker>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+impl Desk for Worker {
+    fn overview(&self) -> Overview {
+        Overview {
+            worker: "w".to_owned(),
+            now: 1_700_000_000_000 + self.tick(),
+            nats: Nats { connected: true, ..Nats::default() },
+            ..Overview::default()
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::default()
+    }
+
+    fn breakers(&self) -> Vec<Row> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.rows.lock().unwrap().clone()
+    }
+
+    fn breaker(&self, tenant_id: &str, provider_id: &str) -> Option<Row> {
+        self.rows.lock().unwrap().iter().find(|row| row.key() == (tenant_id, provider_id)).cloned()
+    }
+
+    fn buckets(&self, tenant_id: &str, provider_id: &str) -> Option<Vec<Bucket>> {
+        self.breaker(tenant_id, provider_id).map(|_| Vec::new())
+    }
+
+    fn news(&self, _: u64) -> News {
+        News::default()
+    }
+
+    fn transitions(&self, _: Asked) -> Answered<'_, Transitions> {
+        Box::pin(async { Ok(Transitions { transitions: Vec::new(), complete: true }) })
+    }
+
+    fn control(&self, verb: Verb, body: Value) -> Answered<'_, Value> {
+        self.asked.lock().unwrap().push((verb, body));
+        Box::pin(async {
+            Ok(json!({"ok": true, "in_force": true, "warnings": [], "breaker": {"state": "open"}}))
+        })
+    }
+
+    fn tick(&self) -> u64 {
+        let began = *self.began.get_or_init(tokio::time::Instant::now);
+        u64::try_from(began.elapsed().as_millis()).unwrap()
+    }
+
+    fn count_refused(&self, n: u64) {
+        self.refused.fetch_add(n, Ordering::Relaxed);
+    }
 }
 
-async fn start() -> Server {
+pub(in crate::http) fn row(tenant_id: &str, provider_id: &str) -> Row {
+    Row {
+        tenant_id: TenantId::try_new(tenant_id).unwrap(),
+        provider_id: ProviderId::try_new(provider_id).unwrap(),
+        policy_id: PolicyId::try_new("default").unwrap(),
+        enabled: true,
+        state: State::Closed,
+        since: 1_700_000_000_000,
+        open_until: None,
+        failure_count: 0,
+        success_count: 0,
+        error_rate: 0.0,
+        error_rate_threshold: 0.5,
+        minimum_requests: 10,
+        window_requests: 0,
+        window_failures: 0,
+        window_slow: 0,
+        mean_latency_ms: 0,
+        half_open_in_flight: 0,
+        trips: 0,
+        opens: 0,
+        forced: None,
+        flag_off: false,
+        fail_fast: 0,
+        would_reject: 0,
+        requests_saved: 0.0,
+    }
+}
+
+pub(in crate::http) struct Server {
+    pub(in crate::http) address: SocketAddr,
+    pub(in crate::http) worker: Arc<Worker>,
+    pub(in crate::http) stop: oneshot::Sender<()>,
+    pub(in crate::http) task: JoinHandle<()>,
+}
+
+pub(in crate::http) async fn start() -> Server {
+    start_with(Access::default()).await
+}
+
+pub(in crate::http) async fn start_with(access: Access) -> Server {
     let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let worker = Arc::new(Worker::default());
     let (stop, stopped) = oneshot::channel::<()>();
-    let probe: Arc<dyn Probe> = worker.clone();
-    let task = tokio::spawn(serve(listener, probe, async move {
+    let desk: Arc<dyn Desk> = worker.clone();
+    let task = tokio::spawn(serve(listener, desk, access, async move {
         let _ = stopped.await;
     }));
     Server { address, worker, stop, task }
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(in crate::http) struct Answer {
+    pub(in crate::http) status: u16,
+    pub(in crate::http) head: String,
+    pub(in crate::http) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> serde_json::Value {
+    pub(in crate::http) fn json(&self) -> Value {
         assert!(self.head.contains("content-type: application/json"), "{}", self.head);
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
-async fn say(address: SocketAddr, request: &str) -> Answer {
+pub(in crate::http) async fn say(address: SocketAddr, request: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
@@ -73,8 +169,9 @@ async fn say(address: SocketAddr, request: &str) -> Answer {
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
 }
 
-async fn ask(server: &Server, method: &str, path: &str) -> Answer {
-    say(server.address, &format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+pub(in crate::http) async fn ask(server: &Server, method: &str, path: &str) -> Answer {
+    say(server.address, &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+        .await
 }
 
 #[tokio::test]
@@ -114,13 +211,63 @@ async fn readiness_lists_what_is_lacking() {
 }
 
 #[tokio::test]
-async fn the_page_needs_nothing_but_this_worker() {
+async fn the_console_needs_nothing_but_this_worker() {
     let server = start().await;
-    let answer = ask(&server, "GET", "/").await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.head.contains("content-security-policy: default-src 'none'"), "{}", answer.head);
-    assert!(answer.body.contains(env!("CARGO_PKG_VERSION")) && answer.body.contains("href=\"/metrics\""));
-    assert!(!answer.body.contains("http://") && !answer.body.contains("https://"));
+    let page = ask(&server, "GET", "/").await;
+    let mut files = vec!["/".to_owned()];
+    for (at, start) in page.body.match_indices("=\"/console/").map(|(at, s)| (at, at + s.len())) {
+        files.push(format!("/console/{}", page.body[start..].split('"').next().unwrap()));
+        assert!(at > 0);
+    }
+    assert!(files.len() >= 5, "{files:?}");
+    let mut at = 0;
+    while let Some(path) = files.get(at).cloned() {
+        let answer = ask(&server, "GET", &path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        for header in
+            ["content-security-policy: default-src 'none'; script-src 'self'", "etag: \"", "nosniff"]
+        {
+            assert!(answer.head.contains(header), "{path}: {}", answer.head);
+        }
+        let svg = answer.body.replace("http://www.w3.org/2000/svg", "");
+        assert!(!svg.contains("http://") && !svg.contains("https://"), "{path} names another host");
+        for bad in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            " style=",
+            " onclick=",
+        ] {
+            assert!(!answer.body.contains(bad), "{path} has {bad}");
+        }
+        for import in answer.body.split("from \"./").skip(1) {
+            let path = format!("/console/{}", import.split('"').next().unwrap());
+            if !files.contains(&path) {
+                files.push(path);
+            }
+        }
+        at += 1;
+    }
+    assert!(files.len() >= 14, "{files:?}");
+    assert_eq!(ask(&server, "GET", "/console/nothing.js").await.status, 404);
+    assert_eq!(ask(&server, "GET", "/console/..%2Fmod.rs").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_file_that_is_known_is_not_sent_again() {
+    let server = start().await;
+    let answer = ask(&server, "GET", "/console/app.css").await;
+    let tag = answer.head.lines().find_map(|l| l.strip_prefix("etag: ")).unwrap().to_owned();
+    let again = |tag: &str| {
+        format!(
+            "GET /console/app.css HTTP/1.1\r\nHost: x\r\nIf-None-Match: {tag}\r\nConnection: close\r\n\r\n"
+        )
+    };
+    let answer = say(server.address, &again(&tag)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (304, ""));
+    assert_eq!(say(server.address, &again("\"other\"")).await.status, 200);
 }
 
 #[tokio::test]

@@ -139,6 +139,21 @@ async fn one(worker: &Arc<Worker>, message: Message) {
     }
 }
 
+/// Does what a verb asks, for whoever reached this worker by another way than NATS. Counted as a
+/// control request.
+///
+/// # Errors
+/// [`ControlError`], as the verb's answer would have it.
+pub async fn perform(worker: &Arc<Worker>, verb: Verb, body: &Value) -> Result<Value, ControlError> {
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    let result = match Body::parse(&bytes) {
+        Ok(body) => dispatch(worker, verb, body).await,
+        Err(error) => Err(error),
+    };
+    worker.metrics.control_requests.inc(verb, result.as_ref().err().map(|e| e.code));
+    result
+}
+
 async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value, ControlError> {
     match verb {
         Verb::PolicyPut => policies::put(worker, body).await,

@@ -5,7 +5,8 @@
 //! workers run, and is missed only if all of them die between applying and publishing. They leave in
 //! order: the next is sent when the broker has the last.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
@@ -22,6 +23,9 @@ use crate::wire::subjects::escape_token;
 /// Eight thousand transitions wait while the broker is slow; more are dropped and counted, and the
 /// other workers' copies stand in for them.
 const QUEUE: usize = 8_192;
+/// The last events are kept for those on this worker who follow them by looking now and then. Twice a
+/// second, as the console does, this is two thousand a second; who is slower reads the stream.
+const RECENT: usize = 1_024;
 /// Between tries.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -129,21 +133,78 @@ impl Event {
     }
 }
 
+impl Event {
+    /// The same on every worker, and on no other event.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What subscribers read.
+    #[must_use]
+    pub const fn body(&self) -> &Value {
+        &self.body
+    }
+}
+
 /// The way in.
 #[derive(Clone, Debug)]
-pub struct Events(mpsc::Sender<Event>);
+pub struct Events {
+    queue: mpsc::Sender<Event>,
+    recent: Arc<Mutex<Recent>>,
+}
+
+/// The last events of this worker, numbered from 1.
+#[derive(Debug, Default)]
+struct Recent {
+    last: u64,
+    held: VecDeque<Event>,
+}
+
+/// What happened since somebody last looked.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// The events, oldest first.
+    pub events: Vec<Event>,
+    /// The number of the last one; the next look begins behind it.
+    pub last: u64,
+    /// Those that are not held any more.
+    pub missed: u64,
+}
 
 impl Events {
     /// The way in and the queue that [`run`] empties.
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<Event>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self(sender), receiver)
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        (Self { queue, recent: Arc::default() }, receiver)
     }
 
-    /// Queues an event; a full queue drops it, counted.
+    /// The events behind a number, as far as they are held.
+    #[must_use]
+    pub fn since(&self, number: u64) -> News {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = recent.last.saturating_sub(number);
+        let held = u64::try_from(recent.held.len()).unwrap_or(u64::MAX);
+        let skip = usize::try_from(held.saturating_sub(fresh)).unwrap_or(usize::MAX);
+        News {
+            events: recent.held.iter().skip(skip).cloned().collect(),
+            last: recent.last,
+            missed: fresh.saturating_sub(held),
+        }
+    }
+
+    /// Queues an event; a full queue drops it, counted. It is held for a while either way.
     pub fn send(&self, event: Event, metrics: &Metrics) {
-        if self.0.try_send(event).is_err() {
+        {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            recent.last += 1;
+            recent.held.push_back(event.clone());
+            if recent.held.len() > RECENT {
+                recent.held.pop_front();
+            }
+        }
+        if self.queue.try_send(event).is_err() {
             metrics.queue_refused.inc(Queue::Events);
         }
     }

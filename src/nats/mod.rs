@@ -23,6 +23,7 @@ pub mod decide;
 pub mod discovery;
 pub mod events;
 mod headers;
+pub mod history;
 pub mod ledger;
 pub mod link;
 pub mod measuring;

@@ -223,6 +223,8 @@ labels! {
         Assignments = "assignments",
         /// Control requests.
         Control = "control",
+        /// Viewers of the console: streams, and what a slow one missed.
+        Console = "console",
     }
 }
 

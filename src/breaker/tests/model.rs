@@ -178,6 +178,10 @@ impl Model {
                 State::Open => self.open_until().map(|until| until.saturating_sub(now.0)),
                 _ => None,
             },
+            open_until: match self.shown() {
+                State::Open => self.open_until().map(Stamp),
+                _ => None,
+            },
             trips: self.trips() as u32,
             forced: self.force.map(|(to, since, ttl)| (to, ttl.map(|ttl| Stamp(since.saturating_add(ttl))))),
             suspended: self.off,

@@ -1,0 +1,94 @@
+//! The form of answers.
+
+use axum::Json;
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::domain::ErrorCode;
+use crate::http::Refusal;
+
+/// Neither stored nor guessed at, nor read by pages of others.
+pub(in crate::http) const HEADERS: [(HeaderName, &str); 3] = [
+    (CACHE_CONTROL, "no-store"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Why a request is not answered.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The worker says so.
+    Refused(Refusal),
+    /// A parameter is wrong.
+    Parameter(&'static str, String),
+    /// This request may not be made, whoever makes it.
+    Forbidden(String),
+    /// The body is no JSON.
+    MediaType,
+    /// Later, perhaps.
+    Unavailable(String),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Fault {
+    pub(super) fn not_found(message: &str) -> Self {
+        Self::Refused(Refusal { code: ErrorCode::NotFound, message: message.to_owned(), details: None })
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(Refusal { code, message, details }) => {
+                let status = match code {
+                    // The log or the broker, not the caller.
+                    ErrorCode::CircuitOpen => StatusCode::SERVICE_UNAVAILABLE,
+                    code => StatusCode::from_u16(code.number()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                };
+                error(status, code.as_str(), &message, details)
+            }
+            Self::Parameter(field, problem) => {
+                let message = format!("{field} {problem}");
+                let details = json!({ "field": field });
+                error(StatusCode::BAD_REQUEST, "invalid_request", &message, Some(details))
+            }
+            Self::Forbidden(message) => error(StatusCode::FORBIDDEN, "forbidden", &message, None),
+            Self::MediaType => {
+                let message = "want content-type: application/json";
+                error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message, None)
+            }
+            Self::Unavailable(message) => {
+                let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &message, None);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+                response
+            }
+        }
+    }
+}
+
+/// An error in the form that every answer of this server has.
+pub(in crate::http) fn error(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    details: Option<Value>,
+) -> Response {
+    let mut error = json!({ "code": code, "message": message });
+    if let (Some(details), Some(map)) = (details, error.as_object_mut()) {
+        map.insert("details".to_owned(), details);
+    }
+    (status, HEADERS, Json(json!({ "ok": false, "error": error }))).into_response()
+}
+
+/// A good answer.
+pub(super) fn told(body: impl Serialize) -> Response {
+    (HEADERS, Json(body)).into_response()
+}

@@ -1,0 +1,115 @@
+//! `/api/v1`: what the console shows, for programs too.
+//!
+//! Everything is read from this worker's own state; what outlives it (transitions, revisions) is read
+//! from the broker when asked for. Figures are copied on a timer while somebody follows them
+//! ([`hub`]), and not at all otherwise, so the decide path pays nothing for viewers. Two actions
+//! change something, and only where the setting allows them; they are the control verbs of the same
+//! name. Who may ask is judged in [`guard`].
+//!
+//! [`ROUTES`] names every route; `openapi.json` describes them, and a test holds one against the other.
+
+mod alerts;
+mod answer;
+mod breakers;
+mod diff;
+mod guard;
+mod hub;
+mod live;
+mod params;
+mod policies;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Access, Desk};
+pub(super) use answer::{HEADERS, error};
+use hub::Hub;
+
+/// Answers that read the whole state or ask the broker, at once; more wait.
+const READS: usize = 8;
+
+/// The longest body: a reason has at most 1024 bytes.
+const BODY: usize = 16 * 1024;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct Api {
+    desk: Arc<dyn Desk>,
+    hub: Arc<Hub>,
+    reads: Arc<Semaphore>,
+    access: Arc<Access>,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal => $handler:path,)+) => {
+        /// Every route, with its method.
+        #[cfg(test)]
+        const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path)),+];
+
+        fn routes() -> impl IntoIterator<Item = (&'static str, MethodRouter<Api>)> {
+            [$(($path, $method($handler))),+]
+        }
+    };
+}
+
+routes! {
+    get "/api/v1/overview" => live::overview,
+    get "/api/v1/alerts" => live::alerts,
+    get "/api/v1/stream" => live::stream,
+    get "/api/v1/breakers" => breakers::list,
+    get "/api/v1/breakers/{tenant_id}/{provider_id}" => breakers::one,
+    post "/api/v1/breakers/{tenant_id}/{provider_id}/force" => breakers::force,
+    post "/api/v1/breakers/{tenant_id}/{provider_id}/reset" => breakers::reset,
+    get "/api/v1/transitions" => breakers::transitions,
+    get "/api/v1/policies" => policies::list,
+    get "/api/v1/policies/{tenant_id}/{policy_id}" => policies::one,
+    get "/api/v1/policies/{tenant_id}/{policy_id}/revisions" => policies::revisions,
+    get "/api/v1/policies/{tenant_id}/{policy_id}/diff" => policies::diff,
+    get "/api/v1/openapi.json" => openapi,
+}
+
+/// The document that describes all of it.
+const OPENAPI: &str = include_str!("openapi.json");
+
+async fn openapi() -> Response {
+    (HEADERS, [(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+impl Api {
+    /// Over a worker; `stop` ends what follows it.
+    pub(super) fn new(desk: Arc<dyn Desk>, access: Access, stop: CancellationToken) -> Self {
+        let hub = Arc::new(Hub::new(Arc::clone(&desk), stop));
+        Self { desk, hub, reads: Arc::new(Semaphore::new(READS)), access: Arc::new(access) }
+    }
+
+    /// Copies figures while somebody follows them, until stopped.
+    pub(super) async fn run(self) {
+        self.hub.run().await;
+    }
+
+    /// The routes, guarded.
+    pub(super) fn router(self) -> Router {
+        let mut router = Router::new();
+        for (path, methods) in routes() {
+            router = router.route(path, methods);
+        }
+        let guarded = axum::middleware::from_fn_with_state(self.clone(), guard::check);
+        let router = router.layer(DefaultBodyLimit::max(BODY));
+        router.method_not_allowed_fallback(super::routes::method_not_allowed).layer(guarded).with_state(self)
+    }
+
+    /// A turn for an answer that takes a while.
+    async fn turn(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        Arc::clone(&self.reads).acquire_owned().await.ok()
+    }
+}
