@@ -183,7 +183,7 @@ fn row(cell: &Cell, now: Stamp) -> Row {
         failure_count: view.failures_in_a_row,
         success_count: view.successes_in_a_row,
         error_rate: view.window.error_rate().as_f64(),
-        error_rate_threshold: settings.error_rate_threshold().as_f64(),
+        error_rate_threshold: settings.error_rate().as_f64(),
         minimum_requests: settings.minimum_requests(),
         window_requests: view.window.requests,
         window_failures: view.window.failures,

@@ -226,12 +226,6 @@ impl Settings {
         self.enforce_percent
     }
 
-    /// Failures ÷ requests in the window that opens.
-    #[must_use]
-    pub const fn error_rate_threshold(&self) -> Ratio {
-        self.error_rate
-    }
-
     /// With fewer requests in the window the rates do not judge.
     #[must_use]
     pub const fn minimum_requests(&self) -> u32 {

@@ -142,7 +142,7 @@ pub(super) const CONNECTION: [&Key; 10] = [
     &ROUTER_PREFIX,
 ];
 
-pub(super) const SERVE: [&Key; 28] = [
+pub(super) const SERVE: [&Key; 30] = [
     &EXEC_PREFIX,
     &USAGE_PREFIX,
     &WORKER_NAME,

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::desk::Answer as Answered;
 use super::*;
 use crate::breaker::State;
+use crate::clock::Clock;
 use crate::domain::{PolicyId, ProviderId, TenantId};
 use crate::telemetry::labels::Verb;
 
@@ -25,7 +26,7 @@ pub(in crate::http) struct Worker {
     pub(in crate::http) looks: AtomicU64,
     pub(in crate::http) refused: AtomicU64,
     pub(in crate::http) asked: Mutex<Vec<(Verb, Value)>>,
-    began: OnceLock<tokio::time::Instant>,
+    clock: OnceLock<Clock>,
 }
 
 impl Probe for Worker {
@@ -85,8 +86,7 @@ impl Desk for Worker {
     }
 
     fn tick(&self) -> u64 {
-        let began = *self.began.get_or_init(tokio::time::Instant::now);
-        u64::try_from(began.elapsed().as_millis()).unwrap()
+        self.clock.get_or_init(Clock::start).tick().0
     }
 
     fn count_refused(&self, n: u64) {
