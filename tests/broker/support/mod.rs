@@ -1,6 +1,7 @@
 //! What the tests stand on: brokers, workers, and clients that speak to both.
 
 mod broker;
+mod browser;
 mod caller;
 mod http;
 mod metrics;
@@ -12,7 +13,9 @@ mod worker;
 use std::time::{Duration, Instant};
 
 pub(crate) use broker::{Broker, free_port, nats_server};
+pub(crate) use browser::Browser;
 pub(crate) use caller::{Answer, Caller, request};
+pub(crate) use http::{Page, post};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Done, Process, run, tool};
 pub(crate) use prometheus::{Alertmanager, Prometheus, Webhook};
