@@ -108,7 +108,7 @@ async fn pictures() {
     })
     .await;
     for (name, view, theme, width, height, there) in [
-        ("console-overview", "overview", "light", 1280, 1180, "#panel-transitions li"),
+        ("console-overview", "overview", "light", 1280, 1120, "#panel-transitions li"),
         ("console-overview-dark", "overview", "dark", 1280, 860, "#panel-transitions li"),
         ("console-breakers", "breakers?tenant=", "light", 1280, 620, ".rows .row"),
         ("console-breaker", "breaker/acme/openai", "dark", 1280, 660, "#panel-history li"),
@@ -126,7 +126,9 @@ async fn pictures() {
             browser.cdp("Page.captureScreenshot", &json!({"format": "png", "optimizeForSpeed": false})).await;
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/images/{name}.png"));
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, base64(shot["data"].as_str().unwrap())).unwrap();
+        let picture = base64(shot["data"].as_str().unwrap());
+        assert!(picture.len() < 200_000, "{name} has {} bytes", picture.len());
+        std::fs::write(&file, picture).unwrap();
     }
     traffic.abort();
 }
