@@ -40,7 +40,7 @@ export function breaker({ parts: [tenant = "", provider = ""] }) {
   const act = (kind) => () => row() && confirmAction(row(), kind);
   const actions = h(
     "div",
-    { class: "actions" },
+    { class: "actions", hidden: true },
     h("button", { type: "button", class: "plain", onclick: act("open"), "aria-keyshortcuts": "f" }, "Force open…"),
     h("button", { type: "button", class: "plain", onclick: act("closed") }, "Force closed…"),
     h("button", { type: "button", class: "plain", id: "unforce", onclick: act("auto") }, "End the force…"),

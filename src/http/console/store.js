@@ -137,6 +137,23 @@ setInterval(() => {
   }
 }, 1000);
 
+// A browser has six connections to a host, so a page that nobody sees holds none.
+const UNSEEN = 30000;
+let unseen = 0;
+
+function rest() {
+  source?.close();
+  store.link = "connecting";
+}
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(unseen);
+  if (document.hidden) unseen = setTimeout(rest, UNSEEN);
+  else if (store.link === "connecting") connect();
+});
+addEventListener("pagehide", rest);
+addEventListener("pageshow", (event) => event.persisted && connect());
+
 /** A GET from the API; throws what the worker says is wrong. */
 export async function get(path) {
   const answer = await fetch(`/api/v1/${path}`, { cache: "no-store" });

@@ -171,7 +171,10 @@ async fn decisions_per_second_are_told_while_somebody_looks() {
     })
     .await;
     assert!(rate < 1_000.0, "{rate}");
-    assert_eq!(api(&stage.worker, "overview").await["decisions"]["decided"], n);
+    eventually("all are counted", SOON, async || {
+        api(&stage.worker, "overview").await["decisions"]["decided"] == n
+    })
+    .await;
 }
 
 /// POST as the console does it.
