@@ -42,18 +42,28 @@ impl Used {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
+    /// Of a process of its own: the threads of other tests come and go in this one.
     #[test]
-    fn this_process_runs_and_resides() {
-        let id = std::process::id();
+    fn a_process_runs_and_resides() {
+        let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let id = busy.id();
         let before = cpu_nanos(id);
-        let mut sum = 0_u64;
-        while cpu_nanos(id) == before {
-            sum = sum.wrapping_add(std::hint::black_box(1));
+        let mut after = before;
+        for _ in 0..10_000_000 {
+            after = cpu_nanos(id);
+            if after > before {
+                break;
+            }
         }
-        assert!(cpu_nanos(id) > before && sum > 0);
-        assert!(resident_bytes(id) > 1 << 20);
+        let resident = resident_bytes(id);
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(after > before, "{before} {after}");
+        assert!(resident > 100 << 10, "{resident}");
         assert_eq!((cpu_nanos(u32::MAX), resident_bytes(u32::MAX)), (0, 0), "no such process");
     }
 }
