@@ -3,7 +3,7 @@
 //! The stream outlives workers, so a history is the same before and after a restart. It is read by a
 //! consumer that exists for one question. A stream is only read forwards and the newest are wanted, so
 //! the question is tried with longer and longer spans of time: the broker tells how many events lie in
-//! one before any is fetched, and a span that holds more than [`MOST`] is not read.
+//! one before any is fetched, and a span that holds more than `MOST` is not read.
 
 use std::time::Duration;
 

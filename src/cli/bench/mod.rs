@@ -6,7 +6,7 @@
 //! the median over the rounds with the least and the greatest; ratios are those within a round.
 //!
 //! The asker, the broker and the responder share the machine, as told with the figures. A floor below
-//! [`bars::LEAST_FLOOR`] means that the machine is busy or slow, and voids the run.
+//! `bars::LEAST_FLOOR` means that the machine is busy or slow, and voids the run.
 
 mod bars;
 mod figures;

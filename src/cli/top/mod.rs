@@ -1,8 +1,8 @@
 //! `top`: the breakers, live, from anywhere with a connection.
 //!
-//! [`crate::nats::watch`] asks and hears; [`model`] keeps what is known; [`view`] makes a picture of it
-//! and [`plain`] lines; [`keys`] says what keys do. Those are pure but for the first: what they are given
-//! is all that they know. [`screen`] holds the terminal.
+//! [`crate::nats::watch`] asks and hears; `model` keeps what is known; `view` makes a picture of it
+//! and `plain` lines; `keys` says what keys do. Those are pure but for the first: what they are given
+//! is all that they know. `screen` holds the terminal.
 
 mod breaker;
 mod keys;
