@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # One step after the other: each says what it does, and cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help demo load test build lint fmt tools clean
+.PHONY: help demo bench load test build lint fmt tools clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -36,6 +36,16 @@ load: ## Run the load scenarios, with a report: make load ARGS='--short', or ARG
 	@if [ -t 0 ]; then set -m; fi; \
 	$(target_dir)/release/beamline-router load --nats-server .tools/bin/nats-server \
 		--report $(target_dir)/load-report.md $(ARGS); \
+	exit $$?
+
+bench: ## Measure how fast decisions are; options: make bench ARGS='--quick'
+	$(step) 'nats-server'
+	@$(PYTHON) scripts/tools.py demo
+	$(step) 'build (release)'
+	@$(CARGO) build --release --locked --bin beamline-router
+	$(step) 'bench'
+	@if [ -t 0 ]; then set -m; fi; \
+	$(target_dir)/release/beamline-router bench --nats-server .tools/bin/nats-server $(ARGS); \
 	exit $$?
 
 test: ## Prove all of it: format, licences, deploy files, lints, docs, tests
