@@ -110,9 +110,9 @@ impl Register {
             None => (PolicyChange::Deleted, None),
             Some(document) => match policy::parse(document) {
                 Ok(checked) => {
-                    let policy = self.pool.one_of(checked.policy);
+                    let (policy, document) = self.pool.one_of(checked.policy, document);
                     touched.extend(providers(&policy));
-                    let live = Live { revision: entry.revision, policy, document: Arc::clone(document) };
+                    let live = Live { revision: entry.revision, policy, document };
                     (PolicyChange::Put, Some(live))
                 }
                 Err(faults) => {

@@ -29,7 +29,7 @@ use super::Worker;
 use super::headers::Seen;
 use crate::domain::{Decision, ErrorCode, RouteRequest, Tick};
 use crate::routing::{self, Choice, Excluded, Refused, Routed, Trail};
-use crate::state::{Answer, Asking, Reservation, Routable};
+use crate::state::{Answer, Asking, Reader, Reservation, Routable};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
 use crate::wire::subjects::token_at_star;
 use crate::wire::{
@@ -67,6 +67,7 @@ pub(super) enum Handled {
 pub(super) struct Buffers {
     scratch: Scratch,
     out: BytesMut,
+    policies: Reader,
 }
 
 /// A claim that a request has to make, or that is made for it in the background.
@@ -121,7 +122,7 @@ impl Request<'_> {
         }
         let headers = Seen(self.message.headers.as_ref());
         let incoming = incoming(headers);
-        let Buffers { scratch, out } = buffers;
+        let Buffers { scratch, out, policies } = buffers;
         let body = &self.message.payload;
         let tenant = token_at_star(&settings.names.decide_tenants, self.message.subject.as_str());
 
@@ -174,9 +175,11 @@ impl Request<'_> {
             let message = "this worker is rebuilding its state";
             return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
         }
-        let found = self.begun.map(Arc::clone);
-        let find = || self.worker.state.catalog().find(&request.tenant_id, &request.policy_id);
-        let Some(routable) = found.or_else(find) else {
+        let found = match self.begun {
+            Some(begun) => Some(begun),
+            None => policies.find(self.worker.state.catalog(), &request.tenant_id, &request.policy_id),
+        };
+        let Some(routable) = found else {
             let message = "the tenant has no such policy";
             let details = Details::Value(&serde_json::json!({
                 "tenant_id": request.tenant_id, "policy_id": request.policy_id
@@ -184,7 +187,7 @@ impl Request<'_> {
             return to.with(ErrorCode::PolicyNotFound, message, details, span, out);
         };
         let (choice, trail) = loop {
-            let mut asking = Asking::new(&self.worker.state, &routable, &request.request_id, now, answers);
+            let mut asking = Asking::new(&self.worker.state, routable, &request.request_id, now, answers);
             let mut trail = Trail::new(request.explain || span.is_some());
             let checked = self.timed.then(|| self.worker.clock.nanos());
             let routed = routing::decide(&routable.policy, &request, &mut asking, &mut trail);
@@ -193,11 +196,11 @@ impl Request<'_> {
                 self.worker.metrics.breaker_check_duration.observe_nanos(took);
             }
             match routed {
-                Routed::Claim(candidate) => match self.reserve(&routable, candidate, now) {
+                Routed::Claim(candidate) => match self.reserve(routable, candidate, now) {
                     Ok(reservation) => {
                         return Handled::Claim(self.must_claim(
                             &request,
-                            &routable,
+                            routable,
                             candidate,
                             reservation,
                             now,
@@ -206,24 +209,24 @@ impl Request<'_> {
                     Err(answer) => answers.push((candidate, answer)),
                 },
                 Routed::To(choice) => {
-                    let claim = asking.settle(|cell, n| self.warn(cell, n, &routable, &request, &incoming));
-                    *unwaited = claim.map(|r| self.must_claim(&request, &routable, choice.candidate, r, now));
+                    let claim = asking.settle(|cell, n| self.warn(cell, n, routable, &request, &incoming));
+                    *unwaited = claim.map(|r| self.must_claim(&request, routable, choice.candidate, r, now));
                     break (Ok(choice), trail);
                 }
                 Routed::CircuitOpen(refused) => {
-                    asking.settle(|cell, n| self.warn(cell, n, &routable, &request, &incoming));
+                    asking.settle(|cell, n| self.warn(cell, n, routable, &request, &incoming));
                     break (Err(Failed::Open(refused)), trail);
                 }
                 Routed::Constrained(excluded) => break (Err(Failed::Constrained(excluded)), trail),
             }
         };
         if let Some(span) = span.as_mut() {
-            explain::tell(span, &routable, &trail, now);
+            explain::tell(span, routable, &trail, now);
         }
         match choice {
-            Ok(choice) => self.decided(&to, &routable, &choice, &trail, now, span, &incoming, out),
-            Err(Failed::Open(refused)) => to.circuit_open(&routable, &refused, span, out),
-            Err(Failed::Constrained(excluded)) => to.constrained(&routable, &excluded, span, out),
+            Ok(choice) => self.decided(&to, routable, &choice, &trail, now, span, &incoming, out),
+            Err(Failed::Open(refused)) => to.circuit_open(routable, &refused, span, out),
+            Err(Failed::Constrained(excluded)) => to.constrained(routable, &excluded, span, out),
         }
     }
 

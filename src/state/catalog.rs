@@ -9,6 +9,7 @@
 //! tenant stand in the slot), and a [`Routable`] holds its first breakers in place.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
@@ -117,6 +118,11 @@ impl Shard {
     }
 }
 
+/// Which shard a hash lies in.
+fn place_of(hash: u64) -> usize {
+    usize::try_from(hash).unwrap_or(0) & (SHARDS - 1)
+}
+
 /// Where a search begins.
 fn first(hash: u64, length: usize) -> usize {
     usize::try_from(hash >> SHARD_BITS).unwrap_or(0) & length.saturating_sub(1)
@@ -129,12 +135,53 @@ fn hash_of(tenant: &str, policy: &str) -> u64 {
 
 /// See the module.
 pub struct Catalog {
-    shards: Box<[ArcSwap<Shard>]>,
+    shards: Box<[Place]>,
+}
+
+/// Where a shard stands.
+#[derive(Default)]
+struct Place {
+    table: ArcSwap<Shard>,
+    /// Rises after each change, so that a reader can tell whether it has the table that stands.
+    version: AtomicU64,
+}
+
+impl Place {
+    fn set(&self, shard: Shard) {
+        self.table.store(Arc::new(shard));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// One task's view of the policies: it keeps the tables that it has met, so that a look-up writes to no
+/// memory that others read. A table that was replaced is let go of when its shard is next asked for.
+#[derive(Debug, Default)]
+pub struct Reader {
+    known: Vec<(u64, Arc<Shard>)>,
+}
+
+impl Reader {
+    /// A tenant's policy.
+    pub fn find(&mut self, catalog: &Catalog, tenant_id: &str, policy_id: &str) -> Option<&Arc<Routable>> {
+        if self.known.is_empty() {
+            // No version is the greatest: every table is fetched when it is first asked for.
+            self.known.resize_with(SHARDS, || (u64::MAX, Arc::default()));
+        }
+        let hash = hash_of(tenant_id, policy_id);
+        let at = place_of(hash);
+        let (place, (version, table)) = (catalog.shards.get(at)?, self.known.get_mut(at)?);
+        let stands = place.version.load(Ordering::Acquire);
+        if *version != stands {
+            // What is loaded now is at least as new as the version says.
+            (*version, *table) = (stands, place.table.load_full());
+        }
+        table.find(hash, tenant_id, policy_id).map(|slot| &slot.routable)
+    }
 }
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| ArcSwap::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| Place::default()).collect() }
     }
 }
 
@@ -143,7 +190,7 @@ impl Catalog {
     #[must_use]
     pub fn find(&self, tenant_id: &str, policy_id: &str) -> Option<Arc<Routable>> {
         let hash = hash_of(tenant_id, policy_id);
-        let shard = self.shard(hash)?.load();
+        let shard = self.shards.get(place_of(hash))?.table.load();
         shard.find(hash, tenant_id, policy_id).map(|slot| Arc::clone(&slot.routable))
     }
 
@@ -161,23 +208,19 @@ impl Catalog {
     /// Takes all out of force.
     pub fn clear(&self) {
         for shard in &self.shards {
-            shard.store(Arc::default());
+            shard.set(Shard::default());
         }
     }
 
     fn change(&self, tenant_id: &TenantId, policy_id: &PolicyId, to: Option<Arc<Routable>>) {
         let (tenant, policy) = (tenant_id.as_str(), policy_id.as_str());
         let hash = hash_of(tenant, policy);
-        let Some(shard) = self.shard(hash) else { return };
-        let known = shard.load();
+        let Some(place) = self.shards.get(place_of(hash)) else { return };
+        let known = place.table.load();
         let others = known.slots.iter().flatten().filter(|slot| !slot.is(hash, tenant, policy));
         let mut entries: Vec<Slot> = others.cloned().collect();
         entries.extend(to.map(|routable| Slot { hash, tenant: Name::of(tenant_id), routable }));
-        shard.store(Arc::new(Shard::of(entries)));
-    }
-
-    fn shard(&self, hash: u64) -> Option<&ArcSwap<Shard>> {
-        self.shards.get(usize::try_from(hash).unwrap_or(0) & (SHARDS - 1))
+        place.set(Shard::of(entries));
     }
 }
 

@@ -14,7 +14,7 @@ mod one_shot;
 mod tests;
 
 pub use admission::{Answer, Asking};
-pub use catalog::{Catalog, Cells, Routable};
+pub use catalog::{Catalog, Cells, Reader, Routable};
 pub use cell::{Cell, Guarded, Reading, Reservation};
 pub use counters::{Counters, TRIGGERS};
 

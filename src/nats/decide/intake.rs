@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, Message};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -36,9 +37,10 @@ pub(super) async fn run(
     client: Client,
     ready: tokio::sync::watch::Receiver<bool>,
     stop: CancellationToken,
+    claims: Handle,
 ) {
     let (batches, queue) = mpsc::channel(QUEUE);
-    let decider = tokio::spawn(serve::run(Arc::clone(&worker), client.clone(), queue));
+    let decider = tokio::spawn(serve::run(Arc::clone(&worker), client.clone(), queue, claims));
     take_in(&worker, &client, ready, &batches, &stop).await;
     drop(batches);
     if decider.await.is_err() {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, Subject};
 use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +25,12 @@ use crate::wire::{
 /// Answers batches until there are no more, then waits for requests that still claim.
 ///
 /// The clock is read once for each answer: where one ends the next begins.
-pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Receiver<Batch>) {
+pub(super) async fn run(
+    worker: Arc<Worker>,
+    client: Client,
+    mut queue: mpsc::Receiver<Batch>,
+    claims: Handle,
+) {
     let mut buffers = Buffers::default();
     let mut tally = Tally::default();
     let mut answers = Vec::new();
@@ -48,11 +54,12 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
             let handled = request.handle(&mut answers, &mut buffers, &mut unwaited, &mut span);
             if let Some(unwaited) = unwaited {
                 let worker = Arc::clone(&worker);
-                claiming.spawn(async move {
+                let claim = async move {
                     worker
                         .claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms)
                         .await;
-                });
+                };
+                claiming.spawn_on(claim, &claims);
             }
             match handled {
                 Handled::Reply(reply) => {
@@ -73,7 +80,7 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: mpsc::Re
                     let answers = std::mem::take(&mut answers);
                     let message = message.clone();
                     let task = Claiming { message, arrived: batch.arrived, began, answers, span };
-                    claiming.spawn(task.run(Arc::clone(&worker), client.clone(), claim));
+                    claiming.spawn_on(task.run(Arc::clone(&worker), client.clone(), claim), &claims);
                 }
             }
             answers.clear();

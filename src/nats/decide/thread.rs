@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -8,6 +9,9 @@ use crate::nats::{Worker, connect};
 
 /// Serves one decide connection on a thread of its own while the worker is ready, until stopped; then
 /// answers what it has. Ends before that only by a fault, which is logged.
+///
+/// Requests that claim a slot wait on the runtime from which this is called: how long they wait must not
+/// depend on how busy the thread is.
 pub async fn on_a_thread(
     worker: Arc<Worker>,
     number: usize,
@@ -15,10 +19,11 @@ pub async fn on_a_thread(
     stop: CancellationToken,
 ) {
     let (done, ended) = oneshot::channel::<()>();
+    let claims = Handle::current();
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(serve(worker, number, ready, stop)),
+            Ok(runtime) => runtime.block_on(serve(worker, number, ready, stop, claims)),
             Err(error) => tracing::error!(event = "decider_failed", error = %error),
         }
         let _gone = done.send(());
@@ -32,14 +37,20 @@ pub async fn on_a_thread(
     let _ = ended.await;
 }
 
-async fn serve(worker: Arc<Worker>, number: usize, ready: watch::Receiver<bool>, stop: CancellationToken) {
+async fn serve(
+    worker: Arc<Worker>,
+    number: usize,
+    ready: watch::Receiver<bool>,
+    stop: CancellationToken,
+    claims: Handle,
+) {
     let settings = &worker.settings;
     let (link, metrics) = (Arc::clone(&worker.link), Arc::clone(&worker.metrics));
     let identity = format!("{}-decide-{number}", settings.worker_name);
     let on_event = move |event| link.on_decide_event(&event, &metrics);
     let capacity = settings.subscription_capacity;
     match connect::connect_decider(&settings.nats, &identity, capacity, on_event).await {
-        Ok(client) => intake::run(Arc::clone(&worker), client, ready, stop).await,
+        Ok(client) => intake::run(Arc::clone(&worker), client, ready, stop, claims).await,
         Err(error) => tracing::error!(event = "decider_failed", error = %error),
     }
 }

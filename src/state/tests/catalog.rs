@@ -1,5 +1,5 @@
 use super::*;
-use crate::state::Cells;
+use crate::state::{Cells, Reader};
 
 const TENANTS: usize = 3_000;
 
@@ -23,7 +23,14 @@ fn every_tenant_finds_its_own_policies_among_many() {
         catalog.put(&name(n), routable(&p, n as u64));
         catalog.put(&name(n), routable(&q, 1_000_000 + n as u64));
     }
-    let found = |n: usize, id: &str| catalog.find(name(n).as_str(), id).map(|r| r.revision);
+    // A look-up of its own, and one by a reader that has met older tables.
+    let reader = std::cell::RefCell::new(Reader::default());
+    let found = |n: usize, id: &str| {
+        let fresh = catalog.find(name(n).as_str(), id).map(|r| r.revision);
+        let kept = reader.borrow_mut().find(catalog, name(n).as_str(), id).map(|r| r.revision);
+        assert_eq!(fresh, kept);
+        fresh
+    };
     for n in 0..TENANTS {
         assert_eq!(found(n, "p"), Some(n as u64));
         assert_eq!(found(n, "q"), Some(1_000_000 + n as u64));
