@@ -37,11 +37,6 @@ use crate::wire::{
     Rules, SERVICE_ERROR, SERVICE_ERROR_CODE, Scratch,
 };
 
-/// A buffer of less room is given more before a decision is written into it: nearly all fit.
-const LEAST_ROOM: usize = 1_024;
-/// So many bytes at once, which some two hundred decisions share.
-const ROOM: usize = 1 << 16;
-
 /// A reply, ready to be published.
 pub(super) struct Reply {
     pub(super) headers: Option<HeaderMap>,
@@ -327,9 +322,6 @@ impl Request<'_> {
             request_id: &to.request.request_id,
             trace_id: to.request.trace_id.as_deref(),
         };
-        if out.capacity() < LEAST_ROOM {
-            out.reserve(ROOM);
-        }
         wire::encode_decision(to.content, &reply, out);
         Handled::Reply(Reply {
             // JSON is what a reply is taken for; protobuf could not be told from garbage.

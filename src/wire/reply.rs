@@ -22,6 +22,11 @@ pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// Enough for any sentence of ours, and far below what a broker takes for headers.
 const MAX_SERVICE_ERROR: usize = 200;
 
+/// A buffer of less room is given more before a decision is written into it: nearly all fit.
+const LEAST_ROOM: usize = 1_024;
+/// So many bytes at once, which some two hundred decisions share.
+const ROOM: usize = 1 << 16;
+
 /// Where the explanation stands in a protobuf decision.
 const EXPLANATION: &str = "explanation";
 /// The detail that has a field of its own in a protobuf error.
@@ -106,8 +111,11 @@ impl Refusal {
     }
 }
 
-/// Appends a decision's reply.
+/// Appends a decision's reply. A buffer with little room is given much, for the decisions to come.
 pub fn encode_decision(content: Content, reply: &DecisionReply<'_>, out: &mut BytesMut) {
+    if out.capacity() - out.len() < LEAST_ROOM {
+        out.reserve(ROOM);
+    }
     match content {
         Content::Json => put_decision(reply, out),
         Content::Protobuf => put_protobuf(proto::route_reply::Reply::Decision(protobuf_decision(reply)), out),
