@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -32,6 +33,12 @@ impl Output {
     #[must_use]
     pub fn is_json(self) -> bool {
         self.json
+    }
+
+    /// Whether the reader of what was written went away: there is nobody left to tell.
+    #[must_use]
+    pub fn is_unread(self) -> bool {
+        UNREAD.load(Ordering::Relaxed)
     }
 
     /// A reply body, for machines only: one line.
@@ -77,8 +84,13 @@ impl Output {
     }
 }
 
+/// Of this process's one standard output.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
 fn write_out(text: &str) {
-    let _gone = writeln!(std::io::stdout().lock(), "{text}");
+    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
+        UNREAD.store(true, Ordering::Relaxed);
+    }
 }
 
 fn write_err(text: &str) {

@@ -174,7 +174,7 @@ async fn print(
                 if due.is_some_and(|due| clock.tick() >= due) {
                     due = None;
                     plain::tell(&model, clock.tick(), clock.wall_ms(), args.rows, out);
-                    if args.once {
+                    if args.once || out.is_unread() {
                         return Ok(());
                     }
                 }

@@ -3,7 +3,7 @@
 //! A list is whole only when its last page has come, and breakers move meanwhile: a page that was made
 //! before a transition that is known already does not undo it. What a whole list did not tell of is gone.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 
@@ -28,6 +28,8 @@ pub(super) struct Model {
     /// Which list is being read, and since when.
     list: u64,
     began: Tick,
+    /// Who answered pages of it: one that has not told of itself yet may be among them.
+    answered: BTreeSet<String>,
     /// When the last whole list came.
     pub(super) listed: Option<Tick>,
     /// Since when the connection is lost.
@@ -78,9 +80,11 @@ impl Model {
             Seen::Began => {
                 self.list += 1;
                 self.began = now;
+                self.answered.clear();
             }
             Seen::Page { worker, breakers } => {
                 breakers.into_iter().for_each(|told| self.listed(told, &worker, now));
+                self.answered.insert(worker);
             }
             Seen::Listed => {
                 let (list, began) = (self.list, self.began);
@@ -90,7 +94,9 @@ impl Model {
                 let names: Vec<_> = self.workers.values().map(|w| w.seen.name.clone()).collect();
                 if !names.is_empty() {
                     for known in self.breakers.values_mut() {
-                        known.refused.retain(|worker, _| worker.is_empty() || names.contains(worker));
+                        known.refused.retain(|worker, _| {
+                            worker.is_empty() || names.contains(worker) || self.answered.contains(worker)
+                        });
                     }
                 }
                 self.listed = Some(now);

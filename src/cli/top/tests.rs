@@ -321,6 +321,17 @@ fn figures_of_several_workers_add_up_and_go_with_them() {
 }
 
 #[test]
+fn the_refusals_of_a_worker_count_before_it_told_of_itself() {
+    let mut model = Model::default();
+    let breaker = with(told("acme", "openai", "open"), json!({"fail_fast": 24}));
+    model.apply(Seen::Began, Tick(1_000));
+    model.apply(worker(1, 100, 16), Tick(1_000));
+    model.apply(page("w-2", [breaker]), Tick(1_000));
+    model.apply(Seen::Listed, Tick(1_000));
+    assert_eq!(model.breaker(&("acme".to_owned(), "openai".to_owned())).unwrap().refusals(), 24);
+}
+
+#[test]
 fn what_no_router_says_does_no_harm() {
     let mut model = Model::default();
     for told in

@@ -2,7 +2,7 @@ import { h, keyed, put } from "./dom.js";
 import { ago, moment, number, percent, reason, short, span, time } from "./format.js";
 import { badge, meter, panel, transition } from "./panels.js";
 import { confirmAction } from "./dialogs.js";
-import { get, keyOf, now, remaining, store } from "./store.js";
+import { ASK_AGAIN, get, keyOf, now, remaining, store } from "./store.js";
 
 /** What each setting means, in the order in which people look for them. */
 const SETTINGS = [
@@ -76,6 +76,7 @@ export function breaker({ parts: [tenant = "", provider = ""] }) {
     } catch (error) {
       put(problem, error.message);
       asked = mark;
+      if (error.passing) setTimeout(() => (asked = ""), ASK_AGAIN);
     }
     asking = false;
     if (!closed) show();

@@ -1,7 +1,7 @@
 import { h, keyed, put } from "./dom.js";
 import { moment, number } from "./format.js";
 import { panel } from "./panels.js";
-import { get, store } from "./store.js";
+import { ASK_AGAIN, get, store } from "./store.js";
 
 const hrefOf = (p) => `#/policy/${encodeURIComponent(p.tenant_id)}/${encodeURIComponent(p.policy_id)}`;
 
@@ -85,6 +85,7 @@ export function policy({ parts: [tenant = "", id = ""], query, setQuery }) {
       await compare();
     } catch (error) {
       put(problem, error.message);
+      if (error.passing) setTimeout(() => (seen = -1), ASK_AGAIN);
     }
     asking = false;
   }

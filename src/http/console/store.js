@@ -158,9 +158,12 @@ addEventListener("pageshow", (event) => event.persisted && connect());
 export async function get(path) {
   const answer = await fetch(`/api/v1/${path}`, { cache: "no-store" });
   const body = await answer.json();
-  if (!answer.ok) throw new Error(body.error?.message ?? `status ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(body.error?.message ?? `status ${answer.status}`), { passing: answer.status >= 500 });
   return body;
 }
+
+/** After this long, in ms, what failed by the worker's or the broker's fault is asked again. */
+export const ASK_AGAIN = 5000;
 
 /** An action; throws what the worker says is wrong. */
 export async function post(path, body) {
