@@ -128,7 +128,7 @@ impl Desk for WorkerDesk {
                 limit: asked.limit,
             };
             let found = history::transitions(&self.worker, question).await.map_err(|error| Refusal {
-                code: ErrorCode::Internal,
+                code: ErrorCode::Unavailable,
                 message: error.to_string(),
                 details: None,
             })?;

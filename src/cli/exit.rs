@@ -14,7 +14,7 @@ Exit codes:
   0  done
   1  refused by the router, or faults found
   2  wrong usage, settings or files
-  3  cannot reach NATS, or no router answers
+  3  cannot reach NATS, or no router answers, or the router cannot reach its buckets and log
   4  conflict: the revision is not the expected one
   5  no such policy, revision, breaker or verb";
 
@@ -27,7 +27,7 @@ pub enum Exit {
     Refused,
     /// 2: wrong usage, settings or files.
     Usage,
-    /// 3: cannot reach NATS, or no router answers.
+    /// 3: cannot reach NATS, or no router answers, or the router cannot reach its buckets and log.
     Unreachable,
     /// 4: the revision is not the expected one.
     Conflict,
@@ -104,6 +104,7 @@ pub(super) fn exit_of(error: &ControlError) -> Exit {
         ControlError::Refused(refusal) => match refusal.code.as_str() {
             "conflict" => Exit::Conflict,
             "not_found" | "policy_not_found" => Exit::NotFound,
+            "unavailable" => Exit::Unreachable,
             _ => Exit::Refused,
         },
         ControlError::Connect(ConnectFailed::Credentials(_)) => Exit::Usage,

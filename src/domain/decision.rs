@@ -87,6 +87,8 @@ pub enum ErrorCode {
     Conflict,
     /// Control: no such breaker, revision or verb.
     NotFound,
+    /// Control: the broker did not do what the verb needs of it.
+    Unavailable,
 }
 
 impl ErrorCode {
@@ -103,6 +105,7 @@ impl ErrorCode {
             Self::Internal => "internal",
             Self::Conflict => "conflict",
             Self::NotFound => "not_found",
+            Self::Unavailable => "unavailable",
         }
     }
 
@@ -117,7 +120,7 @@ impl ErrorCode {
             Self::DecisionFailed => 422,
             Self::Overloaded => 429,
             Self::Internal => 500,
-            Self::CircuitOpen => 503,
+            Self::CircuitOpen | Self::Unavailable => 503,
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Worker;
+use super::buckets::Bucket;
 use super::events::Event;
 use super::headers::Seen;
 use crate::domain::ErrorCode;
@@ -38,6 +39,8 @@ use body::Body;
 const AT_ONCE: usize = 64;
 /// How long a durable change may take to come back through the log.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the broker may take over one question that a verb has; then the verb is answered as unavailable.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest body that is looked at: a policy of 256 providers is below 64 KiB.
 const MAX_BODY: usize = 1 << 20;
 
@@ -107,7 +110,8 @@ async fn one(worker: &Arc<Worker>, message: Message) {
     let body = match result {
         Ok(body) => body,
         Err(error) => {
-            if error.code == ErrorCode::Internal || message.reply.is_none() {
+            let ours = matches!(error.code, ErrorCode::Internal | ErrorCode::Unavailable);
+            if ours || message.reply.is_none() {
                 tracing::warn!(
                     event = "control_refused",
                     verb = verb_text,
@@ -191,6 +195,11 @@ async fn answer(worker: &Worker, message: &Message, body: &Value) {
     }
 }
 
+/// Opens a bucket, if the broker is there.
+async fn opened(worker: &Worker, name: &str) -> Result<Bucket, ControlError> {
+    Ok(worker.link.answers(ANSWER_PATIENCE, Bucket::open(worker, name)).await??)
+}
+
 /// What an answer says of a change: whether it is in force on this worker, and a warning if not.
 async fn settle(
     worker: &Worker,
@@ -218,7 +227,7 @@ async fn settle(
 async fn command(worker: &Worker, entry: &Entry<'_>) -> Result<bool, ControlError> {
     let appended = worker.append(entry, None).await.map_err(|error| {
         tracing::warn!(event = "command_not_appended", error = %error);
-        ControlError::new(ErrorCode::Internal, "the log did not take the command; try again")
+        ControlError::new(ErrorCode::Unavailable, "the log did not take the command; try again")
     })?;
     Ok(worker.ledger.wait_applied(appended.position, APPLY_PATIENCE).await)
 }

@@ -24,6 +24,8 @@ const MOST: u64 = 10_000;
 const SPANS: [u64; 4] = [60_000, 900_000, 3_600_000, 86_400_000];
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the broker may take to say how many events there are.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
 /// A consumer whose reader died is gone after this.
 const INACTIVE: Duration = Duration::from_secs(10);
 
@@ -68,9 +70,9 @@ pub struct HistoryError(String);
 /// # Errors
 /// [`HistoryError`] if the broker does not answer in time.
 pub async fn transitions(worker: &Worker, asked: Asked<'_>) -> Result<History, HistoryError> {
-    match tokio::time::timeout(PATIENCE, read(worker, asked)).await {
+    match worker.link.answers(PATIENCE, read(worker, asked)).await {
         Ok(done) => done.map_err(|error| HistoryError(error.to_string())),
-        Err(_) => Err(HistoryError("no answer in time".to_owned())),
+        Err(away) => Err(HistoryError(away.to_string())),
     }
 }
 
@@ -85,7 +87,7 @@ async fn read(worker: &Worker, asked: Asked<'_>) -> Result<History, async_nats::
     let mut best = History::default();
     for span in SPANS.into_iter().map(Some).chain([None]) {
         let from = span.map_or(asked.since, |ms| asked.since.max(now.minus(ms)));
-        let consumer = consumer(&stream, &filter, from).await?;
+        let consumer = worker.link.answers(FIRST_ANSWER, consumer(&stream, &filter, from)).await??;
         let pending = consumer.cached_info().num_pending;
         let last = from == asked.since;
         if pending <= MOST {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, Event};
@@ -19,6 +20,17 @@ pub struct Connection {
     pub up: bool,
     /// How often it came up.
     pub epoch: u64,
+}
+
+/// Why the broker gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Away {
+    /// There is no connection, or it went while the answer was waited for.
+    #[error("not connected to NATS")]
+    Disconnected,
+    /// Nothing came in time.
+    #[error("NATS does not answer")]
+    Silent,
 }
 
 /// See the module.
@@ -114,6 +126,24 @@ impl Link {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.connection.borrow().up
+    }
+
+    /// What the broker answers, on the main connection: at once [`Away`] while that is down, and after
+    /// `patience` in any case. The library would wait for its own, longer time.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn answers<T>(
+        &self,
+        patience: Duration,
+        question: impl Future<Output = T>,
+    ) -> Result<T, Away> {
+        let mut connection = self.watch();
+        tokio::select! {
+            biased;
+            _ = connection.wait_for(|c| !c.up) => Err(Away::Disconnected),
+            answer = tokio::time::timeout(patience, question) => answer.map_err(|_| Away::Silent),
+        }
     }
 
     /// Notes that a decide connection is subscribed, until the answer is given to [`Self::end_taking`].

@@ -70,7 +70,9 @@ impl From<ErrorCode> for Outcome {
             ErrorCode::CircuitOpen => Self::CircuitOpen,
             ErrorCode::DecisionFailed => Self::DecisionFailed,
             ErrorCode::Overloaded => Self::Overloaded,
-            ErrorCode::Internal | ErrorCode::Conflict | ErrorCode::NotFound => Self::Internal,
+            ErrorCode::Internal | ErrorCode::Conflict | ErrorCode::NotFound | ErrorCode::Unavailable => {
+                Self::Internal
+            }
         }
     }
 }
@@ -183,6 +185,7 @@ impl Label for Option<ErrorCode> {
         Some(ErrorCode::Internal),
         Some(ErrorCode::Conflict),
         Some(ErrorCode::NotFound),
+        Some(ErrorCode::Unavailable),
     ];
 
     fn index(self) -> usize {

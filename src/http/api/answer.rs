@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::BODY;
 use crate::domain::ErrorCode;
 use crate::http::Refusal;
 
@@ -17,6 +18,9 @@ pub(in crate::http) const HEADERS: [(HeaderName, &str); 3] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
+/// Seconds after which who is told that something is unavailable may ask again.
+const AGAIN: HeaderValue = HeaderValue::from_static("5");
+
 /// Why a request is not answered.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -26,6 +30,8 @@ pub(super) enum Fault {
     Parameter(&'static str, String),
     /// This request may not be made, whoever makes it.
     Forbidden(String),
+    /// The body is longer than is read.
+    TooLong,
     /// The body is no JSON.
     MediaType,
     /// Later, perhaps.
@@ -48,12 +54,13 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         match self {
             Self::Refused(Refusal { code, message, details }) => {
-                let status = match code {
-                    // The log or the broker, not the caller.
-                    ErrorCode::CircuitOpen => StatusCode::SERVICE_UNAVAILABLE,
-                    code => StatusCode::from_u16(code.number()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                };
-                error(status, code.as_str(), &message, details)
+                let status =
+                    StatusCode::from_u16(code.number()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let mut response = error(status, code.as_str(), &message, details);
+                if code == ErrorCode::Unavailable {
+                    response.headers_mut().insert(RETRY_AFTER, AGAIN);
+                }
+                response
             }
             Self::Parameter(field, problem) => {
                 let message = format!("{field} {problem}");
@@ -61,14 +68,16 @@ impl IntoResponse for Fault {
                 error(StatusCode::BAD_REQUEST, "invalid_request", &message, Some(details))
             }
             Self::Forbidden(message) => error(StatusCode::FORBIDDEN, "forbidden", &message, None),
+            Self::TooLong => {
+                let message = format!("the body has more than {BODY} bytes");
+                error(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", &message, None)
+            }
             Self::MediaType => {
                 let message = "want content-type: application/json";
                 error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message, None)
             }
             Self::Unavailable(message) => {
-                let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &message, None);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-                response
+                Self::Refused(Refusal { code: ErrorCode::Unavailable, message, details: None }).into_response()
             }
         }
     }

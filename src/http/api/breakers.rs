@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
@@ -153,7 +153,10 @@ async fn act(
     guard::may_act(&api.access, headers)?;
     let (tenant_id, provider_id) = breaker_of(path)?;
     let wrong = |problem: &str| Fault::Parameter("body", problem.to_owned());
-    let body = body.map_err(|_| wrong("is too long, or did not come"))?;
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Fault::TooLong,
+        _ => wrong("did not come"),
+    })?;
     let mut asked: Map<String, Value> =
         serde_json::from_slice(&body).map_err(|_| wrong("must be a JSON object"))?;
     if !asked.keys().all(|field| known.contains(&field.as_str())) {

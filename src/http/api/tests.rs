@@ -335,7 +335,8 @@ async fn actions_are_taken_from_our_own_pages_only() {
         assert_eq!(act(&on, path, GOOD, body).await.status, status, "{body}");
     }
     let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(20_000));
-    assert_eq!(act(&on, "/api/v1/breakers/acme/a/reset", GOOD, &long).await.status, 400);
+    let answer = act(&on, "/api/v1/breakers/acme/a/reset", GOOD, &long).await;
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (413, Some("payload_too_large")));
     assert_eq!(ask(&on, "OPTIONS", PATH).await.status, 405, "nobody is given leave");
     *on.worker.reasons.lock().unwrap() = vec!["log: catching up".to_owned()];
     assert_eq!(act(&on, PATH, GOOD, r#"{"state":"open"}"#).await.status, 503);

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::reply::ControlError;
-use super::settle;
+use super::{opened, settle};
 use crate::domain::TenantId;
 use crate::ledger::{Entry, FlagEntry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, flag_key};
+use crate::nats::buckets::flag_key;
 use crate::nats::reconcile;
 
 pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
@@ -18,7 +18,7 @@ pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     let enabled: bool = body
         .get("circuit_breaker_enabled", "true or false")?
         .ok_or_else(|| ControlError::field("circuit_breaker_enabled", "is required"))?;
-    let bucket = Bucket::open(worker, &worker.settings.names.flags_bucket).await?;
+    let bucket = opened(worker, &worker.settings.names.flags_bucket).await?;
     let key = flag_key(&scope);
     let value = Bytes::from(json!({ "circuit_breaker_enabled": enabled }).to_string());
     let revision = bucket

@@ -1,11 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::body::Body;
 use super::reply::ControlError;
-use super::{page, settle};
+use super::{ANSWER_PATIENCE, opened, page, settle};
 use crate::domain::{ErrorCode, PolicyId, TenantId};
 use crate::ledger::{Entry, PolicyEntry, Revision};
 use crate::nats::Worker;
@@ -13,6 +14,9 @@ use crate::nats::buckets::{Bucket, By, Stored};
 use crate::nats::reconcile;
 use crate::policy::{self, Checked};
 use crate::wire::subjects::encode_key;
+
+/// A history is read a revision at a time, and has 64 of them at most.
+const HISTORY_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn put(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
     body.only(&["tenant_id", "policy_id", "policy", "expected_revision"])?;
@@ -101,7 +105,8 @@ pub(super) async fn get(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     body.only(&["tenant_id", "policy_id"])?;
     let (tenant_id, policy_id) = (body.tenant_id()?, body.policy_id()?);
     let key = encode_key(tenant_id.as_str(), policy_id.as_str());
-    let stored = open(worker).await?.get(&key).await?.ok_or_else(not_found)?;
+    let bucket = open(worker).await?;
+    let stored = worker.link.answers(ANSWER_PATIENCE, bucket.get(&key)).await??.ok_or_else(not_found)?;
     let document = document_of(&stored).ok_or_else(not_found)??;
     let effective = policy::parse(&document).ok().map(|checked| checked.policy.effective());
     Ok(json!({
@@ -157,7 +162,8 @@ pub(super) async fn history(worker: &Arc<Worker>, body: Body) -> Result<Value, C
             .map_err(|_| ControlError::field("cursor", "must be the cursor of the page before"))?,
     };
     let key = encode_key(tenant_id.as_str(), policy_id.as_str());
-    let history = open(worker).await?.history(&key).await?;
+    let bucket = open(worker).await?;
+    let history = worker.link.answers(HISTORY_PATIENCE, bucket.history(&key)).await??;
     if history.is_empty() {
         return Err(not_found());
     }
@@ -278,7 +284,7 @@ impl Change<'_> {
 }
 
 async fn open(worker: &Worker) -> Result<Bucket, ControlError> {
-    Ok(Bucket::open(worker, &worker.settings.names.policies_bucket).await?)
+    opened(worker, &worker.settings.names.policies_bucket).await
 }
 
 fn document_of(stored: &Stored) -> Option<Result<Value, ControlError>> {

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use crate::domain::ErrorCode;
 use crate::nats::buckets::BucketError;
+use crate::nats::link::Away;
 use crate::policy::Fault;
 
 /// Why a verb was refused, as its sender may read it.
@@ -54,6 +55,12 @@ impl ControlError {
     }
 }
 
+impl From<Away> for ControlError {
+    fn from(away: Away) -> Self {
+        Self::new(ErrorCode::Unavailable, format!("{away}; try again"))
+    }
+}
+
 impl From<BucketError> for ControlError {
     fn from(error: BucketError) -> Self {
         match error {
@@ -64,7 +71,7 @@ impl From<BucketError> for ControlError {
             },
             BucketError::Broker(reason) => {
                 tracing::warn!(event = "bucket_failed", error = %reason);
-                Self::new(ErrorCode::Internal, "the bucket could not be read or changed; try again")
+                Self::new(ErrorCode::Unavailable, "the bucket could not be read or changed; try again")
             }
         }
     }
@@ -72,7 +79,7 @@ impl From<BucketError> for ControlError {
 
 /// The number of an error code by its word.
 pub(super) fn number_of(code: &str) -> u16 {
-    const ALL: [ErrorCode; 9] = [
+    const ALL: [ErrorCode; 10] = [
         ErrorCode::InvalidRequest,
         ErrorCode::Unauthorized,
         ErrorCode::PolicyNotFound,
@@ -82,6 +89,7 @@ pub(super) fn number_of(code: &str) -> u16 {
         ErrorCode::Internal,
         ErrorCode::Conflict,
         ErrorCode::NotFound,
+        ErrorCode::Unavailable,
     ];
     ALL.into_iter().find(|c| c.as_str() == code).unwrap_or(ErrorCode::Internal).number()
 }

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -175,6 +177,51 @@ async fn decisions_per_second_are_told_while_somebody_looks() {
         api(&stage.worker, "overview").await["decisions"]["decided"] == n
     })
     .await;
+}
+
+/// While the broker is away, what this worker holds is told, and what only the broker holds is refused as
+/// unavailable: at once where the connection is lost, and soon where the broker only stands still.
+#[tokio::test]
+async fn without_the_broker_what_the_worker_holds_is_told_and_the_rest_is_unavailable() {
+    let mut stage = Stage::start().await;
+    let revision = stage.caller.put_policy("acme", &policy(&["openai"])).await;
+    stage.fail("acme", "openai", 5).await;
+    let diff = format!("policies/acme/default/diff?from={revision}&to={revision}");
+    let lost = ["policies/acme/default", "policies/acme/default/revisions", &diff, "transitions"];
+    let refused = async |worker: &Worker, path: &str, bound: Duration| {
+        let began = Instant::now();
+        let page = worker.get(&format!("/api/v1/{path}")).await.expect("an answer");
+        assert!(began.elapsed() < bound, "{path} took {:?}", began.elapsed());
+        assert_eq!((page.status, &page.json()["error"]["code"]), (503, &json!("unavailable")), "{path}");
+        assert!(page.head.to_ascii_lowercase().contains("retry-after: 5"), "{}", page.head);
+    };
+    for path in lost {
+        api(&stage.worker, path).await;
+    }
+
+    stage.broker.pause();
+    for path in lost {
+        refused(&stage.worker, path, Duration::from_secs(4)).await;
+    }
+    assert_eq!(api(&stage.worker, "overview").await["nats"]["connected"], true);
+    stage.broker.resume();
+    stage.worker.recovers().await;
+
+    stage.broker.kill();
+    stage.worker.says("nats: not connected").await;
+    for path in lost {
+        refused(&stage.worker, path, Duration::from_secs(1)).await;
+    }
+    assert_eq!(api(&stage.worker, "breakers").await["breakers"][0]["state"], "open");
+    let breaker = api(&stage.worker, "breakers/acme/openai").await;
+    assert_eq!(breaker["breaker"]["window_failures"], 5);
+    assert!(breaker["transitions_problem"].as_str().unwrap().contains("not connected"), "{breaker}");
+    assert_eq!(api(&stage.worker, "policies").await["policies"][0]["revision"], revision);
+    stage.broker.restart().await;
+    stage.worker.recovers().await;
+    for path in lost {
+        api(&stage.worker, path).await;
+    }
 }
 
 /// POST as the console does it.
