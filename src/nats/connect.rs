@@ -97,10 +97,7 @@ pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectF
 /// The options of a worker's connection: tries for ever, with jittered delays seeded by `identity`
 /// (the worker's name and which of its connections this is). In each of its subscriptions `capacity`
 /// messages may wait.
-///
-/// # Errors
-/// When the credentials file cannot be used.
-pub async fn worker_options(
+async fn worker_options(
     settings: &NatsSettings,
     identity: &str,
     capacity: usize,
@@ -123,8 +120,7 @@ pub async fn connect_worker(
     capacity: usize,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> Result<Client, ConnectFailed> {
-    let options = worker_options(settings, identity, capacity, on_event).await?;
-    options.connect(addresses(settings)).await.map_err(|error| failed(settings, &error))
+    connected(settings, worker_options(settings, identity, capacity, on_event).await?).await
 }
 
 /// A worker's connection for decide requests. Subjects are published to as they are: what is published
@@ -139,8 +135,7 @@ pub async fn connect_decider(
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> Result<Client, ConnectFailed> {
     let options = worker_options(settings, identity, capacity, on_event).await?;
-    let options = options.skip_subject_validation(true);
-    options.connect(addresses(settings)).await.map_err(|error| failed(settings, &error))
+    connected(settings, options.skip_subject_validation(true)).await
 }
 
 /// JetStream over a connection.
@@ -159,14 +154,17 @@ pub async fn connect_once(
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> Result<Client, ConnectFailed> {
     let options = with_events(options(settings).await?, on_event).connection_timeout(timeout);
-    match tokio::time::timeout(timeout, options.connect(addresses(settings))).await {
-        Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(failed(settings, &error)),
+    match tokio::time::timeout(timeout, connected(settings, options)).await {
+        Ok(done) => done,
         Err(_) => Err(ConnectFailed::Unreachable {
             servers: listed(settings),
             reason: format!("no answer within {timeout:?}"),
         }),
     }
+}
+
+async fn connected(settings: &NatsSettings, options: ConnectOptions) -> Result<Client, ConnectFailed> {
+    options.connect(addresses(settings)).await.map_err(|error| failed(settings, &error))
 }
 
 fn with_events(options: ConnectOptions, on_event: impl Fn(Event) + Send + Sync + 'static) -> ConnectOptions {

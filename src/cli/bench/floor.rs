@@ -4,7 +4,7 @@ use super::BenchFailed;
 use super::site::FLOOR_SUBJECT;
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
-use crate::cli::stand::client_settings;
+use crate::cli::stand::{client_settings, end};
 use crate::nats::measuring::{AskerFailed, echo};
 
 /// Is the floor until the broker goes.
@@ -26,11 +26,5 @@ pub(super) async fn run(url: &str, out: Output) -> ExitCode {
             }
         }
     };
-    match ended {
-        Ok(()) => Exit::Done.into(),
-        Err(failed) => {
-            out.error(&failed.to_string());
-            failed.exit().into()
-        }
-    }
+    end(out, ended.map(|()| Exit::Done))
 }

@@ -27,7 +27,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::output::Output;
-use super::stand::{StandFailed, stop_at_a_signal};
+use super::stand::{Broken, StandFailed, end, stop_at_a_signal};
 use crate::config::parse_duration;
 use crate::nats::connect::ConnectFailed;
 use crate::nats::control_client::ControlError;
@@ -109,19 +109,9 @@ enum BenchFailed {
     Never { name: String, seconds: u64, what: &'static str },
 }
 
-impl BenchFailed {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Stand(failed) => failed.exit(),
-            _ => Exit::Refused,
-        }
-    }
-
-    fn log(&self) -> Option<&str> {
-        match self {
-            Self::Stand(failed) => failed.log(),
-            _ => None,
-        }
+impl Broken for BenchFailed {
+    fn part(&self) -> Option<&StandFailed> {
+        if let Self::Stand(failed) = self { Some(failed) } else { None }
     }
 }
 
@@ -158,19 +148,10 @@ pub async fn run(args: BenchArgs) -> ExitCode {
         }
         measured = groups::measure(&args, &groups, effort, out) => measured,
     };
-    match measured {
-        Ok(measured) => {
-            out.body(&report::json(&measured));
-            report::tell(&measured, out);
-            let exit = if measured.void().is_some() { Exit::Refused } else { Exit::Done };
-            exit.into()
-        }
-        Err(failed) => {
-            out.error(&failed.to_string());
-            if let Some(log) = failed.log() {
-                out.error(&format!("its last words:\n{log}"));
-            }
-            failed.exit().into()
-        }
-    }
+    let told = measured.map(|measured| {
+        out.body(&report::json(&measured));
+        report::tell(&measured, out);
+        if measured.void().is_some() { Exit::Refused } else { Exit::Done }
+    });
+    end(out, told)
 }

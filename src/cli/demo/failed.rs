@@ -1,5 +1,4 @@
-use crate::cli::Exit;
-use crate::cli::stand::StandFailed;
+use crate::cli::stand::{Broken, StandFailed};
 use crate::nats::connect::ConnectFailed;
 use crate::nats::control_client::ControlError;
 use crate::nats::simulation::NotTaken;
@@ -17,20 +16,8 @@ pub(super) enum DemoFailed {
     NotTaken(#[from] NotTaken),
 }
 
-impl DemoFailed {
-    /// The exit code.
-    pub(super) fn exit(&self) -> Exit {
-        match self {
-            Self::Stand(failed) => failed.exit(),
-            _ => Exit::Refused,
-        }
-    }
-
-    /// The last lines that a process of the demo wrote: what may explain it.
-    pub(super) fn log(&self) -> Option<&str> {
-        match self {
-            Self::Stand(failed) => failed.log(),
-            _ => None,
-        }
+impl Broken for DemoFailed {
+    fn part(&self) -> Option<&StandFailed> {
+        if let Self::Stand(failed) = self { Some(failed) } else { None }
     }
 }

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::output::Output;
-use super::stand::stop_at_a_signal;
+use super::stand::{end, stop_at_a_signal};
 use crate::config::parse_duration;
 use failed::DemoFailed;
 use stage::Stage;
@@ -78,16 +78,7 @@ fn run_duration(text: &str) -> Result<Duration, String> {
 pub async fn run(args: DemoArgs) -> ExitCode {
     let out = Output::people();
     let stop = stop_at_a_signal();
-    match perform(&args, &stop, out).await {
-        Ok(exit) => exit.into(),
-        Err(failed) => {
-            out.error(&failed.to_string());
-            if let Some(log) = failed.log() {
-                out.error(&format!("its last words:\n{log}"));
-            }
-            failed.exit().into()
-        }
-    }
+    end(out, perform(&args, &stop, out).await)
 }
 
 async fn perform(args: &DemoArgs, stop: &CancellationToken, out: Output) -> Result<Exit, DemoFailed> {

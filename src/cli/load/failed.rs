@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::exit::Exit;
-use crate::cli::stand::StandFailed;
+use crate::cli::stand::{Broken, StandFailed};
 use crate::nats::connect::ConnectFailed;
 use crate::nats::control_client::ControlError;
 use crate::nats::simulation::NotTaken;
@@ -28,21 +28,12 @@ pub(super) enum LoadFailed {
     NoMonitoring,
 }
 
-impl LoadFailed {
-    /// The exit code.
-    pub(super) fn exit(&self) -> Exit {
-        match self {
-            Self::Stand(failed) => failed.exit(),
-            Self::Report { .. } => Exit::Usage,
-            _ => Exit::Refused,
-        }
+impl Broken for LoadFailed {
+    fn part(&self) -> Option<&StandFailed> {
+        if let Self::Stand(failed) = self { Some(failed) } else { None }
     }
 
-    /// The last lines that a part wrote: what may explain it.
-    pub(super) fn log(&self) -> Option<&str> {
-        match self {
-            Self::Stand(failed) => failed.log(),
-            _ => None,
-        }
+    fn exit(&self) -> Exit {
+        if let Self::Report { .. } = self { Exit::Usage } else { Exit::Refused }
     }
 }

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::output::Output;
-use super::stand::stop_at_a_signal;
+use super::stand::{end, stop_at_a_signal};
 use crate::config::parse_duration;
 use failed::LoadFailed;
 use ground::{Ground, Scene};
@@ -131,16 +131,7 @@ impl LoadArgs {
 pub async fn run(args: LoadArgs) -> ExitCode {
     let out = Output::new(args.json);
     let stop = stop_at_a_signal();
-    match perform(&args, &stop, out).await {
-        Ok(exit) => exit.into(),
-        Err(failed) => {
-            out.error(&failed.to_string());
-            if let Some(log) = failed.log() {
-                out.error(&format!("its last words:\n{log}"));
-            }
-            failed.exit().into()
-        }
-    }
+    end(out, perform(&args, &stop, out).await)
 }
 
 async fn perform(args: &LoadArgs, stop: &CancellationToken, out: Output) -> Result<Exit, LoadFailed> {

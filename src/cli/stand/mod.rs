@@ -11,6 +11,7 @@ mod process;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,33 @@ pub(super) use machine::Machine;
 pub(super) use process::{Folder, Process};
 pub(super) use worker::{Page, Start, WorkerProcess, start_ready};
 
+use super::exit::Exit;
+use super::output::Output;
 use crate::config::{ClientArgs, ClientSettings};
+
+/// Why a command that stands on these parts came to nothing.
+pub(super) trait Broken: std::error::Error {
+    /// The part that failed, if it was one.
+    fn part(&self) -> Option<&StandFailed>;
+
+    /// The exit code, where it was no part.
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+/// Ends a command: says what went wrong, and the last lines that a part wrote, which may explain it.
+pub(super) fn end(out: Output, done: Result<Exit, impl Broken>) -> ExitCode {
+    let failed = match done {
+        Ok(exit) => return exit.into(),
+        Err(failed) => failed,
+    };
+    out.error(&failed.to_string());
+    if let Some(log) = failed.part().and_then(StandFailed::log) {
+        out.error(&format!("its last words:\n{log}"));
+    }
+    failed.part().map_or_else(|| failed.exit(), StandFailed::exit).into()
+}
 
 /// Cancelled at the first signal that ends programs.
 pub(super) fn stop_at_a_signal() -> CancellationToken {
