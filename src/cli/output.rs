@@ -1,8 +1,9 @@
 //! The only place that prints. A table for people, a body for machines, what went wrong on standard
 //! error. A reader that went away (`| head`) is no fault: what cannot be written is dropped.
 //!
-//! What came over the wire is shown without control characters, so that no document moves the cursor
-//! of the one who reads it.
+//! What came over the wire is shown without control characters, and without those that turn the
+//! direction of text, so that no document moves the cursor of the one who reads it, or shows its words
+//! in another order. In JSON they are escaped: who parses it gets what was sent.
 
 use std::fmt;
 use std::io::Write;
@@ -44,15 +45,14 @@ impl Output {
     /// A reply body, for machines only: one line.
     pub fn body(self, body: &Value) {
         if self.json {
-            write_out(&body.to_string());
+            write_out(&escaped(&body.to_string()));
         }
     }
 
     /// A document as it may be edited and put back, for people only.
     pub fn document(self, document: &Value) {
         if !self.json {
-            // JSON escapes control characters by itself.
-            write_out(&format!("{document:#}"));
+            write_out(&escaped(&format!("{document:#}")));
         }
     }
 
@@ -97,8 +97,29 @@ fn write_err(text: &str) {
     let _gone = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// A text that stays within its line and its place.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// JSON with nothing in it that a terminal obeys. JSON itself escapes the first 32 characters only;
+/// the others can stand within strings only, since all else of it is ASCII.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if (c.is_control() && c != '\n') || is_bidi(c) {
+            // All of them lie below 65536.
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Whether a character turns the direction of the text around it (Unicode's `Bidi_Control`).
+const fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Rows under headings, columns aligned.
@@ -221,5 +242,24 @@ mod tests {
         table.row(["a\u{1b}[2Jb\n".to_owned()]);
         assert!(!table.to_string().contains('\u{1b}'));
         assert_eq!(table.to_string().lines().count(), 2);
+    }
+
+    #[test]
+    fn nothing_on_the_wire_turns_the_text_round_and_machines_get_what_was_sent() {
+        // DEL, the C1 controls, and all that Unicode calls Bidi_Control; then letters that stay.
+        let bad = ['\u{7f}', '\u{61c}', '\u{200e}', '\u{200f}'].into_iter();
+        let bad =
+            bad.chain('\u{80}'..='\u{9f}').chain('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+        let bad: String = bad.collect();
+        let sent = json!({ "reason": format!("{bad}a\u{1b}\n\"שלום é 🦀"), &bad: [bad] });
+        for text in [escaped(&sent.to_string()), escaped(&format!("{sent:#}"))] {
+            assert!(!text.chars().any(|c| bad.contains(c) || (c.is_control() && c != '\n')), "{text}");
+            assert!(
+                text.contains("שלום é 🦀") && text.contains("\\u202e") && text.contains("\\u009b"),
+                "{text}"
+            );
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), sent);
+        }
+        assert_eq!(plain("a\u{202e}b\u{9b}2Jשלום"), "a\u{fffd}b\u{fffd}2Jשלום");
     }
 }

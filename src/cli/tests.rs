@@ -65,6 +65,13 @@ fn flags_of_the_connection_may_stand_anywhere() {
 }
 
 #[test]
+fn top_takes_ids_only() {
+    assert!(parsed("beamline-router top --tenant acme.eu --provider a:b").is_ok());
+    assert!(parsed("beamline-router top --tenant <b>").is_err());
+    assert!(parsed("beamline-router top --provider a/b").is_err());
+}
+
+#[test]
 fn an_emergency_switch_has_no_default_scope() {
     assert!(parsed("beamline-router flag set off").is_err());
     assert!(parsed("beamline-router flag set off --global --tenant acme").is_err());

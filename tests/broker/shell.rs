@@ -80,6 +80,37 @@ async fn the_life_of_a_policy_from_a_shell() {
 }
 
 #[tokio::test]
+async fn what_people_wrote_is_shown_without_what_a_terminal_obeys() {
+    // A cursor moved by a C1 control, and words that are shown in another order.
+    const BAD: &str = "a\u{9b}2J\u{202e}live\u{2066}\u{200f}";
+    let stage = Stage::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut document = policy("a");
+    document["version"] = json!(BAD);
+    let file = write(folder.path(), "a.json", &document);
+    let sh = async |args: &[&str]| {
+        let done = cli(&stage.broker, args).await;
+        assert_eq!(done.code, 0, "{done:?}");
+        let shown = format!("{}{}", done.stdout, done.stderr);
+        assert!(!shown.contains(|c: char| BAD.contains(c) && !c.is_ascii()), "{args:?}: {shown:?}");
+        done
+    };
+    let put = ["policy", "put", "--tenant", "acme", "-f", file.to_str().unwrap()];
+    sh(&[&put[..], &["--actor", BAD, "--reason", BAD]].concat()).await;
+    let of = ["--tenant", "acme"];
+    let done = sh(&[&["policy", "get"][..], &of].concat()).await;
+    assert_eq!(serde_json::from_str::<Value>(&done.stdout).unwrap(), document);
+    let done = sh(&[&["policy", "get", "--json"][..], &of].concat()).await;
+    assert_eq!(body(&done)["policy"], document);
+    let done = sh(&[&["policy", "history", "--json"][..], &of].concat()).await;
+    let first = &body(&done)["revisions"][0];
+    assert_eq!((&first["actor"], &first["reason"]), (&json!(BAD), &json!(BAD)));
+    let done = sh(&[&["policy", "history"][..], &of].concat()).await;
+    assert!(done.stdout.contains("a\u{fffd}2J\u{fffd}live"), "{}", done.stdout);
+    sh(&["policy", "list"]).await;
+}
+
+#[tokio::test]
 async fn a_folder_is_validated_and_applied_and_applied_again_without_a_change() {
     let stage = Stage::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -203,9 +203,12 @@ async fn who_cannot_be_asked_is_told_with_a_code() {
     let url = format!("nats://127.0.0.1:{}", crate::support::free_port());
     let done = cli(&broker, &["top", "--once", "--timeout", "2s", "--nats-url", &url]).await;
     assert_eq!(done.code, 3, "no broker: {done:?}");
-    for wrong in
-        [&["top", "--interval", "10m"][..], &["top", "--sort", "beauty"], &["top", "--state", "ajar"]]
-    {
+    for wrong in [
+        &["top", "--interval", "10m"][..],
+        &["top", "--sort", "beauty"],
+        &["top", "--state", "ajar"],
+        &["top", "--once", "--tenant", "<b>"],
+    ] {
         assert_eq!(cli(&broker, wrong).await.code, 2, "{wrong:?}");
     }
 }

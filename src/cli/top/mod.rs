@@ -30,7 +30,7 @@ use super::stand::stop_at_a_signal;
 use crate::breaker::State;
 use crate::clock::Clock;
 use crate::config::{ClientArgs, ClientSettings, ProcessEnv, parse_duration};
-use crate::domain::Tick;
+use crate::domain::{ProviderId, TenantId, Tick};
 use crate::nats::control_client::ControlError;
 use crate::nats::watch::{Scope, Seen, Watch};
 use keys::{FASTEST, Look, SLOWEST};
@@ -47,10 +47,10 @@ const WORKERS_PATIENCE: Duration = Duration::from_millis(500);
 #[command(after_help = EXAMPLES)]
 pub struct TopArgs {
     /// Of this tenant only
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = tenant)]
     tenant: Option<String>,
     /// Of this provider only
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = provider)]
     provider: Option<String>,
     /// In this state only
     #[arg(long, value_enum)]
@@ -92,6 +92,14 @@ Examples:
 Keys: ? shows all of them. q or Ctrl-C quits. NO_COLOR takes the colours away.
 
 Exit codes: 0 quit, by a key or a signal; 2 wrong usage or settings; 3 cannot reach NATS, or no router answers.";
+
+fn tenant(text: &str) -> Result<String, String> {
+    TenantId::try_new(text).map(String::from).map_err(|error| error.to_string())
+}
+
+fn provider(text: &str) -> Result<String, String> {
+    ProviderId::try_new(text).map(String::from).map_err(|error| error.to_string())
+}
 
 fn interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::breaker::Known;
 use crate::breaker::State;
+use crate::cli::output::plain;
 use crate::domain::Tick;
 
 pub(super) const fn state(state: State) -> &'static str {
@@ -73,5 +74,5 @@ pub(super) fn in_words(event: &Value) -> String {
     if let Some(actor) = event.get("actor").and_then(Value::as_str) {
         words.push_str(&format!("  by {actor}"));
     }
-    words
+    plain(&words)
 }
