@@ -61,7 +61,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
     exposition.show_breakers(Breakers::new(Arc::clone(&state), Arc::new(move || scrape_clock.stamp())));
     let tracing = start_tracing(&settings, &metrics, &clock)?;
     let listener = http::bind(settings.http_addr).await?;
-    let link = Arc::new(Link::default());
+    let link = Arc::new(Link::new(clock.clone()));
     let (events, queue) = Events::channel();
     let on_event = {
         let (link, metrics) = (Arc::clone(&link), Arc::clone(&metrics));

@@ -9,6 +9,7 @@ use async_nats::connection::State;
 use async_nats::{Client, Event};
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::domain::Tick;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Label as _, Trouble};
@@ -33,13 +34,40 @@ pub enum Away {
     Silent,
 }
 
+/// Of the client library's faults one in this time is logged; the next line tells how many it stands for.
+const FAULT_EVERY_MS: u64 = 10_000;
+
+/// Faults of the client library since a connection was last made: while the broker is away, each try of
+/// each connection ends with one.
+#[derive(Debug, Default)]
+struct Faults {
+    told_at: Option<Tick>,
+    untold: u64,
+    all: u64,
+}
+
+impl Faults {
+    /// Counts one. Tells how many a line about it stands for, if one is due: the first at once.
+    fn count(&mut self, now: Tick) -> Option<u64> {
+        self.all += 1;
+        self.untold += 1;
+        if self.told_at.is_some_and(|at| now.since(at) < FAULT_EVERY_MS) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Link {
+    clock: Clock,
     connection: watch::Sender<Connection>,
     /// The tick at which the log was last known not to move; 0 if never.
     stalled_at: AtomicU64,
     troubles: Mutex<BTreeMap<&'static str, String>>,
+    faults: Mutex<Faults>,
     /// Messages that full subscriptions dropped and that no line has told of yet: of the main
     /// connection, and of those for decide requests.
     dropped: [AtomicU64; 2],
@@ -47,19 +75,21 @@ pub struct Link {
     taking: Mutex<BTreeMap<u64, Client>>,
 }
 
-impl Default for Link {
-    fn default() -> Self {
+impl Link {
+    /// Before anything is known.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
         Self {
+            clock,
             connection: watch::Sender::new(Connection::default()),
             stalled_at: AtomicU64::new(0),
             troubles: Mutex::default(),
+            faults: Mutex::default(),
             dropped: Default::default(),
             taking: Mutex::default(),
         }
     }
-}
 
-impl Link {
     /// Takes an event of the main connection.
     pub fn on_event(&self, event: &Event, metrics: &Metrics) {
         match event {
@@ -70,7 +100,8 @@ impl Link {
                 }
                 metrics.nats_connected.set(1);
                 self.connection.send_modify(|c| *c = Connection { up: true, epoch: c.epoch + 1 });
-                tracing::info!(event = "nats_connected", reconnects = epoch);
+                let faults = std::mem::take(&mut *self.faults()).all;
+                tracing::info!(event = "nats_connected", reconnects = epoch, faults);
             }
             Event::Disconnected | Event::Closed => {
                 metrics.nats_connected.set(0);
@@ -84,7 +115,12 @@ impl Link {
             Event::LameDuckMode => tracing::warn!(event = "nats_lame_duck"),
             Event::Draining => {}
             Event::ServerError(error) => tracing::warn!(event = "nats_server_error", error = %error),
-            Event::ClientError(error) => tracing::warn!(event = "nats_client_error", error = %error),
+            Event::ClientError(error) => {
+                let due = self.faults().count(self.clock.tick());
+                if let Some(stands_for) = due {
+                    tracing::warn!(event = "nats_client_error", error = %error, stands_for);
+                }
+            }
         }
     }
 
@@ -133,11 +169,7 @@ impl Link {
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn answers<T>(
-        &self,
-        patience: Duration,
-        question: impl Future<Output = T>,
-    ) -> Result<T, Away> {
+    pub async fn answers<T>(&self, patience: Duration, question: impl Future<Output = T>) -> Result<T, Away> {
         let mut connection = self.watch();
         tokio::select! {
             biased;
@@ -196,6 +228,10 @@ impl Link {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that the log does not move at `now`.
     pub fn note_stall(&self, now: Tick) {
         self.stalled_at.fetch_max(now.0, Ordering::Relaxed);
@@ -208,5 +244,22 @@ impl Link {
             0 => None,
             tick => Some(Tick(tick)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_fault_is_told_at_once_and_then_one_in_ten_seconds_that_stands_for_the_rest() {
+        let mut faults = Faults::default();
+        let told: Vec<_> =
+            (0..60_u64).filter_map(|n| Some((n * 700, faults.count(Tick(5 + n * 700))?))).collect();
+        assert_eq!(told, [(0, 1), (10_500, 15), (21_000, 15), (31_500, 15)]);
+        assert_eq!((faults.all, faults.untold), (60, 14));
+        // A connection was made, and the next outage begins anew.
+        faults = Faults::default();
+        assert_eq!(faults.count(Tick(42_001)), Some(1));
     }
 }

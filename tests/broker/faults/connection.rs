@@ -1,8 +1,9 @@
 //! The broker goes, or stands still, and comes back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::support::{SOON, Stage, eventually, request};
 use crate::traffic::{Asking, Publishing, RECOVERY, ask, policy, quick_breaker, result};
@@ -24,8 +25,26 @@ async fn a_restarted_broker_is_found_again_and_nothing_is_forgotten() {
     assert_eq!(stage.worker.metrics().await.value("router_nats_connected", &[]), Some(0.0));
     assert_eq!(stage.worker.get("/healthz").await.unwrap().status, 200);
     assert_eq!(stage.worker.standing().await, before, "it goes on from what it has");
+    // Somebody who hangs up stands where the broker was, so that the library tells of each try.
+    let lost = Instant::now();
+    let nobody = TcpListener::bind(("127.0.0.1", stage.broker.port())).await.unwrap();
+    let tries = async || {
+        let logs = stage.worker.logs();
+        logs.iter().filter(|line| line["target"] == "async_nats::connector").count() >= 8
+    };
+    tokio::select! {
+        () = async { while nobody.accept().await.is_ok() {} } => panic!("nobody is there any more"),
+        () = eventually("it tries on", RECOVERY, tries) => {}
+    }
+    drop(nobody);
     stage.broker.restart().await;
     stage.worker.recovers().await;
+    let most = 1 + lost.elapsed().as_secs() / 10;
+    let told = stage.worker.events("nats_client_error");
+    assert!(!told.is_empty() && told.len() as u64 <= most, "{most} lines at most: {told:#?}");
+    assert_eq!(told[0]["stands_for"], 1, "the first at once");
+    let connected = stage.worker.events("nats_connected");
+    assert!(connected[1]["faults"].as_u64().unwrap() > most, "{connected:#?}");
 
     let metrics = stage.worker.metrics().await;
     assert_eq!(metrics.sum("router_nats_reconnects_total", &[]), 1.0);
