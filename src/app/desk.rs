@@ -68,6 +68,7 @@ impl Desk for WorkerDesk {
                 reconnects: metrics.nats_reconnects.get(),
                 slow_consumer: metrics.nats_slow_consumer.get(),
             },
+            troubles: worker.link.all_troubles().into_iter().collect(),
             log: Log {
                 reachable: worker.ledger.health().borrow().reachable,
                 position: worker.ledger.progress().borrow().position,

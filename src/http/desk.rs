@@ -1,6 +1,7 @@
 //! What the API asks of the worker, and what it is told: plain figures, so that this room can be tested
 //! without one.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -77,6 +78,8 @@ pub struct Overview {
     pub now: u64,
     /// The connection.
     pub nats: Nats,
+    /// What is wrong with the streams and buckets, in words, by kind.
+    pub troubles: BTreeMap<&'static str, String>,
     /// The log.
     pub log: Log,
     /// The switches.

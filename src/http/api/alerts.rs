@@ -162,15 +162,20 @@ fn circuits<'s>(seen: &Seen<'s>, held: &mut Vec<Held<'s>>) {
 
 /// What goes back and forth.
 fn repeated<'s>(seen: &Seen<'s>, held: &mut Vec<Held<'s>>) {
-    type Kind = (&'static str, &'static str, &'static str);
+    // Of its own openings only, by their reason: what an operator forces is neither.
+    type Kind = (&'static str, fn(&str) -> bool, &'static str);
     const KINDS: [Kind; 2] = [
-        ("RouterCircuitBreakerHalfOpenProbesFailed", "half_open", "its probes failed"),
-        ("RouterCircuitBreakerFlapping", "closed", "it opened"),
+        (
+            "RouterCircuitBreakerHalfOpenProbesFailed",
+            |reason| reason == "half_open_failure",
+            "its probes failed",
+        ),
+        ("RouterCircuitBreakerFlapping", |reason| reason.ends_with("_threshold_exceeded"), "it opened"),
     ];
     let from = seen.overview.now.saturating_sub(REPEATED_MS);
     let mut times: BTreeMap<(usize, &str, &str), Vec<u64>> = BTreeMap::new();
     for event in seen.recent.iter().filter(|e| text(e, "to") == "open" && at(e) >= from) {
-        if let Some(kind) = KINDS.iter().position(|(_, left, _)| *left == text(event, "from")) {
+        if let Some(kind) = KINDS.iter().position(|(_, counts, _)| counts(text(event, "reason"))) {
             let key = (kind, text(event, "tenant_id"), text(event, "provider_id"));
             times.entry(key).or_default().push(at(event));
         }
@@ -240,6 +245,12 @@ fn worker(seen: &Seen<'_>, held: &mut Vec<Held<'_>>) {
         let summary = "This worker has no connection to NATS".to_owned();
         own("RouterNatsConnectionLost", "critical", MINUTE_MS / 2, summary);
     }
+    if !overview.troubles.is_empty() {
+        let troubles: Vec<_> =
+            overview.troubles.iter().map(|(kind, error)| format!("{kind}: {error}")).collect();
+        let summary = format!("The router's streams are in trouble ({})", troubles.join("; "));
+        own("RouterNatsTrouble", "critical", 2 * MINUTE_MS, summary);
+    }
     if overview.log.lag > LAG {
         let summary = format!("This worker is {} entries behind the log", overview.log.lag);
         own("RouterLogLag", "warning", MINUTE_MS, summary);
@@ -296,9 +307,9 @@ mod tests {
             self.refused_at.insert((row.tenant_id, row.provider_id), self.tick - ago);
         }
 
-        fn moved(&mut self, from: &str, to: &str, ago: u64) {
+        fn moved(&mut self, from: &str, to: &str, reason: &str, ago: u64) {
             let id = format!("{from}{to}{ago}");
-            self.recent.load([moved(&id, from, to, self.overview.now - ago)], true);
+            self.recent.load([moved(&id, from, to, reason, self.overview.now - ago)], true);
         }
 
         fn pass(&mut self, ms: u64) {
@@ -321,9 +332,9 @@ mod tests {
         }
     }
 
-    fn moved(id: &str, from: &str, to: &str, at: u64) -> Value {
+    fn moved(id: &str, from: &str, to: &str, reason: &str, at: u64) -> Value {
         json!({"kind": "breaker", "id": id, "tenant_id": "acme", "provider_id": "a", "from": from, "to": to,
-               "timestamp": at})
+               "reason": reason, "timestamp": at})
     }
 
     fn told(name: &str, status: &'static str) -> (String, &'static str) {
@@ -342,8 +353,8 @@ mod tests {
         let mut stage = Stage::new();
         stage.open("a", NOW - 30_000);
         assert_eq!(stage.judged(), [told("Opened", "pending")]);
-        stage.moved("closed", "open", 130_000);
-        stage.moved("open", "half_open", 31_000);
+        stage.moved("closed", "open", "failure_threshold_exceeded", 130_000);
+        stage.moved("open", "half_open", "timeout_elapsed", 31_000);
         assert_eq!(stage.judged(), [told("Opened", "firing")]);
     }
 
@@ -372,18 +383,38 @@ mod tests {
 
     #[test]
     fn three_openings_within_a_quarter_of_an_hour_are_a_pattern() {
-        for (from, name) in [("closed", "Flapping"), ("half_open", "HalfOpenProbesFailed")] {
+        for (from, reason, name) in [
+            ("closed", "failure_threshold_exceeded", "Flapping"),
+            ("closed", "latency_threshold_exceeded", "Flapping"),
+            ("half_open", "half_open_failure", "HalfOpenProbesFailed"),
+        ] {
             let mut stage = Stage::new();
             stage.rows.push(row("acme", "a"));
-            stage.moved(from, "open", REPEATED_MS + 1);
-            stage.moved(from, "open", 500_000);
-            stage.moved(from, "open", 400_000);
+            stage.moved(from, "open", reason, REPEATED_MS + 1);
+            stage.moved(from, "open", reason, 500_000);
+            stage.moved(from, "open", reason, 400_000);
+            // What an operator does meanwhile counts as neither.
+            for ago in [450_000, 300_000, 200_000] {
+                stage.moved("closed", "open", "forced", ago);
+                stage.moved("half_open", "open", "forced", ago - 1);
+            }
             assert_eq!(stage.judged(), [], "{from}");
-            stage.moved(from, "open", 1_000);
+            stage.moved(from, "open", reason, 1_000);
             assert_eq!(stage.judged(), [told(name, "firing")]);
             stage.pass(REPEATED_MS - 400_000);
             assert_eq!(stage.judged(), [], "{from}");
         }
+    }
+
+    #[test]
+    fn trouble_with_the_streams_is_told_once_it_lasts() {
+        let mut stage = Stage::new();
+        stage.overview.troubles = [("full", "BEAMLINE_LOG holds 4 GiB".to_owned())].into();
+        assert_eq!(stage.judged(), [told("NatsTrouble", "pending")]);
+        stage.pass(2 * MINUTE_MS);
+        assert_eq!(stage.judged(), [told("NatsTrouble", "firing")]);
+        stage.overview.troubles.clear();
+        assert_eq!(stage.judged(), []);
     }
 
     #[test]

@@ -45,6 +45,11 @@ async fn a_log_that_refuses_entries_at_its_limit_shows_until_there_is_room() {
     worker.says("full: BEAMLINE_LOG").await;
     assert!(trouble(worker, "full").await);
     assert!(!worker.events("storage_trouble").is_empty());
+    let alerts = worker.get("/api/v1/alerts").await.unwrap().json();
+    let alert = alerts["alerts"].as_array().unwrap().iter().find(|a| a["name"] == "RouterNatsTrouble");
+    let alert = alert.unwrap_or_else(|| panic!("{alerts}"));
+    assert_eq!(alert["status"], "pending", "it may be over soon");
+    assert!(alert["summary"].as_str().unwrap().contains("full: BEAMLINE_LOG holds"), "{alert}");
     assert_eq!(caller.decided(&request("acme", "r-1")).await["provider_id"], "a", "it goes on deciding");
 
     config.max_bytes = 64 << 20;
