@@ -54,8 +54,7 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         match self {
             Self::Refused(Refusal { code, message, details }) => {
-                let status =
-                    StatusCode::from_u16(code.number()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let status = StatusCode::from_u16(code.number()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let mut response = error(status, code.as_str(), &message, details);
                 if code == ErrorCode::Unavailable {
                     response.headers_mut().insert(RETRY_AFTER, AGAIN);
@@ -77,7 +76,8 @@ impl IntoResponse for Fault {
                 error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message, None)
             }
             Self::Unavailable(message) => {
-                Self::Refused(Refusal { code: ErrorCode::Unavailable, message, details: None }).into_response()
+                Self::Refused(Refusal { code: ErrorCode::Unavailable, message, details: None })
+                    .into_response()
             }
         }
     }

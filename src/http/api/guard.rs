@@ -5,8 +5,9 @@
 //! its own name was made to lead to this port (DNS rebinding): so the name in `Host` must be an
 //! address, `localhost`, or one that the settings give. And they let it send simple requests: so what
 //! changes something must be JSON, bear a header that no simple request can have (asking leave for it,
-//! with `OPTIONS`, is never answered), and come from a page of this very origin if it says where it
-//! comes from.
+//! with `OPTIONS`, is never answered), and come from this worker's own page if it says where it comes
+//! from: the host and port of its origin are those in `Host`. The scheme is not compared, since a proxy
+//! may end TLS; a browser that lets `http` and `https` of one name differ tells so in `Sec-Fetch-Site`.
 
 use std::net::IpAddr;
 
@@ -47,8 +48,15 @@ pub(super) fn may_act(access: &Access, headers: &HeaderMap) -> Result<(), Fault>
     }
     if headers.contains_key(ORIGIN) {
         let origin = only(headers, &ORIGIN).unwrap_or_default();
-        let from = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        if from.is_none_or(|from| !from.eq_ignore_ascii_case(host(headers))) {
+        // Browsers leave out the port that goes without saying; a proxy may say it in `Host`.
+        let same = [("http://", ":80"), ("https://", ":443")].into_iter().any(|(scheme, port)| {
+            let host = host(headers);
+            origin.strip_prefix(scheme).is_some_and(|from| {
+                from.eq_ignore_ascii_case(host)
+                    || host.strip_suffix(port).is_some_and(|h| h.eq_ignore_ascii_case(from))
+            })
+        });
+        if !same {
             return Err(foreign());
         }
     }

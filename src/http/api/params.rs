@@ -87,9 +87,13 @@ pub(super) fn policy_of(path: Pair) -> Result<(TenantId, PolicyId), Fault> {
     Ok((tenant, PolicyId::try_new(policy).map_err(|e| Fault::Parameter("policy_id", e.to_string()))?))
 }
 
+/// An id may stand behind a `~`, which no id holds: browsers, and most clients, resolve a path's `.` and
+/// `..` away, however they are encoded.
 fn pair(path: Pair) -> Result<(TenantId, String), Fault> {
     let Ok(Path((tenant, other))) = path else {
         return Err(Fault::Parameter("path", "cannot be read".to_owned()));
     };
-    Ok((TenantId::try_new(tenant).map_err(|e| Fault::Parameter("tenant_id", e.to_string()))?, other))
+    let bare = |id: &str| id.strip_prefix('~').unwrap_or(id).to_owned();
+    let tenant = TenantId::try_new(bare(&tenant));
+    Ok((tenant.map_err(|e| Fault::Parameter("tenant_id", e.to_string()))?, bare(&other)))
 }

@@ -236,6 +236,17 @@ async fn bad_parameters_are_named() {
         assert_eq!((answer.status, error["code"].as_str()), (400, Some("invalid_request")), "{path}");
         assert_eq!(error["details"]["field"], field, "{path}: {error}");
     }
+    // What clients would resolve away stands behind a mark.
+    for path in ["/api/v1/breakers/~./~..", "/api/v1/breakers/%7e./~..", "/api/v1/breakers/~acme/~b"] {
+        assert_eq!(ask(&server, "GET", path).await.status, 404, "{path}");
+    }
+    let asked = std::mem::take(&mut *server.worker.asked.lock().unwrap());
+    let asked: Vec<_> = asked
+        .iter()
+        .map(|(_, b)| (b["tenant_id"].as_str().unwrap(), b["provider_id"].as_str().unwrap()))
+        .collect();
+    assert_eq!(asked, [(".", ".."), (".", ".."), ("acme", "b")]);
+    assert_eq!(ask(&server, "GET", "/api/v1/breakers/~~a/b").await.status, 400);
     let answer = ask(&server, "GET", "/api/v1/breakers/a/b").await;
     assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (404, Some("not_found")));
     let answer = ask(&server, "GET", "/api/v1/nothing").await;
@@ -305,6 +316,9 @@ async fn actions_are_taken_from_our_own_pages_only() {
         (GOOD.to_owned(), 200),
         (format!("{GOOD}Origin: http://localhost:9\r\nSec-Fetch-Site: same-origin\r\n"), 200),
         (format!("{GOOD}Origin: https://localhost:9\r\n"), 200),
+        (format!("{}Origin: https://localhost\r\n", GOOD.replace(":9", ":443")), 200),
+        (format!("{}Origin: https://localhost\r\n", GOOD.replace(":9", ":80")), 403),
+        (format!("{GOOD}Origin: https://localhost\r\n"), 403),
         (format!("{GOOD}Origin: http://localhost:8\r\n"), 403),
         (format!("{GOOD}Origin: http://evil.example\r\n"), 403),
         (format!("{GOOD}Origin: null\r\n"), 403),
@@ -322,7 +336,7 @@ async fn actions_are_taken_from_our_own_pages_only() {
         assert!(!answer.head.contains("access-control"), "{}", answer.head);
     }
     let asked = std::mem::take(&mut *on.worker.asked.lock().unwrap());
-    assert_eq!(asked.len(), 4);
+    assert_eq!(asked.len(), 5);
     let want = json!({"tenant_id": "acme", "provider_id": "a", "state": "open", "reason": "<b>why</b>", "actor": "console"});
     assert!(
         asked

@@ -2,7 +2,7 @@ import { h, keyed, put } from "./dom.js";
 import { ago, moment, number, percent, reason, short, span, time } from "./format.js";
 import { badge, meter, panel, transition } from "./panels.js";
 import { confirmAction } from "./dialogs.js";
-import { ASK_AGAIN, get, keyOf, now, remaining, store } from "./store.js";
+import { ASK_AGAIN, get, idInPath, keyOf, now, remaining, store } from "./store.js";
 
 /** What each setting means, in the order in which people look for them. */
 const SETTINGS = [
@@ -70,7 +70,7 @@ export function breaker({ parts: [tenant = "", provider = ""] }) {
   async function ask(mark) {
     asking = true;
     try {
-      detail = await get(`breakers/${encodeURIComponent(tenant)}/${encodeURIComponent(provider)}`);
+      detail = await get(`breakers/${idInPath(tenant)}/${idInPath(provider)}`);
       put(problem, detail.transitions_problem ?? "");
       asked = mark;
     } catch (error) {

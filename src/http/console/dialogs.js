@@ -1,5 +1,5 @@
 import { h, put } from "./dom.js";
-import { post, store } from "./store.js";
+import { idInPath, post, store } from "./store.js";
 
 const KEYS = [
   ["1 2 3", "Overview, breakers, policies"],
@@ -60,7 +60,7 @@ export function confirmAction(row, kind) {
     if (typed.value !== name) return;
     go.disabled = true;
     put(problem, "");
-    const path = `breakers/${encodeURIComponent(row.tenant_id)}/${encodeURIComponent(row.provider_id)}/${kind === "reset" ? "reset" : "force"}`;
+    const path = `breakers/${idInPath(row.tenant_id)}/${idInPath(row.provider_id)}/${kind === "reset" ? "reset" : "force"}`;
     const body = why.value ? { reason: why.value } : {};
     if (kind !== "reset") body.state = kind;
     if (forced && ttl.value) body.ttl_seconds = Number(ttl.value);

@@ -41,6 +41,13 @@ export function ago(ms) {
   return `${Math.floor(s / 86400)}d ${Math.floor(s / 3600) % 24}h`;
 }
 
+/** JSON in which nothing is unseen or turns the text around it: such characters are escaped, as JSON allows. */
+export const json = (value, indent) =>
+  JSON.stringify(value, null, indent).replace(
+    /[\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+
 export const STATES = { closed: "Closed", open: "Open", half_open: "Half-open" };
 
 export const REASONS = {

@@ -7,7 +7,9 @@ import { breaker } from "./breaker.js";
 import { policies, policy } from "./policies.js";
 import { showKeys } from "./dialogs.js";
 
-const VIEWS = { overview, breakers, breaker, policies, policy };
+const VIEWS = { overview, breakers, breaker, policies, policy, missing };
+/** How many parts each view's address has behind its name. */
+const PARTS = { overview: 0, breakers: 0, breaker: 2, policies: 0, policy: 2 };
 const FILTERED = new Set(["overview", "breakers"]);
 const at = (id) => document.getElementById(id);
 const form = at("filters");
@@ -25,14 +27,33 @@ function read() {
       return part;
     }
   });
-  const name = Object.hasOwn(VIEWS, parts[0]) ? parts[0] : "overview";
+  // A slash at the end is no part.
+  if (parts.length > 1 && parts.at(-1) === "") parts.pop();
+  const [first, ...rest] = parts;
+  const known = Object.hasOwn(PARTS, first) && rest.length === PARTS[first] && rest.every(Boolean);
+  const name = first === "" && rest.length === 0 ? "overview" : known ? first : "missing";
   const asked = new URLSearchParams(query ?? "");
   const state = ["closed", "open", "half_open"].includes(asked.get("state")) ? asked.get("state") : "";
   return {
     name,
-    parts: parts.slice(1),
+    parts: name === "missing" ? parts : rest,
     query: asked,
     filter: { tenant: asked.get("tenant") ?? "", provider: asked.get("provider") ?? "", state },
+  };
+}
+
+/** What an address leads to that leads nowhere. */
+function missing() {
+  const link = (view, text) => h("a", { href: `#/${view}` }, text);
+  return {
+    title: "No such page",
+    node: h(
+      "article",
+      { class: "page" },
+      h("h1", {}, "There is no such page"),
+      h("p", { class: "lead" }, "Nothing is at ", h("code", {}, h("bdi", {}, location.hash)), ". There are ", link("overview", "the overview"), ", ", link("breakers", "the breakers"), " and ", link("policies", "the policies"), "."),
+    ),
+    update() {},
   };
 }
 
@@ -128,7 +149,7 @@ function update() {
   put(
     at("foot"),
     `beamline-router ${told.version} · log position ${number(told.log.position)}, ${number(told.log.lag)} behind · ` +
-      `digest ${told.digest.value.toString(16).padStart(14, "0")} at ${number(told.digest.position)} · ` +
+      `digest ${told.digest.value} at ${number(told.digest.position)} · ` +
       `${told.actions ? "actions are on" : "read-only"} · ${told.viewers} ${told.viewers === 1 ? "viewer" : "viewers"}`,
   );
   offer();

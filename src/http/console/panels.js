@@ -57,14 +57,16 @@ export function panel(id, title, about, ...body) {
 export function transition(event, named = true) {
   const what = event.from === event.to ? [stateWord(event.to), h("span", { class: "muted" }, " stays")] : [stateWord(event.from), h("span", { class: "arrow", "aria-label": "to" }, "→"), stateWord(event.to)];
   const figures = event.window?.requests ? `${event.window.failures} of ${event.window.requests} failed (${percent(event.error_rate)})` : "";
-  const who = event.actor ? `by ${event.actor}${event.actor_reason ? `: ${event.actor_reason}` : ""}` : "";
+  // What people wrote stays within its place, whichever way its letters run.
+  const who = event.actor ? ["by ", h("bdi", {}, event.actor), event.actor_reason ? [": ", h("bdi", {}, event.actor_reason)] : ""] : "";
+  const why = [reason(event.reason), figures, who].filter(Boolean).flatMap((part, n) => (n ? [" · ", part] : [part]));
   return h(
     "li",
     { class: `transition to-${event.to}` },
     h("time", { datetime: new Date(event.timestamp).toISOString(), title: new Date(event.timestamp).toString() }, time(event.timestamp)),
     named ? nameOf(event) : null,
     h("span", { class: "move" }, what),
-    h("span", { class: "why" }, [reason(event.reason), figures, who].filter(Boolean).join(" · ")),
+    h("span", { class: "why" }, why),
   );
 }
 

@@ -1,7 +1,7 @@
 import { h, keyed, put } from "./dom.js";
-import { moment, number } from "./format.js";
+import { json, moment, number } from "./format.js";
 import { panel } from "./panels.js";
-import { ASK_AGAIN, get, store } from "./store.js";
+import { ASK_AGAIN, get, idInPath, store } from "./store.js";
 
 const hrefOf = (p) => `#/policy/${encodeURIComponent(p.tenant_id)}/${encodeURIComponent(p.policy_id)}`;
 
@@ -61,7 +61,7 @@ export function policies() {
 
 /** One policy: its revisions, what differs between two, the document. */
 export function policy({ parts: [tenant = "", id = ""], query, setQuery }) {
-  const base = `policies/${encodeURIComponent(tenant)}/${encodeURIComponent(id)}`;
+  const base = `policies/${idInPath(tenant)}/${idInPath(id)}`;
   const problem = h("p", { class: "problem", role: "alert" });
   const list = h("ol", { class: "revisions" });
   const changes = h("ul", { class: "changes" });
@@ -102,7 +102,7 @@ export function policy({ parts: [tenant = "", id = ""], query, setQuery }) {
     put(revisionsPanel.count, number(revisions.length));
     keyed(list, revisions, (r) => r.revision, (r) => {
       const pick = h("button", { type: "button", class: "link", onclick: () => choose({ from: "", to: String(r.revision) }) }, `Revision ${r.revision}`);
-      return h("li", {}, pick, h("span", { class: "muted" }, ` ${r.operation === "delete" ? "deleted" : "put"} ${moment(Date.parse(r.at))}`), h("div", { class: "by" }, [r.actor ? `by ${r.actor}` : "", r.reason ?? ""].filter(Boolean).join(": ")));
+      return h("li", {}, pick, h("span", { class: "muted" }, ` ${r.operation === "delete" ? "deleted" : "put"} ${moment(Date.parse(r.at))}`), h("div", { class: "by" }, r.actor ? ["by ", h("bdi", {}, r.actor), r.reason ? ": " : ""] : "", r.reason ? h("bdi", {}, r.reason) : ""));
     }, (element, r) => (r.revision === newer ? element.setAttribute("aria-current", "true") : element.removeAttribute("aria-current")));
     for (const [select, value] of [[from, older], [to, newer]]) {
       const options = revisions.map((r) => String(r.revision)).join();
@@ -114,7 +114,7 @@ export function policy({ parts: [tenant = "", id = ""], query, setQuery }) {
     }
     const held = revisions.find((r) => r.revision === newer);
     put(documentPanel.count, newer ? `revision ${newer}` : "");
-    put(document_, held?.policy === undefined ? "deleted" : JSON.stringify(held.policy, null, 2));
+    put(document_, held?.policy === undefined ? "deleted" : json(held.policy, 2));
   }
 
   async function compare() {
@@ -123,7 +123,7 @@ export function policy({ parts: [tenant = "", id = ""], query, setQuery }) {
     const told = await get(`${base}/diff?from=${older}&to=${newer}`);
     diffPanel.node.classList.toggle("none", told.changes.length === 0);
     put(diffPanel.count, `${told.changes.length} ${told.changes.length === 1 ? "change" : "changes"}`);
-    const text = (value) => (value === undefined ? "" : typeof value === "string" ? JSON.stringify(value) : JSON.stringify(value, null, 1).replace(/\n\s*/g, " "));
+    const text = (value) => (value === undefined ? "" : typeof value === "string" ? json(value) : json(value, 1).replace(/\n\s*/g, " "));
     changes.replaceChildren(
       ...told.changes.map((change) =>
         h("li", { class: change.kind }, h("span", { class: "kind" }, change.kind), h("code", {}, change.path || "/"), h("div", { class: "values" }, "before" in change ? h("del", {}, text(change.before)) : null, "after" in change ? h("ins", {}, text(change.after)) : null)),

@@ -154,6 +154,9 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("pagehide", rest);
 addEventListener("pageshow", (event) => event.persisted && connect());
 
+/** An id as the API's paths have it. Browsers resolve `.` and `..` away, however they are encoded. */
+export const idInPath = (id) => (id === "." || id === ".." ? `~${id}` : encodeURIComponent(id));
+
 /** A GET from the API; throws what the worker says is wrong. */
 export async function get(path) {
   const answer = await fetch(`/api/v1/${path}`, { cache: "no-store" });

@@ -295,3 +295,69 @@ async fn a_lost_worker_is_told_and_its_successor_shows_the_same_history() {
     browser.run("location.hash = '#/overview'").await;
     browser.sees("the hour", "return document.querySelectorAll('#panel-transitions li').length === 2").await;
 }
+
+#[tokio::test]
+async fn names_that_browsers_resolve_away_and_texts_that_turn_round_are_shown_in_their_place() {
+    const BAD: &str = "a\u{202e}b\u{9b}";
+    let Some(browser) = Browser::start().await else { return };
+    let stage = Stage::with(|l| l.switch("--console-actions")).await;
+    let mut document = policy(&["."]);
+    document["policy_id"] = json!("..");
+    document["version"] = json!(BAD);
+    let put = json!({"tenant_id": "..", "policy": document, "actor": BAD, "reason": BAD});
+    stage.caller.command("policy.put", &put).await;
+    stage.fail("..", ".", 5).await;
+    let front = Front::before(&stage.worker).await;
+
+    // From the list to the breaker's page, an action, its history, and the policy's page.
+    browser.open(&front.url("breakers")).await;
+    browser.sees("the list", "return document.querySelectorAll('.rows .row').length === 1").await;
+    browser.run("document.querySelector('.rows .row .name').click()").await;
+    browser.sees("settings", "return document.querySelector('#panel-settings dd') !== null").await;
+    assert_eq!(browser.run("return document.querySelector('h1').textContent").await, ".. / .");
+    browser.keys("r").await;
+    browser.sees("the dialog", "return document.querySelector('#act').open").await;
+    browser.keys("../.").await;
+    let reason = format!("document.querySelector('#act [name=reason]').value = {}", json!(BAD));
+    browser.run(&reason).await;
+    browser.run("document.querySelector('#act [type=submit]').click()").await;
+    let history = "return document.querySelector('#panel-history .why')?.textContent ?? ''";
+    let told = format!("an operator reset it · 5 of 5 failed (100%) · by console: {BAD}");
+    eventually("its history", SOON, async || browser.run(history).await == told).await;
+    let isolated = "return [...document.querySelectorAll('#panel-history bdi')].map((b) => [b.textContent, getComputedStyle(b).unicodeBidi])";
+    assert_eq!(browser.run(isolated).await, json!([["console", "isolate"], [BAD, "isolate"]]));
+    browser.run("document.querySelector('a.button').click()").await;
+    browser.sees("revisions", "return document.querySelector('#panel-revisions li') !== null").await;
+    let by = "return document.querySelector('#panel-revisions .by').textContent";
+    assert_eq!(browser.run(by).await, format!("by {BAD}: {BAD}"));
+    let shown = browser.run("return document.querySelector('#panel-document pre').textContent").await;
+    let shown = shown.as_str().unwrap();
+    assert!(shown.contains(r"a\u202eb\u009b"), "{shown}");
+    assert_eq!(serde_json::from_str::<Value>(shown).unwrap(), document);
+
+    // The digest as the metric has it.
+    let metrics = stage.worker.metrics().await;
+    let digest = metrics.value("router_log_state_digest", &[]).unwrap();
+    let foot = "return document.querySelector('#foot').textContent";
+    eventually("the metric's digest", SOON, async || {
+        browser.run(foot).await.as_str().unwrap().contains(&format!("digest {digest:.0} at"))
+    })
+    .await;
+
+    // Addresses that lead nowhere say so.
+    for nowhere in ["nothing", "breaker/acme", "breaker/acme/openai/more", "overview/x", "policy//default"] {
+        browser.run(&format!("location.hash = '#/{nowhere}'")).await;
+        browser
+            .sees(nowhere, "return document.querySelector('h1')?.textContent === 'There is no such page'")
+            .await;
+        let address = browser.run("return document.querySelector('main code').textContent").await;
+        assert_eq!(address, format!("#/{nowhere}"));
+    }
+    for (view, there) in
+        [("", "#panel-states"), ("breakers/", ".rows"), ("overview?tenant=x", "#panel-states")]
+    {
+        browser.run(&format!("location.hash = '#/{view}'")).await;
+        browser.sees(view, &format!("return document.querySelector('{there}') !== null")).await;
+    }
+    assert_eq!(browser.complaints().await, [""; 0]);
+}
