@@ -97,28 +97,30 @@ impl Force {
     }
 }
 
-/// The circuit breaker of one (tenant, provider); see [`super`].
+/// The circuit breaker of one (tenant, provider); see [`super`]. What each result looks at stands first and
+/// together: with many breakers it has to be fetched from memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Breaker {
     pub(super) settings: Arc<Settings>,
-    pub(super) phase: Phase,
-    pub(super) forced: Option<Force>,
-    pub(super) suspended: bool,
     pub(super) window: Window,
-    /// Failures in a row.
-    pub(super) row: u32,
+    pub(super) phase: Phase,
+    pub(super) forced: Option<Box<Force>>,
     /// When the last result was applied: the row ends when a whole window passes without one.
     pub(super) row_at: Stamp,
-    /// Since when it shows what it shows.
-    pub(super) since: Stamp,
     /// What makes calls that began before it late; the epoch until there was one.
     pub(super) last_transition: Stamp,
+    /// Failures in a row.
+    pub(super) row: u32,
+    pub(super) suspended: bool,
+    /// The failures' share when it last opened.
+    pub(super) failure_share: Ratio,
     /// How often it opened.
     pub(super) trips: u32,
     /// How often it reopened without a close in between.
     pub(super) reopenings: u32,
-    /// The failures' share when it last opened.
-    pub(super) failure_share: Ratio,
+    /// Since when it shows what it shows.
+    pub(super) since: Stamp,
     /// A fixed hash of its key, for the jitter.
     pub(super) seed: u64,
 }

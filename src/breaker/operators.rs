@@ -11,7 +11,9 @@ use crate::domain::Stamp;
 impl Breaker {
     pub(super) fn force(&mut self, to: State, ttl_ms: Option<u64>, now: Stamp, effect: &mut Effect) {
         let to = if to == State::Open { State::Open } else { State::Closed };
-        self.commanded(now, effect, Cause::Forced, |b| b.forced = Some(Force { to, since: now, ttl_ms }));
+        self.commanded(now, effect, Cause::Forced, |b| {
+            b.forced = Some(Box::new(Force { to, since: now, ttl_ms }))
+        });
     }
 
     pub(super) fn unforce(&mut self, now: Stamp, effect: &mut Effect) {
@@ -37,7 +39,7 @@ impl Breaker {
 
     /// When a force ended whose time is over at `now`.
     pub(super) fn force_ended(&self, now: Stamp) -> Option<Stamp> {
-        self.forced.as_ref().and_then(Force::until).filter(|until| *until <= now)
+        self.forced.as_deref().and_then(Force::until).filter(|until| *until <= now)
     }
 
     /// After forced closed it is closed and empty, after forced open half-open.

@@ -13,7 +13,7 @@ use crate::domain::{Ratio, Stamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     phase: Phase,
-    forced: Option<Force>,
+    forced: Option<Box<Force>>,
     suspended: bool,
     window: Window,
     row: u32,

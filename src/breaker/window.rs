@@ -5,14 +5,17 @@
 //! one window after it came, never later. Sums over the buckets are kept as the buckets change, in
 //! integers, so reading them is one load and no worker drifts from another. Moving on over any idle
 //! time costs at most ten steps.
+//!
+//! The present bucket stands beside the sums, and those before it elsewhere: most results look at nothing
+//! but what lies together, and what has been idle for a window keeps nothing else.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::domain::{Ratio, Stamp};
 
-/// Ten: a tenth of a window is as fine as a rate over it is meant to be, and keeps a breaker below
-/// half a kilobyte.
+/// Ten: a tenth of a window is as fine as a rate over it is meant to be, and keeps a window at half a
+/// kilobyte.
 pub const BUCKETS: u64 = 10;
 const LEN: usize = BUCKETS as usize;
 
@@ -64,6 +67,23 @@ impl Counts {
         self.cost_nanos = self.cost_nanos.saturating_add(other.cost_nanos);
     }
 
+    /// Takes off what was added before; exact unless this [may have saturated](Self::may_have_saturated).
+    fn take_off(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_sub(other.requests);
+        self.failures = self.failures.saturating_sub(other.failures);
+        self.slow = self.slow.saturating_sub(other.slow);
+        self.timed = self.timed.saturating_sub(other.timed);
+        self.priced = self.priced.saturating_sub(other.priced);
+        self.latency_ms = self.latency_ms.saturating_sub(other.latency_ms);
+        self.cost_nanos = self.cost_nanos.saturating_sub(other.cost_nanos);
+    }
+
+    /// Whether one of the sums is at its bound: what it would be without some of its parts is then unknown.
+    fn may_have_saturated(&self) -> bool {
+        let counts = [self.requests, self.failures, self.slow, self.timed, self.priced];
+        counts.contains(&u32::MAX) || self.latency_ms == u64::MAX || self.cost_nanos == u64::MAX
+    }
+
     fn is_empty(&self) -> bool {
         self.requests == 0
     }
@@ -105,53 +125,54 @@ impl From<Sample> for Counts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     span_ms: u64,
-    /// The newest bucket's number: its time divided by a bucket's width.
-    head: u64,
+    /// When the present bucket ends: the first multiple of a bucket's width after the newest result. 0 if
+    /// there was none.
+    ends: u64,
     total: Counts,
-    /// Bucket n stands at n modulo the length. Absent until the first result, so that an idle breaker
-    /// is small.
-    buckets: Option<Box<[Counts; LEN]>>,
+    present: Counts,
+    /// The buckets before the present one. Bucket n, its time divided by a bucket's width, stands at n modulo
+    /// the length; the present one's place is empty. Absent while there are none.
+    past: Option<Box<[Counts; LEN]>>,
 }
 
 impl Window {
     /// An empty window. `span_ms` is at least 1000 (settings hold that).
     #[must_use]
     pub const fn new(span_ms: u64) -> Self {
-        Self { span_ms, head: 0, total: EMPTY, buckets: None }
+        Self { span_ms, ends: 0, total: EMPTY, present: EMPTY, past: None }
     }
 
-    /// Counts one result at `now`. A `now` before the newest bucket counts in the newest.
+    /// Counts one result at `now`. A `now` before the present bucket counts in the present one.
     pub fn record(&mut self, now: Stamp, sample: Sample) {
-        self.advance(now);
-        let one = Counts::from(sample);
-        let slot = slot(self.head);
-        self.total.add(&one);
-        if let Some(bucket) = self.buckets.get_or_insert_with(|| Box::new([EMPTY; LEN])).get_mut(slot) {
-            bucket.add(&one);
+        if now.0 >= self.ends {
+            self.advance(now);
         }
+        let one = Counts::from(sample);
+        self.total.add(&one);
+        self.present.add(&one);
     }
 
     /// The sums at `now`, what has slid out left out.
     #[must_use]
     pub fn counts(&self, now: Stamp) -> Counts {
-        let Some(buckets) = &self.buckets else { return EMPTY };
-        let number = now.0 / self.width();
-        if number <= self.head {
+        if now.0 < self.ends || self.ends == 0 {
             return self.total;
         }
-        sum(buckets, self.head, |n| n.saturating_add(BUCKETS) > number)
+        let number = now.0 / self.width();
+        self.sum(|n| n.saturating_add(BUCKETS) > number)
     }
 
     /// The buckets at `now`, oldest first, each with when it began: what [`Window::counts`] adds up.
     #[must_use]
     pub fn buckets(&self, now: Stamp) -> Vec<(Stamp, Counts)> {
-        let head = self.head.max(now.0 / self.width());
+        let present = self.number();
+        let head = present.max(now.0 / self.width());
         let numbers = head.saturating_sub(BUCKETS - 1)..=head;
         let held = |number: u64| {
-            let kept = number <= self.head && number.saturating_add(BUCKETS) > self.head;
-            self.buckets.as_ref().filter(|_| kept).and_then(|b| b.get(slot(number))).copied()
+            let kept = number <= present && number.saturating_add(BUCKETS) > present;
+            if kept { self.bucket(number) } else { EMPTY }
         };
-        numbers.map(|n| (Stamp(n.saturating_mul(self.width())), held(n).unwrap_or(EMPTY))).collect()
+        numbers.map(|n| (Stamp(n.saturating_mul(self.width())), held(n))).collect()
     }
 
     /// Forgets everything, its time included: after a clock was set back, what comes next lies before
@@ -167,46 +188,75 @@ impl Window {
             return;
         }
         self.advance(now);
-        let width = self.width();
+        let (width, head) = (self.width(), self.number());
         let old = std::mem::replace(self, Self::new(span_ms));
-        let Some(buckets) = old.buckets else { return };
         let new_width = self.width();
-        let new_head = now.0.max(old.head * width) / new_width;
-        for number in old.head.saturating_sub(BUCKETS - 1)..=old.head {
-            let Some(counts) = buckets.get(slot(number)).filter(|c| !c.is_empty()) else { continue };
+        let new_head = now.0.max(head * width) / new_width;
+        for number in head.saturating_sub(BUCKETS - 1)..=head {
+            let counts = old.bucket(number);
             let target = (number * width / new_width).min(new_head);
-            if target.saturating_add(BUCKETS) <= new_head {
+            if counts.is_empty() || target.saturating_add(BUCKETS) <= new_head {
                 continue;
             }
-            let fresh = self.buckets.get_or_insert_with(|| Box::new([EMPTY; LEN]));
-            if let Some(bucket) = fresh.get_mut(slot(target)) {
-                bucket.add(counts);
-                self.total.add(counts);
-                self.head = new_head;
+            self.ends = end_of(new_head, new_width);
+            self.total.add(&counts);
+            if target == new_head {
+                self.present.add(&counts);
+            } else if let Some(bucket) = past(&mut self.past).get_mut(slot(target)) {
+                bucket.add(&counts);
             }
         }
     }
 
+    /// Moves on to the bucket that `now` lies in, if that is a later one.
     fn advance(&mut self, now: Stamp) {
-        let number = now.0 / self.width();
-        if number <= self.head {
+        let (number, head) = (now.0 / self.width(), self.number());
+        if self.ends > 0 && number <= head {
             return;
         }
-        let Some(buckets) = &mut self.buckets else {
-            self.head = number;
-            return;
-        };
-        if number - self.head >= BUCKETS {
-            **buckets = [EMPTY; LEN];
-        } else {
-            for passed in self.head + 1..=number {
-                if let Some(bucket) = buckets.get_mut(slot(passed)) {
-                    *bucket = EMPTY;
+        if self.ends > 0 && number - head < BUCKETS {
+            let past = past(&mut self.past);
+            if let Some(place) = past.get_mut(slot(head)) {
+                *place = self.present;
+            }
+            let recount = self.total.may_have_saturated();
+            for passed in head + 1..=number {
+                if let Some(place) = past.get_mut(slot(passed)) {
+                    self.total.take_off(place);
+                    *place = EMPTY;
                 }
             }
+            self.present = EMPTY;
+            self.ends = end_of(number, self.width());
+            if recount {
+                self.total = self.sum(|_| true);
+            }
+        } else {
+            *self = Self { ends: end_of(number, self.width()), ..Self::new(self.span_ms) };
         }
-        self.head = number;
-        self.total = sum(buckets, number, |_| true);
+    }
+
+    /// The sum over the buckets of those numbers that `keep` keeps.
+    fn sum(&self, keep: impl Fn(u64) -> bool) -> Counts {
+        let head = self.number();
+        let mut total = EMPTY;
+        for number in (head.saturating_sub(BUCKETS - 1)..=head).filter(|n| keep(*n)) {
+            total.add(&self.bucket(number));
+        }
+        total
+    }
+
+    /// One of the present bucket and the nine before it.
+    fn bucket(&self, number: u64) -> Counts {
+        if number == self.number() {
+            return self.present;
+        }
+        self.past.as_ref().and_then(|past| past.get(slot(number))).copied().unwrap_or(EMPTY)
+    }
+
+    /// The present bucket's number.
+    const fn number(&self) -> u64 {
+        (self.ends / self.width()).saturating_sub(1)
     }
 
     const fn width(&self) -> u64 {
@@ -216,8 +266,15 @@ impl Window {
     /// Feeds all that later counts depend on to a hash.
     pub(super) fn digest(&self, hash: &mut Xxh3) {
         hash.update(&self.span_ms.to_le_bytes());
-        let Some(buckets) = &self.buckets else { return };
-        hash.update(&self.head.to_le_bytes());
+        if self.ends == 0 {
+            return;
+        }
+        let head = self.number();
+        hash.update(&head.to_le_bytes());
+        let mut buckets = self.past.as_deref().copied().unwrap_or([EMPTY; LEN]);
+        if let Some(place) = buckets.get_mut(slot(head)) {
+            *place = self.present;
+        }
         for (i, c) in buckets.iter().enumerate() {
             if !c.is_empty() {
                 hash.update(&[u8::try_from(i).unwrap_or(u8::MAX)]);
@@ -238,18 +295,12 @@ fn slot(number: u64) -> usize {
     usize::try_from(number % BUCKETS).unwrap_or(0)
 }
 
-/// The sum over the buckets that end at number `head`, of those numbers that `keep` keeps.
-fn sum(buckets: &[Counts; LEN], head: u64, keep: impl Fn(u64) -> bool) -> Counts {
-    let mut total = EMPTY;
-    for back in 0..BUCKETS.min(head.saturating_add(1)) {
-        let number = head - back;
-        if keep(number)
-            && let Some(bucket) = buckets.get(slot(number))
-        {
-            total.add(bucket);
-        }
-    }
-    total
+fn end_of(number: u64, width: u64) -> u64 {
+    number.saturating_add(1).saturating_mul(width)
+}
+
+fn past(buckets: &mut Option<Box<[Counts; LEN]>>) -> &mut [Counts; LEN] {
+    buckets.get_or_insert_with(|| Box::new([EMPTY; LEN]))
 }
 
 #[cfg(test)]
@@ -302,6 +353,29 @@ mod tests {
         let kept = shorter.counts(now).failures;
         assert!((24..=30).contains(&kept), "{kept}");
         assert_eq!(shorter.counts(now.plus(30_000)).failures, 0);
+    }
+
+    /// A sum at its bound has lost what it is made of, and is counted anew when a part of it slides out.
+    #[test]
+    fn what_saturated_a_sum_spoils_it_no_longer_than_it_is_in_the_window() {
+        let mut window = Window::new(10_000);
+        let cost = |nanos| Sample { cost_nanos: Some(nanos), ..Sample::default() };
+        window.record(Stamp(1_000_500), cost(u64::MAX - 3));
+        window.record(Stamp(1_001_500), cost(5));
+        assert_eq!(window.counts(Stamp(1_001_500)).cost_nanos, u64::MAX);
+        window.record(Stamp(1_010_500), cost(2));
+        assert_eq!(window.counts(Stamp(1_010_500)).cost_nanos, 7);
+    }
+
+    #[test]
+    fn a_window_that_was_idle_for_its_length_keeps_one_bucket() {
+        let mut window = Window::new(10_000);
+        window.record(Stamp(1_000_500), sample(true));
+        window.record(Stamp(1_003_500), sample(true));
+        assert!(window.past.is_some());
+        window.record(Stamp(1_013_500), sample(true));
+        assert!(window.past.is_none());
+        assert_eq!(window.counts(Stamp(1_013_500)).failures, 1);
     }
 
     proptest! {

@@ -22,7 +22,7 @@ use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId};
 
 const MARK: &[u8; 4] = b"BLSN";
 /// The version that this router writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEAD: usize = 16;
 
 /// Why bytes are no snapshot for this router.

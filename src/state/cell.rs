@@ -19,25 +19,32 @@ pub struct Cell {
     mean_latency_ms: AtomicU32,
     /// Claims of this worker that have no verdict yet.
     claims: AtomicU32,
+    /// The failures' share when it last opened, in parts per million.
+    failure_share: AtomicU32,
+    /// How many refusals were not logged since the last one that was.
+    unlogged: AtomicU32,
+    /// What every result reads and writes stands first in it.
+    guarded: Mutex<Guarded>,
     /// Whose it is.
     pub tenant_id: TenantId,
     /// For which provider.
     pub provider_id: ProviderId,
-    /// The failures' share when it last opened, in parts per million.
-    failure_share: AtomicU32,
     fail_fast: AtomicU64,
     would_reject: AtomicU64,
     /// Sum of the failure shares over all refusals, in parts per million.
     saved: AtomicU64,
-    /// The second in which a refusal was last logged, and how many were not since.
+    /// The second in which a refusal was last logged.
     logged_at: AtomicU64,
-    unlogged: AtomicU32,
-    guarded: Mutex<Guarded>,
 }
 
 /// What only the fold writes.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Guarded {
+    /// Whether it changed since the fold's digest was told.
+    pub dirty: bool,
+    /// Whether no policy names it any more.
+    pub gone: bool,
     /// The state machine.
     pub breaker: Breaker,
     /// What its entries counted.
@@ -46,10 +53,6 @@ pub struct Guarded {
     pub policy_id: PolicyId,
     /// What the fold's digest holds of it.
     pub digest: u64,
-    /// Whether it changed since.
-    pub dirty: bool,
-    /// Whether no policy names it any more.
-    pub gone: bool,
 }
 
 /// What a request reads off a gate.
@@ -230,6 +233,13 @@ impl Cell {
     }
 
     // ---- the fold ----
+
+    /// Reads a word of each of its cache lines that the fold touches for a result and can read without
+    /// the lock. What it tells is of no use: the lines are then at hand.
+    #[must_use]
+    pub fn glance(&self) -> u64 {
+        self.gate.load(Ordering::Relaxed) ^ u64::from(self.guarded.is_poisoned())
+    }
 
     /// Shows the decide path what the breaker has become; the fold only, after each input.
     pub fn publish(&self, guarded: &Guarded, offset: Offset) {
