@@ -16,7 +16,7 @@ pub enum Kind {
 /// The identities of the last results, refusals and timeouts. Grows with use up to about 24 MB.
 ///
 /// Each result looks here once and forgets one, at places that no cache holds: so an identity is one word
-/// in one table. The few that ended without a result stand in a set beside it.
+/// in one line. The few that ended without a result stand in a set beside it.
 #[derive(Debug, Default)]
 pub struct Seen {
     order: VecDeque<u64>,
@@ -42,7 +42,9 @@ impl Seen {
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(oldest);
-            self.ended.remove(&oldest);
+            if !self.ended.is_empty() {
+                self.ended.remove(&oldest);
+            }
         }
         self.known.insert(identity);
         if kind == Kind::Ended {
@@ -50,6 +52,14 @@ impl Seen {
         }
         self.order.push_back(identity);
         None
+    }
+
+    /// Reads the places of identities that are to be noted next, and of those that will be forgotten
+    /// for them. What it tells is of no use: see [`super::ahead`].
+    pub(super) fn glance(&self, next: impl ExactSizeIterator<Item = u64>) -> u64 {
+        let oldest = (self.order.len() + next.len()).saturating_sub(CAPACITY);
+        let forgotten = self.order.iter().take(oldest).copied();
+        next.chain(forgotten).fold(0, |met, identity| met ^ self.known.glance(identity))
     }
 
     /// All that are remembered, in log order.
@@ -73,26 +83,54 @@ impl Seen {
     }
 }
 
-/// A set of hashes: a table of twice as many words, each at the place that its low bits name or, where
-/// that is taken, one of the next. What is removed leaves no mark: those behind it move up.
+/// A set of hashes: lines of seven, each one cache line, half full. A hash stands in the line that its low
+/// bits name or, where that is full, as with one in fifty, in a set beside them. A look is at the whole of one
+/// line, so that the processor need not guess which place it is.
 #[derive(Debug, Default)]
 struct Table {
-    /// A power of two of them; 0 is an empty place.
-    words: Vec<u64>,
+    /// A power of two of them.
+    lines: Vec<Line>,
+    spilled: HashSet<u64, BuildHasherDefault<AsIs>>,
     len: usize,
     /// The one hash that cannot stand in a place.
     zero: bool,
 }
 
-/// Places of a table that is not empty, at least.
-const LEAST: usize = 64;
+/// 0 is an empty place.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Line {
+    places: [u64; 7],
+    /// How many that this line is named by stand in the set.
+    spilled: u64,
+}
+
+impl Line {
+    fn contains(&self, hash: u64) -> bool {
+        self.places.iter().fold(false, |found, place| found | (*place == hash))
+    }
+
+    /// Puts `new` in the first place that holds `old`, if any does.
+    fn replace(&mut self, old: u64, new: u64) -> bool {
+        let holds = |at, (n, place): (usize, &u64)| if *place == old { n } else { at };
+        let first = self.places.iter().enumerate().rev().fold(usize::MAX, holds);
+        let place = self.places.get_mut(first);
+        place.map(|place| *place = new).is_some()
+    }
+}
+
+/// Hashes of a line, on average and at most: more would spill too often.
+const FULL: usize = 4;
+/// Lines of a table that is not empty, at least.
+const LEAST: usize = 16;
 
 impl Table {
     fn contains(&self, hash: u64) -> bool {
         if hash == 0 {
             return self.zero;
         }
-        self.find(hash).is_ok()
+        let Some(line) = self.lines.get(self.home(hash)) else { return false };
+        line.contains(hash) || (line.spilled > 0 && self.spilled.contains(&hash))
     }
 
     /// Adds a hash that is not there.
@@ -101,15 +139,11 @@ impl Table {
             self.zero = true;
             return;
         }
-        if (self.len + 1) * 2 > self.words.len() {
+        if self.len >= self.lines.len() * FULL {
             self.grow();
         }
-        if let Err(place) = self.find(hash)
-            && let Some(word) = self.words.get_mut(place)
-        {
-            *word = hash;
-            self.len += 1;
-        }
+        self.place(hash);
+        self.len += 1;
     }
 
     fn remove(&mut self, hash: u64) {
@@ -117,65 +151,43 @@ impl Table {
             self.zero = false;
             return;
         }
-        let Ok(mut hole) = self.find(hash) else { return };
-        let mut at = hole;
-        loop {
-            at = self.next(at);
-            let word = self.word(at);
-            if word == 0 {
-                break;
-            }
-            // It may move up to the hole if that is not before the place that its bits name.
-            let mask = self.words.len() - 1;
-            if at.wrapping_sub(self.home(word)) & mask >= at.wrapping_sub(hole) & mask {
-                self.put(hole, word);
-                hole = at;
-            }
+        let home = self.home(hash);
+        let Some(line) = self.lines.get_mut(home) else { return };
+        if line.replace(hash, 0) {
+            self.len -= 1;
+        } else if self.spilled.remove(&hash) {
+            line.spilled -= 1;
+            self.len -= 1;
         }
-        self.put(hole, 0);
-        self.len -= 1;
     }
 
-    /// Where a hash stands, or the empty place where it would.
-    fn find(&self, hash: u64) -> Result<usize, usize> {
-        let mut at = self.home(hash);
-        loop {
-            match self.word(at) {
-                word if word == hash => return Ok(at),
-                0 => return Err(at),
-                _ => at = self.next(at),
-            }
+    fn place(&mut self, hash: u64) {
+        let home = self.home(hash);
+        if let Some(line) = self.lines.get_mut(home)
+            && !line.replace(0, hash)
+        {
+            line.spilled += 1;
+            self.spilled.insert(hash);
         }
     }
 
     fn grow(&mut self) {
-        let places = (self.words.len() * 2).max(LEAST);
-        let before = std::mem::replace(&mut self.words, vec![0; places]);
-        for hash in before.into_iter().filter(|hash| *hash != 0) {
-            if let Err(place) = self.find(hash) {
-                self.put(place, hash);
-            }
-        }
+        let lines = (self.lines.len() * 2).max(LEAST);
+        let before = std::mem::replace(&mut self.lines, vec![Line::default(); lines]);
+        let spilled = std::mem::take(&mut self.spilled);
+        let placed = before.iter().flat_map(|line| line.places).filter(|hash| *hash != 0);
+        placed.chain(spilled).for_each(|hash| self.place(hash));
     }
 
-    /// The place that a hash's low bits name.
+    /// A word of the line where a hash stands or would stand.
+    fn glance(&self, hash: u64) -> u64 {
+        self.lines.get(self.home(hash)).map_or(0, |line| line.spilled)
+    }
+
+    /// The line that a hash's low bits name.
     #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
     fn home(&self, hash: u64) -> usize {
-        hash as usize & self.words.len().wrapping_sub(1)
-    }
-
-    fn next(&self, at: usize) -> usize {
-        (at + 1) & self.words.len().wrapping_sub(1)
-    }
-
-    fn word(&self, at: usize) -> u64 {
-        self.words.get(at).copied().unwrap_or(0)
-    }
-
-    fn put(&mut self, at: usize, word: u64) {
-        if let Some(place) = self.words.get_mut(at) {
-            *place = word;
-        }
+        hash as usize & self.lines.len().wrapping_sub(1)
     }
 }
 
@@ -222,7 +234,7 @@ mod tests {
             assert_eq!(seen.note(n, Kind::Ended), None);
         }
         assert_eq!(seen.len(), CAPACITY);
-        assert_eq!(seen.known.words.len(), 2 * CAPACITY, "it has not grown for one more");
+        assert_eq!(seen.known.lines.len() * FULL, CAPACITY, "it has not grown for one more");
         assert_eq!(seen.ended.len(), CAPACITY);
         assert_eq!(seen.note(1, Kind::Result), Some(Kind::Ended));
         assert_eq!(seen.note(0, Kind::Result), None);
@@ -230,13 +242,13 @@ mod tests {
     }
 
     proptest! {
-        /// The table is a set, also where many hashes name one place, and round its end.
+        /// The table is a set, also where many hashes name one line, and while it grows.
         #[test]
-        fn a_table_is_a_set(steps in prop::collection::vec((any::<bool>(), 0u64..40, 0u64..3), 1..400)) {
+        fn a_table_is_a_set(steps in prop::collection::vec((0u8..3, 0u64..8, 0u64..16), 1..400)) {
             let (mut table, mut set) = (Table::default(), HashSet::new());
-            for (add, low, high) in steps {
-                // Low bits near the end of the least table, and one hash in forty that is 0.
-                let hash = if low == 0 { 0 } else { ((low + 50) % 64) | (high << 32) };
+            for (step, low, high) in steps {
+                // One hash in 128 is 0.
+                let (add, hash) = (step > 0, low | (high << 32));
                 prop_assert_eq!(table.contains(hash), set.contains(&hash));
                 if add && set.insert(hash) {
                     table.insert(hash);
@@ -248,6 +260,8 @@ mod tests {
                     prop_assert!(table.contains(*known));
                 }
                 prop_assert_eq!(table.len + usize::from(table.zero), set.len());
+                let spilled: u64 = table.lines.iter().map(|line| line.spilled).sum();
+                prop_assert_eq!(spilled, table.spilled.len() as u64);
             }
         }
     }
