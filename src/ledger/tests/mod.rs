@@ -30,7 +30,9 @@ use crate::domain::{
 use crate::state::{Cell, Counters, State};
 
 const START: Stamp = Stamp(1_700_000_000_000);
-const OFFSET: Offset = Offset(1_700_000_000_000 - 3_600_000);
+/// A day and more after this process began: ticks end at 0, and a drawn log may set its clock back by minutes a
+/// hundred times.
+const OFFSET: Offset = Offset(1_700_000_000_000 - 100_000_000);
 const MINUTE_MS: u64 = 60_000;
 /// How long the breakers of [`document`] stay open.
 const TIMEOUT_MS: u64 = 10_000;
