@@ -89,9 +89,9 @@ pub(crate) fn request(tenant: &str, id: u64) -> String {
 }
 
 /// A result of a call that took no time.
-pub(crate) fn outcome<'a>(tenant: &'a str, provider: &'static str, identity: u64) -> Outcome<'a> {
+pub(crate) fn outcome(tenant: Cow<'static, str>, provider: &'static str, identity: u64) -> Outcome<'static> {
     Outcome {
-        tenant_id: Cow::Borrowed(tenant),
+        tenant_id: tenant,
         provider_id: Cow::Borrowed(provider),
         request_id: Some(Cow::Borrowed("0b0f7c1e-6c0e-4e43-9a65-6a1f6f0b8a31")),
         assignment_id: None,

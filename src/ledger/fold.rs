@@ -1,23 +1,19 @@
 use std::sync::Arc;
 
+use super::digest::Digest;
 use super::entry::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, PolicyEntry, Scope};
 use super::register::{Flags, PolicyChange, Register};
+use super::roster::{Roster, key_of};
 use super::seen::Seen;
+use super::step::Step;
 use super::verdicts::Verdicts;
 use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict};
 use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
-use crate::state::{Cell, Guarded, Routable, State};
+use crate::state::{Cell, Routable, State};
 
 /// How far behind fold time a stamp may be and still count as that time: leaders' clocks differ, by
 /// less than this where they are kept.
 const SET_BACK_MS: u64 = 300_000;
-
-/// The digest is told as a metric, and a float holds 53 bits.
-const DIGEST_MASK: u64 = (1 << 53) - 1;
-
-/// How many changed breakers, gone ones included, wait for the next look at the digest. Where nobody
-/// looks they are hashed when so many have gathered: one hash for each change, as a look would cost.
-pub(super) const MOST_DIRTY: usize = 1 << 16;
 
 /// What one entry did.
 #[derive(Clone, Debug)]
@@ -88,12 +84,12 @@ pub struct Fold {
     verdicts: Arc<Verdicts>,
     register: Register,
     flags: Flags,
+    pub(super) roster: Roster,
     pub(super) seen: Seen,
     at: At,
     now: Stamp,
     marked: bool,
-    digest: u64,
-    dirty: Vec<Arc<Cell>>,
+    pub(super) digest: Digest,
 }
 
 impl Fold {
@@ -105,12 +101,12 @@ impl Fold {
             verdicts,
             register: Register::default(),
             flags: Flags::default(),
+            roster: Roster::default(),
             seen: Seen::default(),
             at: At::default(),
             now: Stamp::default(),
             marked: false,
-            digest: 0,
-            dirty: Vec::new(),
+            digest: Digest::default(),
         }
     }
 
@@ -143,8 +139,8 @@ impl Fold {
             Entry::Unknown => What::Unknown,
         };
         self.marked = matches!(entry, Entry::Mark);
-        if self.dirty.len() >= MOST_DIRTY {
-            self.digest();
+        if self.digest.is_due() {
+            self.digest.tell();
         }
         self.verdicts.advance(at.position);
         Applied { what, moved: step.moved }
@@ -185,17 +181,7 @@ impl Fold {
     /// A digest over all breaker states: 53 bits, equal at equal position on every worker. Costs one
     /// hash for each breaker that changed since the last time.
     pub fn digest(&mut self) -> u64 {
-        for cell in self.dirty.drain(..) {
-            let mut guarded = cell.lock();
-            if guarded.gone || !guarded.dirty {
-                continue;
-            }
-            let fresh = guarded.breaker.digest();
-            self.digest = self.digest.wrapping_sub(guarded.digest).wrapping_add(fresh);
-            guarded.digest = fresh;
-            guarded.dirty = false;
-        }
-        self.digest & DIGEST_MASK
+        self.digest.tell()
     }
 
     // ---- the kinds of entry ----
@@ -232,7 +218,7 @@ impl Fold {
         for tenant_id in tenants {
             let off = !self.flags.enabled(&tenant_id);
             for cell in self.state.breakers_of(tenant_id.as_str()) {
-                self.input_cell(&cell, Input::Suspend(off), step);
+                step.input(&cell, Input::Suspend(off), &mut self.digest);
             }
         }
         true
@@ -251,10 +237,9 @@ impl Fold {
         }
         let live = self.register.get(&entry.tenant_id, &entry.policy_id).and_then(|r| r.live.as_ref());
         if let Some(live) = live {
-            let cell =
-                |provider: &ProviderId| self.state.breaker(entry.tenant_id.as_str(), provider.as_str());
+            let cell = |provider: &ProviderId| self.roster.find(entry.tenant_id.as_str(), provider.as_str());
             // Every candidate has a breaker by now, so none is left out.
-            let cells = live.policy.candidates().iter().filter_map(|c| cell(&c.provider)).collect();
+            let cells = live.policy.candidates().iter().filter_map(|c| cell(&c.provider)).cloned().collect();
             let routable =
                 Routable { policy: Arc::clone(&live.policy), revision: live.revision.revision, cells };
             self.state.catalog().put(&entry.tenant_id, Arc::new(routable));
@@ -265,30 +250,31 @@ impl Fold {
     /// Makes a breaker, takes it away, or gives it the settings that hold now.
     fn settle_owner(&mut self, tenant_id: &TenantId, provider_id: ProviderId, step: &mut Step) {
         let owner = self.register.owner(tenant_id, &provider_id);
-        let cell = self.state.breaker(tenant_id.as_str(), provider_id.as_str());
+        let cell = self.roster.find(tenant_id.as_str(), provider_id.as_str());
         match (owner, cell) {
             (None, None) => {}
-            (None, Some(cell)) => {
+            (None, Some(_)) => {
                 self.state.remove(tenant_id, &provider_id);
-                let mut guarded = cell.lock();
-                guarded.gone = true;
-                self.digest = self.digest.wrapping_sub(guarded.digest);
+                if let Some(cell) = self.roster.remove(tenant_id.as_str(), provider_id.as_str()) {
+                    self.digest.note_gone(&mut cell.lock());
+                }
             }
             (Some((policy_id, settings)), Some(cell)) => {
                 cell.lock().policy_id = policy_id;
-                self.input_cell(&cell, Input::Configure(settings), step);
+                step.input(cell, Input::Configure(settings), &mut self.digest);
             }
             (Some((policy_id, settings)), None) => {
-                let mut breaker = Breaker::new(settings, seed(tenant_id, &provider_id), step.now);
+                let seed = key_of(tenant_id.as_str(), provider_id.as_str());
+                let mut breaker = Breaker::new(settings, seed, step.now);
                 if !self.flags.enabled(tenant_id) {
                     breaker.apply(Input::Suspend(true), step.now);
                 }
                 let cell = Arc::new(Cell::new(tenant_id.clone(), provider_id, policy_id, breaker));
                 let mut guarded = cell.lock();
                 cell.publish(&guarded, step.offset);
-                guarded.dirty = true;
+                self.digest.note_changed(&cell, &mut guarded);
                 drop(guarded);
-                self.dirty.push(Arc::clone(&cell));
+                self.roster.insert(Arc::clone(&cell));
                 self.state.insert(cell);
             }
         }
@@ -303,62 +289,34 @@ impl Fold {
         input: Input<'_>,
         step: &mut Step,
     ) -> Option<Effect> {
-        let cell = self.state.breaker(tenant_id, provider_id)?;
-        Some(self.input_cell(&cell, input, step))
-    }
-
-    pub(super) fn input_cell(&mut self, cell: &Arc<Cell>, input: Input<'_>, step: &mut Step) -> Effect {
-        let mut guarded = cell.lock();
-        // All others may count in a window or empty it.
-        let spares_window = matches!(input, Input::Claim(_) | Input::Release(_));
-        let effect = guarded.breaker.apply(input, step.now);
-        cell.publish(&guarded, step.offset);
-        if !spares_window || !effect.transitions.is_empty() {
-            cell.publish_means(&guarded, step.now, step.offset);
-        }
-        self.note_changed(cell, &mut guarded);
-        if step.live {
-            guarded.counters.expired_probes += u64::from(effect.expired_leases);
-            if let Some(judged) = effect.judged {
-                guarded.counters.result(judged.disposition, judged.failure);
-            }
-        }
-        for transition in &effect.transitions {
-            if step.live {
-                guarded.counters.transition(transition);
-            }
-            step.moved.push(Moved {
-                cell: Arc::clone(cell),
-                policy_id: guarded.policy_id.clone(),
-                transition: *transition,
-            });
-        }
-        effect
+        let cell = self.roster.find(tenant_id, provider_id)?;
+        Some(step.input(cell, input, &mut self.digest))
     }
 
     // ---- snapshots ----
 
-    /// Replaces a breaker that the policies of a snapshot have made.
-    pub(super) fn restore_breaker(&mut self, cell: &Arc<Cell>, saved: Saved, offset: Offset) {
+    /// Replaces a breaker that the policies of a snapshot have made; `false` if they have not.
+    pub(super) fn restore_breaker(
+        &mut self,
+        tenant_id: &TenantId,
+        provider_id: &ProviderId,
+        saved: Saved,
+        offset: Offset,
+    ) -> bool {
+        let (tenant_id, provider_id) = (tenant_id.as_str(), provider_id.as_str());
+        let Some(cell) = self.roster.find(tenant_id, provider_id) else { return false };
         let mut guarded = cell.lock();
         let settings = guarded.breaker.settings_shared();
-        guarded.breaker =
-            Breaker::restore(saved, settings, seed(&cell.tenant_id, &cell.provider_id), self.now);
+        guarded.breaker = Breaker::restore(saved, settings, key_of(tenant_id, provider_id), self.now);
         cell.publish(&guarded, offset);
         cell.publish_means(&guarded, self.now, offset);
-        self.note_changed(cell, &mut guarded);
-    }
-
-    fn note_changed(&mut self, cell: &Arc<Cell>, guarded: &mut Guarded) {
-        if !guarded.dirty {
-            guarded.dirty = true;
-            self.dirty.push(Arc::clone(cell));
-        }
+        self.digest.note_changed(cell, &mut guarded);
+        true
     }
 
     #[cfg(test)]
     pub(super) const fn waiting(&self) -> usize {
-        self.dirty.len()
+        self.digest.waiting()
     }
 
     /// Puts the fold where a snapshot stands.
@@ -383,22 +341,9 @@ impl Fold {
         if set_back {
             for tenant_id in self.state.tenants() {
                 for cell in self.state.breakers_of(tenant_id.as_str()) {
-                    self.input_cell(&cell, Input::ClockSetBack, step);
+                    step.input(&cell, Input::ClockSetBack, &mut self.digest);
                 }
             }
         }
     }
-}
-
-/// What holds for all that one entry does.
-pub(super) struct Step {
-    pub(super) now: Stamp,
-    pub(super) offset: Offset,
-    pub(super) live: bool,
-    pub(super) moved: Vec<Moved>,
-}
-
-/// A fixed hash of a breaker's key.
-pub(super) fn seed(tenant_id: &TenantId, provider_id: &ProviderId) -> u64 {
-    crate::domain::identity_of(tenant_id.as_str(), Some(provider_id.as_str()), &[])
 }

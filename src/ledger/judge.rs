@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::entry::Ended;
-use super::fold::{Fold, Step};
+use super::fold::Fold;
 use super::seen::Kind;
+use super::step::Step;
 use crate::breaker::Input;
 use crate::domain::{Disposition, Outcome, identity_of};
 
@@ -12,18 +13,18 @@ impl Fold {
     /// Judges a result. Unknown breakers come first, so that a flood of invented tenants is not even
     /// remembered.
     pub(super) fn judge_result(&mut self, outcome: &Outcome<'_>, step: &mut Step) -> Disposition {
-        let Some(cell) = self.state.breaker(&outcome.tenant_id, &outcome.provider_id) else {
+        let Some(cell) = self.roster.find(&outcome.tenant_id, &outcome.provider_id) else {
             return Disposition::Rejected;
         };
         let disposition = match self.seen.note(outcome.identity, Kind::Result) {
             Some(Kind::Result) => Disposition::Duplicate,
             // Its timeout or refusal was judged in its stead; what the provider asks for is heard.
             Some(Kind::Ended) => {
-                self.input_cell(&cell, Input::Hint(outcome), step);
+                step.input(cell, Input::Hint(outcome), &mut self.digest);
                 Disposition::Late
             }
             None => {
-                let judged = self.input_cell(&cell, Input::Result(outcome), step).judged;
+                let judged = step.input(cell, Input::Result(outcome), &mut self.digest).judged;
                 return judged.map_or(Disposition::Ignored, |j| j.disposition);
             }
         };
@@ -35,7 +36,7 @@ impl Fold {
 
     /// Judges a refusal or a timeout, unless a result came first. Tells whether it counted.
     pub(super) fn judge_ended(&mut self, ended: &Ended<'_>, step: &mut Step) -> bool {
-        let Some(cell) = self.state.breaker(&ended.tenant_id, &ended.provider_id) else { return false };
+        let Some(cell) = self.roster.find(&ended.tenant_id, &ended.provider_id) else { return false };
         let identity = identity_of(&ended.tenant_id, Some(&ended.assignment_id), &[]);
         if self.seen.note(identity, Kind::Ended).is_some() {
             return false;
@@ -55,7 +56,8 @@ impl Fold {
             trace_id: None,
             identity,
         };
-        self.input_cell(&cell, Input::Ended { outcome: &outcome, elapsed_ms: ended.elapsed_ms }, step);
+        let input = Input::Ended { outcome: &outcome, elapsed_ms: ended.elapsed_ms };
+        step.input(cell, input, &mut self.digest);
         true
     }
 }

@@ -20,17 +20,22 @@
 //! An entry whose kind or version is not known changes nothing and is told ([`What::Unknown`]), so that
 //! workers of two versions can run side by side for the time of an upgrade.
 
+mod ahead;
+mod digest;
 mod entry;
 mod fold;
 mod judge;
 mod pool;
 mod register;
+mod roster;
 mod seen;
 mod snapshot;
+mod step;
 #[cfg(test)]
 mod tests;
 mod verdicts;
 
+pub use ahead::AHEAD;
 pub use entry::{At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, PolicyEntry, Revision, Scope};
 pub use fold::{Applied, Fold, Moved, What};
 pub use register::{FlagRecord, Flags, PolicyChange, PolicyRecord, Register};

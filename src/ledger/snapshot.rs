@@ -144,17 +144,16 @@ impl Fold {
             self.seen.note(identity, if ended { Kind::Ended } else { Kind::Result });
         }
         for (tenant_id, provider_id, saved) in body.breakers {
-            let Some(cell) = self.state.breaker(tenant_id.as_str(), provider_id.as_str()) else {
+            if !self.restore_breaker(&tenant_id, &provider_id, saved, offset) {
                 return Err(SnapshotError::Content("a breaker that no policy names".to_owned()));
-            };
-            self.restore_breaker(&cell, saved, offset);
+            }
         }
         // Nobody may look at the digest for long: what waits for it would only grow from here.
         self.digest();
         Ok(self.at())
     }
 
-    fn restore_policy(&mut self, row: PolicyRow, step: &mut super::fold::Step) -> Result<(), SnapshotError> {
+    fn restore_policy(&mut self, row: PolicyRow, step: &mut super::step::Step) -> Result<(), SnapshotError> {
         let entry = |revision, document| PolicyEntry {
             tenant_id: row.tenant_id.clone(),
             policy_id: row.policy_id.clone(),

@@ -1,6 +1,7 @@
 //! Two workers that apply the same log hold the same state, whatever else differs between them.
 
 use super::*;
+use crate::ledger::AHEAD;
 use proptest::prelude::*;
 
 /// An entry, and how long after the one before it it was stamped.
@@ -150,6 +151,10 @@ proptest! {
             other.live = caught_up >> (n % 64) & 1 == 1;
             drawn.stamp(&mut one);
             drawn.stamp(&mut other);
+            if n % 7 == 0 {
+                // Some of what it looks at is gone, or new, when it comes to it.
+                one.fold.foresee(entries[n..].iter().map(|d| &d.entry).take(AHEAD));
+            }
             let (here, there) = (one.apply(drawn.entry.clone()), other.apply(drawn.entry.clone()));
             prop_assert_eq!(here.what, there.what);
             let told = |moved: &[super::super::Moved]| -> Vec<_> {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::convergence::random_log;
 use super::*;
 use crate::breaker::Breaker;
-use crate::ledger::fold::MOST_DIRTY;
+use crate::ledger::digest::MOST_DIRTY;
 use proptest::prelude::*;
 
 fn breakers(log: &Log) -> BTreeMap<(TenantId, ProviderId), Breaker> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::watchdog::{Described, deleted_up_to, describe, nanos_of};
 use crate::domain::{Stamp, Tick};
-use crate::ledger::{At, Entry, Fold};
+use crate::ledger::{AHEAD, At, Entry, Fold};
 use crate::nats::headers::Seen;
 use crate::nats::stream_info::Undescribed;
 use crate::nats::{Worker, at_once};
@@ -360,33 +360,36 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
     let mut fold = worker.ledger.fold();
     let mut outcome = Ok(());
     let mut policies_changed = false;
-    for message in messages {
-        let Some(at) = place(message) else { continue };
-        let last = known.last.map_or(0, |l| l.position);
-        if at.position <= last {
-            continue;
+    let mut ahead = Vec::with_capacity(AHEAD);
+    'batch: for messages in messages.chunks(AHEAD) {
+        ahead.extend(messages.iter().filter_map(|m| Some((m, place(m)?, read(worker, m)))));
+        fold.foresee(ahead.iter().map(|(_, _, entry)| entry));
+        for (message, at, entry) in ahead.drain(..) {
+            let last = known.last.map_or(0, |l| l.position);
+            if at.position <= last {
+                continue;
+            }
+            if at.position != last + 1 && known.gap_at != Some(last) {
+                known.gap_at = Some(last);
+                worker.metrics.log_gaps.inc();
+                outcome = Err(Restart::Consumer("a gap"));
+                break 'batch;
+            }
+            if at.position != last + 1 {
+                // A fresh consumer has shown the same gap: the entries are gone for good.
+                tracing::error!(event = "log_entries_gone", from = last + 1, to = at.position - 1);
+            }
+            known.gap_at = None;
+            let live = at.position > known.catch_up_to;
+            let applied = fold.apply(&entry, at, offset, live);
+            super::told::tell(worker, message, &entry, at, &applied, live);
+            policies_changed |= matches!(entry, Entry::Policy(_));
+            if live && known.last.is_some_and(|before| snapshots::is_due(before, at, every)) {
+                store_snapshot(worker, known, &fold, at);
+            }
+            known.last = Some(at);
+            count += 1;
         }
-        if at.position != last + 1 && known.gap_at != Some(last) {
-            known.gap_at = Some(last);
-            worker.metrics.log_gaps.inc();
-            outcome = Err(Restart::Consumer("a gap"));
-            break;
-        }
-        if at.position != last + 1 {
-            // A fresh consumer has shown the same gap: the entries are gone for good.
-            tracing::error!(event = "log_entries_gone", from = last + 1, to = at.position - 1);
-        }
-        known.gap_at = None;
-        let live = at.position > known.catch_up_to;
-        let entry = read(worker, message);
-        let applied = fold.apply(&entry, at, offset, live);
-        super::told::tell(worker, message, &entry, at, &applied, live);
-        policies_changed |= matches!(entry, Entry::Policy(_));
-        if live && known.last.is_some_and(|before| snapshots::is_due(before, at, every)) {
-            store_snapshot(worker, known, &fold, at);
-        }
-        known.last = Some(at);
-        count += 1;
     }
     if policies_changed {
         worker.metrics.policies.set(fold.register().live_count() as u64);

@@ -1,0 +1,47 @@
+use std::sync::Arc;
+
+use super::digest::Digest;
+use super::fold::Moved;
+use crate::breaker::{Effect, Input};
+use crate::domain::{Offset, Stamp};
+use crate::state::Cell;
+
+/// What holds for all that one entry does, and the transitions that it has caused so far.
+pub(super) struct Step {
+    pub(super) now: Stamp,
+    pub(super) offset: Offset,
+    pub(super) live: bool,
+    pub(super) moved: Vec<Moved>,
+}
+
+impl Step {
+    /// Gives a breaker an input, and shows, counts and tells what came of it.
+    pub(super) fn input(&mut self, cell: &Arc<Cell>, input: Input<'_>, digest: &mut Digest) -> Effect {
+        let mut guarded = cell.lock();
+        // All others may count in a window or empty it.
+        let spares_window = matches!(input, Input::Claim(_) | Input::Release(_));
+        let effect = guarded.breaker.apply(input, self.now);
+        cell.publish(&guarded, self.offset);
+        if !spares_window || !effect.transitions.is_empty() {
+            cell.publish_means(&guarded, self.now, self.offset);
+        }
+        digest.note_changed(cell, &mut guarded);
+        if self.live {
+            guarded.counters.expired_probes += u64::from(effect.expired_leases);
+            if let Some(judged) = effect.judged {
+                guarded.counters.result(judged.disposition, judged.failure);
+            }
+        }
+        for transition in &effect.transitions {
+            if self.live {
+                guarded.counters.transition(transition);
+            }
+            self.moved.push(Moved {
+                cell: Arc::clone(cell),
+                policy_id: guarded.policy_id.clone(),
+                transition: *transition,
+            });
+        }
+        effect
+    }
+}
