@@ -39,15 +39,16 @@ async fn markup_in_free_text_is_text() {
         assert!(browser.run("return globalThis.pwned").await.is_null(), "{view}");
     }
     // Nor is an address taken for markup, or for a breaker.
-    browser.open("about:blank").await;
-    browser.open(&front.url("breaker/%3Cimg%20src=x%3E/<b>x</b>?tenant=<b>")).await;
-    browser
-        .sees(
-            "no such breaker",
-            "return document.querySelector('.lead')?.textContent.startsWith('No policy')",
-        )
-        .await;
-    assert_eq!(browser.run("return document.querySelectorAll('main img, main b').length").await, 0);
+    for (view, words) in [
+        ("breaker/%3Cimg%20src=x%3E/<b>x<%2Fb>?tenant=<b>", "No policy"),
+        ("breaker/%3Cimg%20src=x%3E/<b>x</b>", "Nothing is at #/breaker/"),
+    ] {
+        browser.open("about:blank").await;
+        browser.open(&front.url(view)).await;
+        let told = format!("return document.querySelector('.lead')?.textContent.startsWith('{words}')");
+        browser.sees(view, &told).await;
+        assert_eq!(browser.run("return document.querySelectorAll('main img, main b').length").await, 0);
+    }
     assert_eq!(browser.complaints().await, [""; 0]);
     // Were it tried, the browser would not have it.
     let tried = browser
