@@ -6,7 +6,8 @@
 //! come, stamps them and queues them in batches; what a full queue refuses is answered `overloaded`
 //! at once, so that the library's own buffer never drops in silence. The *decider* takes batches and
 //! answers each request inline: no task, no lock and no wait on the network for one that needs no
-//! probe. Where a breaker is half-open and a slot may be free, the request goes on in a task of its
+//! probe. It reads a few requests, then looks up all their policies, then decides them: what has to be
+//! fetched from memory for one does not wait for what another needs. Where a breaker is half-open and a slot may be free, the request goes on in a task of its
 //! own that claims it; there are never more of these than free slots.
 
 mod explain;
@@ -14,6 +15,8 @@ mod incoming;
 mod intake;
 mod pulse;
 mod push;
+mod reading;
+mod refusals;
 mod serve;
 mod tally;
 mod thread;
@@ -22,20 +25,18 @@ pub use thread::on_a_thread;
 
 use std::sync::Arc;
 
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, Message, Subject};
 use bytes::BytesMut;
 
+use self::reading::{Asked, Question};
+use self::refusals::{refuse, typed};
 use super::Worker;
 use super::headers::Seen;
 use crate::domain::{Decision, ErrorCode, RouteRequest, Tick};
 use crate::routing::{self, Choice, Excluded, Refused, Routed, Trail};
-use crate::state::{Answer, Asking, Reader, Reservation, Routable};
+use crate::state::{Answer, Asking, Reservation, Routable};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
-use crate::wire::subjects::token_at_star;
-use crate::wire::{
-    self, CONTENT_TYPE, CircuitOpen, Content, DecisionReply, Details, ErrorReply, Refusal, RefusedProvider,
-    Rules, SERVICE_ERROR, SERVICE_ERROR_CODE, Scratch,
-};
+use crate::wire::{self, Content, DecisionReply, Details};
 
 /// A reply, ready to be published.
 pub(super) struct Reply {
@@ -57,14 +58,6 @@ pub(super) enum Handled {
     Claim(MustClaim),
 }
 
-/// Reused from request to request.
-#[derive(Default)]
-pub(super) struct Buffers {
-    scratch: Scratch,
-    out: BytesMut,
-    policies: Reader,
-}
-
 /// A claim that a request has to make, or that is made for it in the background.
 pub(super) struct MustClaim {
     /// What the candidate is one of: the request goes on by the revision that it began by, for another
@@ -81,13 +74,14 @@ pub(super) struct Request<'m> {
     pub(super) worker: &'m Arc<Worker>,
     pub(super) message: &'m Message,
     pub(super) arrived: Tick,
+    /// Whether it may have waited for longer than since then.
+    pub(super) stale: bool,
+    /// The policy that decides, once it was looked up.
+    pub(super) found: Option<&'m Arc<Routable>>,
+    /// When it is decided.
     pub(super) now: Tick,
     /// Whether the part that asks breakers is timed.
     pub(super) timed: bool,
-    /// Whether it may have waited for longer than since then.
-    pub(super) stale: bool,
-    /// What an earlier run began by.
-    pub(super) begun: Option<&'m Arc<Routable>>,
 }
 
 impl Request<'_> {
@@ -104,45 +98,20 @@ impl Request<'_> {
 
     /// Answers it as far as that goes without waiting. `answers` are the claims made so far; a claim
     /// that is to be made in the background is put into `unwaited`. The reply takes the span.
-    pub(super) fn handle(
+    fn answer(
         &self,
+        asked: &Asked<'_>,
         answers: &mut Vec<(usize, Answer)>,
-        buffers: &mut Buffers,
+        out: &mut BytesMut,
         unwaited: &mut Option<MustClaim>,
         span: &mut Option<SpanGuard>,
     ) -> Handled {
-        let settings = &self.worker.settings;
-        if !is_answerable(self.worker, self.message) {
-            return Handled::Dropped;
-        }
-        let headers = Seen(self.message.headers.as_ref());
-        let incoming = incoming(headers);
-        let Buffers { scratch, out, policies } = buffers;
-        let body = &self.message.payload;
-        let tenant = token_at_star(&settings.names.decide_tenants, self.message.subject.as_str());
-
-        let content = match Content::of(&headers, body) {
-            Ok(content) => content,
-            Err(_) if wire::is_answer(body) => return Handled::Dropped,
-            Err(refusal) => return refuse(Content::sniff(body), &refusal, span, out),
+        let to = match asked {
+            Asked::Decision(question) => question,
+            Asked::Refused(content, refusal) => return refuse(*content, refusal, span, out),
+            Asked::Nothing => return Handled::Dropped,
         };
-        if body.len() > settings.decide.max_request_bytes {
-            if wire::is_answer(body) {
-                return Handled::Dropped;
-            }
-            let message = format!("the body has more than {} bytes", settings.decide.max_request_bytes);
-            let refusal = Refusal::echoing(ErrorCode::InvalidRequest, None, message, content, body);
-            return refuse(content, &refusal, span, out);
-        }
-        let rules = Rules {
-            assign_prefix: &settings.names.exec_assign_prefix,
-            ack_subject: &settings.names.exec_ack,
-        };
-        let request = match wire::decode_request(content, body, tenant, &rules, scratch) {
-            Ok(request) => request,
-            Err(_) if content == Content::Json && wire::is_answer(body) => return Handled::Dropped,
-            Err(refusal) => return refuse(content, &refusal, span, out),
-        };
+        let request = &to.request;
         if let Some(span) = span.as_mut() {
             span.record(&Facts {
                 request_id: Some(&request.request_id),
@@ -151,41 +120,23 @@ impl Request<'_> {
                 ..Facts::default()
             });
         }
-        let named = headers.value(CONTENT_TYPE).is_some();
-        let to = To { content, named, request: &request };
-        if tenant.is_none() && settings.decide.require_tenant_subject {
-            let message = "this router decides only on the tenant's own subject";
-            return to.with(ErrorCode::Unauthorized, message, Details::None, span, out);
+        if let Some((code, message)) = self.cannot(to) {
+            return to.with(code, message, Details::None, span, out);
         }
-        let now = self.now;
-        if u128::from(now.since(self.arrived)) > settings.decide.max_queue.as_millis() {
-            let message = "the request waited too long in this worker";
-            return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
-        }
-        if self.stale {
-            let message = "this worker stood still, and the request may have waited too long";
-            return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
-        }
-        if !self.worker.ledger.is_complete() {
-            let message = "this worker is rebuilding its state";
-            return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
-        }
-        let found = match self.begun {
-            Some(begun) => Some(begun),
-            None => policies.find(self.worker.state.catalog(), &request.tenant_id, &request.policy_id),
-        };
-        let Some(routable) = found else {
+        let Some(routable) = self.found else {
             let message = "the tenant has no such policy";
             let details = Details::Value(&serde_json::json!({
                 "tenant_id": request.tenant_id, "policy_id": request.policy_id
             }));
             return to.with(ErrorCode::PolicyNotFound, message, details, span, out);
         };
+        let now = self.now;
+        let incoming = incoming(Seen(self.message.headers.as_ref()));
         let (choice, trail) = loop {
             let mut asking = Asking::new(&self.worker.state, routable, &request.request_id, now, answers);
             let mut trail = Trail::new(request.explain || span.is_some());
             let checked = self.timed.then(|| self.worker.clock.nanos());
-            let routed = routing::decide(&routable.policy, &request, &mut asking, &mut trail);
+            let routed = routing::decide(&routable.policy, request, &mut asking, &mut trail);
             if let Some(checked) = checked {
                 let took = self.worker.clock.nanos() - checked;
                 self.worker.metrics.breaker_check_duration.observe_nanos(took);
@@ -193,23 +144,18 @@ impl Request<'_> {
             match routed {
                 Routed::Claim(candidate) => match self.reserve(routable, candidate, now) {
                     Ok(reservation) => {
-                        return Handled::Claim(self.must_claim(
-                            &request,
-                            routable,
-                            candidate,
-                            reservation,
-                            now,
-                        ));
+                        let claim = self.must_claim(request, routable, candidate, reservation, now);
+                        return Handled::Claim(claim);
                     }
                     Err(answer) => answers.push((candidate, answer)),
                 },
                 Routed::To(choice) => {
-                    let claim = asking.settle(|cell, n| self.warn(cell, n, routable, &request, &incoming));
-                    *unwaited = claim.map(|r| self.must_claim(&request, routable, choice.candidate, r, now));
+                    let claim = asking.settle(|cell, n| self.warn(cell, n, routable, request, &incoming));
+                    *unwaited = claim.map(|r| self.must_claim(request, routable, choice.candidate, r, now));
                     break (Ok(choice), trail);
                 }
                 Routed::CircuitOpen(refused) => {
-                    asking.settle(|cell, n| self.warn(cell, n, routable, &request, &incoming));
+                    asking.settle(|cell, n| self.warn(cell, n, routable, request, &incoming));
                     break (Err(Failed::Open(refused)), trail);
                 }
                 Routed::Constrained(excluded) => break (Err(Failed::Constrained(excluded)), trail),
@@ -219,10 +165,28 @@ impl Request<'_> {
             explain::tell(span, routable, &trail, now);
         }
         match choice {
-            Ok(choice) => self.decided(&to, routable, &choice, &trail, now, span, &incoming, out),
+            Ok(choice) => self.decided(to, routable, &choice, &trail, now, span, &incoming, out),
             Err(Failed::Open(refused)) => to.circuit_open(routable, &refused, span, out),
             Err(Failed::Constrained(excluded)) => to.constrained(routable, &excluded, span, out),
         }
+    }
+
+    /// Why nothing is decided just now, whatever is asked.
+    fn cannot(&self, to: &Question<'_>) -> Option<(ErrorCode, &'static str)> {
+        let decide = &self.worker.settings.decide;
+        if !to.of_tenant && decide.require_tenant_subject {
+            return Some((ErrorCode::Unauthorized, "this router decides only on the tenant's own subject"));
+        }
+        let overloaded = if u128::from(self.now.since(self.arrived)) > decide.max_queue.as_millis() {
+            "the request waited too long in this worker"
+        } else if self.stale {
+            "this worker stood still, and the request may have waited too long"
+        } else if !self.worker.ledger.is_complete() {
+            "this worker is rebuilding its state"
+        } else {
+            return None;
+        };
+        Some((ErrorCode::Overloaded, overloaded))
     }
 
     fn reserve(&self, routable: &Routable, candidate: usize, now: Tick) -> Result<Reservation, Answer> {
@@ -258,7 +222,7 @@ impl Request<'_> {
     #[expect(clippy::too_many_arguments, reason = "all that a reply tells, from one place")]
     fn decided(
         &self,
-        to: &To<'_>,
+        to: &Question<'_>,
         routable: &Routable,
         choice: &Choice<'_>,
         trail: &Trail,
@@ -291,7 +255,7 @@ impl Request<'_> {
         if let Some(push) = &to.request.push {
             let id: &str = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id_text);
             decision.assignment_id = Some(id);
-            let pushed = self.push(to.request, push, &decision, id, now, span.as_ref(), incoming);
+            let pushed = self.push(&to.request, push, &decision, id, now, span.as_ref(), incoming);
             if let Err(code) = pushed {
                 let message = match code {
                     ErrorCode::Overloaded => "as many assignments as this worker tracks are in flight",
@@ -363,149 +327,20 @@ impl Request<'_> {
 }
 
 /// Whether there is somebody to answer; else the request is dropped, counted.
-fn is_answerable(worker: &Worker, message: &Message) -> bool {
-    message.reply.as_ref().is_none_or(|reply| worker.may_answer_at(reply))
+fn is_answerable(worker: &Worker, reply: Option<&Subject>) -> bool {
+    reply.is_none_or(|reply| worker.may_answer_at(reply))
 }
 
-/// Where the answer goes, taken out of the message: a copy would cost an allocation.
-fn reply_subject(worker: &Worker, message: &mut Message) -> async_nats::Subject {
-    let default = || async_nats::Subject::from(worker.settings.names.decide_reply.as_str());
-    message.reply.take().unwrap_or_else(default)
+/// Where the answer goes.
+fn answer_at(worker: &Worker, reply: Option<Subject>) -> Subject {
+    reply.unwrap_or_else(|| Subject::from(worker.settings.names.decide_reply.as_str()))
 }
 
 fn incoming<'m>(headers: Seen<'m>) -> Incoming<'m> {
     Incoming::read(headers.value("traceparent"), headers.value("tracestate"))
 }
 
-fn refuse(content: Content, refusal: &Refusal, span: &mut Option<SpanGuard>, out: &mut BytesMut) -> Handled {
-    Handled::Reply(error_reply(content, &refusal.reply(), span, out))
-}
-
 enum Failed {
     Open(Vec<Refused>),
     Constrained(Vec<Excluded>),
-}
-
-/// All that a reply needs of its request.
-struct To<'r> {
-    content: Content,
-    /// Whether the request named its content type, so that the reply does too.
-    named: bool,
-    request: &'r RouteRequest<'r>,
-}
-
-impl To<'_> {
-    fn with(
-        &self,
-        code: ErrorCode,
-        message: &str,
-        details: Details<'_>,
-        span: &mut Option<SpanGuard>,
-        out: &mut BytesMut,
-    ) -> Handled {
-        let reply = ErrorReply {
-            code,
-            message,
-            details,
-            request_id: Some(&self.request.request_id),
-            trace_id: self.request.trace_id.as_deref(),
-        };
-        Handled::Reply(error_reply(self.content, &reply, span, out))
-    }
-
-    fn circuit_open(
-        &self,
-        routable: &Routable,
-        refused: &[Refused],
-        span: &mut Option<SpanGuard>,
-        out: &mut BytesMut,
-    ) -> Handled {
-        let name = |candidate: usize| {
-            routable.policy.candidates().get(candidate).map_or("", |c| c.provider.as_str())
-        };
-        let providers: Vec<_> = refused
-            .iter()
-            .map(|r| RefusedProvider {
-                provider_id: name(r.candidate),
-                state: r.state.as_str(),
-                retry_after_ms: r.retry_after_ms,
-            })
-            .collect();
-        let retry_after_ms = refused.iter().map(|r| r.retry_after_ms).min().unwrap_or(0);
-        if let Some(span) = span.as_mut() {
-            span.record(&Facts {
-                policy_revision: Some(routable.revision),
-                retry_after_ms: Some(retry_after_ms),
-                ..Facts::default()
-            });
-        }
-        let details = Details::CircuitOpen(CircuitOpen { retry_after_ms, providers: &providers });
-        self.with(
-            ErrorCode::CircuitOpen,
-            "every provider left is refused by its circuit breaker",
-            details,
-            span,
-            out,
-        )
-    }
-
-    fn constrained(
-        &self,
-        routable: &Routable,
-        excluded: &[Excluded],
-        span: &mut Option<SpanGuard>,
-        out: &mut BytesMut,
-    ) -> Handled {
-        let name =
-            |candidate: usize| routable.policy.candidates().get(candidate).map(|c| c.provider.as_str());
-        #[expect(clippy::cast_precision_loss, reason = "means lie far below 2^53")]
-        let excluded: Vec<_> = excluded
-            .iter()
-            .map(|e| {
-                serde_json::json!({
-                    "provider_id": name(e.candidate),
-                    "constraint": e.constraint,
-                    "observed_latency_ms": e.observed.latency_ms,
-                    "observed_cost": e.observed.cost_nanos as f64 / 1e9,
-                })
-            })
-            .collect();
-        let details = serde_json::json!({ "excluded": excluded });
-        let message = "the request's constraints exclude every provider";
-        self.with(ErrorCode::DecisionFailed, message, Details::Value(&details), span, out)
-    }
-}
-
-/// An error's reply with the headers that NATS ADR-32 wants.
-fn error_reply(
-    content: Content,
-    reply: &ErrorReply<'_>,
-    span: &mut Option<SpanGuard>,
-    out: &mut BytesMut,
-) -> Reply {
-    wire::encode_error(content, reply, out);
-    if let Some(span) = span.as_mut() {
-        span.record(&Facts {
-            error: Some(reply.code.as_str()),
-            message: Some(reply.message),
-            request_id: reply.request_id,
-            ..Facts::default()
-        });
-    }
-    let mut headers = typed(content);
-    headers.insert(SERVICE_ERROR, wire::service_error(reply.message).as_ref());
-    headers.insert(SERVICE_ERROR_CODE, reply.code.number().to_string().as_str());
-    Reply {
-        headers: Some(headers),
-        body: out.split().freeze(),
-        outcome: Err(reply.code),
-        probe: None,
-        span: span.take(),
-    }
-}
-
-fn typed(content: Content) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, content.mime());
-    headers
 }

@@ -6,7 +6,8 @@
 //!
 //! With many tenants nothing of a policy is in the processor's cache when its request comes, and each
 //! pointer that is followed costs as much as the reading of a whole request. So a table is flat (hash and
-//! tenant stand in the slot), and a [`Routable`] holds its first breakers in place.
+//! tenant stand in the slot), a [`Routable`] holds its first breakers in place, and a [`Reader`] keeps the
+//! tables themselves at hand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,8 @@ const SHARD_BITS: u32 = 10;
 const SHORT: usize = 39;
 
 /// The breakers of a policy's candidates; those of most policies stand in place.
-pub type Cells = SmallVec<[Arc<Cell>; 4]>;
+pub type Cells = SmallVec<[Arc<Cell>; IN_PLACE]>;
+const IN_PLACE: usize = 4;
 
 /// A policy with the breakers of its candidates, as the decide path wants it.
 #[derive(Debug)]
@@ -38,6 +40,14 @@ pub struct Routable {
     pub revision: u64,
     /// The breaker of each candidate, in the policy's order.
     pub cells: Cells,
+}
+
+impl Routable {
+    /// Has what a decision reads of the breakers fetched into the processor's cache, so that several
+    /// policies' breakers are fetched at one time.
+    pub fn touch(&self) {
+        self.cells.iter().take(IN_PLACE).for_each(|cell| cell.touch());
+    }
 }
 
 /// One policy in a table.
@@ -83,9 +93,9 @@ impl Slot {
 }
 
 /// An open hash table, at most half full, whose length is a power of two.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Shard {
-    slots: Box<[Option<Slot>]>,
+    slots: Arc<[Option<Slot>]>,
 }
 
 impl Shard {
@@ -94,7 +104,7 @@ impl Shard {
             return Self::default();
         }
         let length = (2 * entries.len()).next_power_of_two();
-        let mut slots: Box<[Option<Slot>]> = (0..length).map(|_| None).collect();
+        let mut slots: Vec<Option<Slot>> = (0..length).map(|_| None).collect();
         for entry in entries {
             let start = first(entry.hash, length);
             let free = (start..length).chain(0..start).find(|at| matches!(slots.get(*at), Some(None)));
@@ -102,7 +112,7 @@ impl Shard {
                 *slot = Some(entry);
             }
         }
-        Self { slots }
+        Self { slots: slots.into() }
     }
 
     fn find(&self, hash: u64, tenant: &str, policy: &str) -> Option<&Slot> {
@@ -136,52 +146,59 @@ fn hash_of(tenant: &str, policy: &str) -> u64 {
 /// See the module.
 pub struct Catalog {
     shards: Box<[Place]>,
+    /// Rises after each change of any shard.
+    changes: AtomicU64,
 }
 
 /// Where a shard stands.
 #[derive(Default)]
 struct Place {
-    table: ArcSwap<Shard>,
-    /// Rises after each change, so that a reader can tell whether it has the table that stands.
+    shard: ArcSwap<Shard>,
+    /// Rises after each change, so that a reader can tell whether it has the shard that stands.
     version: AtomicU64,
 }
 
-impl Place {
-    fn set(&self, shard: Shard) {
-        self.table.store(Arc::new(shard));
-        self.version.fetch_add(1, Ordering::Release);
-    }
-}
-
-/// One task's view of the policies: it keeps the tables that it has met, so that a look-up writes to no
-/// memory that others read. A table that was replaced is let go of when its shard is next asked for.
+/// One task's view of the policies, as of the last [`Reader::refresh`]: it holds the tables itself, so that
+/// a look-up writes to no memory that others read, and several may be held at once.
 #[derive(Debug, Default)]
 pub struct Reader {
-    known: Vec<(u64, Arc<Shard>)>,
+    /// What the catalog's changes were by then; absent before the first time.
+    changes: Option<u64>,
+    shards: Vec<Shard>,
+    versions: Vec<u64>,
 }
 
 impl Reader {
+    /// Sees what stands now. Next to free where nothing has changed.
+    pub fn refresh(&mut self, catalog: &Catalog) {
+        let changes = Some(catalog.changes.load(Ordering::Acquire));
+        if self.changes == changes {
+            return;
+        }
+        self.changes = changes;
+        self.shards.resize_with(SHARDS, Shard::default);
+        self.versions.resize(SHARDS, 0);
+        for ((place, shard), version) in catalog.shards.iter().zip(&mut self.shards).zip(&mut self.versions) {
+            let stands = place.version.load(Ordering::Acquire);
+            if *version != stands {
+                // What is loaded now is at least as new as the version says.
+                *version = stands;
+                shard.clone_from(&place.shard.load());
+            }
+        }
+    }
+
     /// A tenant's policy.
-    pub fn find(&mut self, catalog: &Catalog, tenant_id: &str, policy_id: &str) -> Option<&Arc<Routable>> {
-        if self.known.is_empty() {
-            // No version is the greatest: every table is fetched when it is first asked for.
-            self.known.resize_with(SHARDS, || (u64::MAX, Arc::default()));
-        }
+    #[must_use]
+    pub fn find(&self, tenant_id: &str, policy_id: &str) -> Option<&Arc<Routable>> {
         let hash = hash_of(tenant_id, policy_id);
-        let at = place_of(hash);
-        let (place, (version, table)) = (catalog.shards.get(at)?, self.known.get_mut(at)?);
-        let stands = place.version.load(Ordering::Acquire);
-        if *version != stands {
-            // What is loaded now is at least as new as the version says.
-            (*version, *table) = (stands, place.table.load_full());
-        }
-        table.find(hash, tenant_id, policy_id).map(|slot| &slot.routable)
+        self.shards.get(place_of(hash))?.find(hash, tenant_id, policy_id).map(|slot| &slot.routable)
     }
 }
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Place::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| Place::default()).collect(), changes: AtomicU64::new(0) }
     }
 }
 
@@ -190,7 +207,7 @@ impl Catalog {
     #[must_use]
     pub fn find(&self, tenant_id: &str, policy_id: &str) -> Option<Arc<Routable>> {
         let hash = hash_of(tenant_id, policy_id);
-        let shard = self.shards.get(place_of(hash))?.table.load();
+        let shard = self.shards.get(place_of(hash))?.shard.load();
         shard.find(hash, tenant_id, policy_id).map(|slot| Arc::clone(&slot.routable))
     }
 
@@ -207,8 +224,8 @@ impl Catalog {
 
     /// Takes all out of force.
     pub fn clear(&self) {
-        for shard in &self.shards {
-            shard.set(Shard::default());
+        for place in &self.shards {
+            self.set(place, Shard::default());
         }
     }
 
@@ -216,11 +233,17 @@ impl Catalog {
         let (tenant, policy) = (tenant_id.as_str(), policy_id.as_str());
         let hash = hash_of(tenant, policy);
         let Some(place) = self.shards.get(place_of(hash)) else { return };
-        let known = place.table.load();
+        let known = place.shard.load();
         let others = known.slots.iter().flatten().filter(|slot| !slot.is(hash, tenant, policy));
         let mut entries: Vec<Slot> = others.cloned().collect();
         entries.extend(to.map(|routable| Slot { hash, tenant: Name::of(tenant_id), routable }));
-        place.set(Shard::of(entries));
+        self.set(place, Shard::of(entries));
+    }
+
+    fn set(&self, place: &Place, shard: Shard) {
+        place.shard.store(Arc::new(shard));
+        place.version.fetch_add(1, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -166,6 +166,11 @@ impl Cell {
         unpack(self.gate.load(Ordering::Acquire), now)
     }
 
+    /// Has the part that decisions read fetched into the processor's cache.
+    pub(super) fn touch(&self) {
+        std::hint::black_box(self.gate.load(Ordering::Relaxed));
+    }
+
     /// Whether what the gate says is an operator's force, and not the breaker's own judgement.
     #[must_use]
     pub fn is_forced(&self) -> bool {

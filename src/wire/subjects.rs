@@ -16,8 +16,14 @@ const INBOXES: [&str; 2] = ["_INBOX", "_R_"];
 /// printable ASCII, no wildcard.
 #[must_use]
 pub fn is_literal(subject: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_graphic() && b != b'*' && b != b'>';
-    subject.split('.').all(|token| !token.is_empty() && token.bytes().all(fits))
+    // What stands before the first token and behind the last counts as a dot.
+    let mut last = b'.';
+    let fits = subject.bytes().all(|b| {
+        let doubled = b == b'.' && last == b'.';
+        last = b;
+        !doubled && b.is_ascii_graphic() && b != b'*' && b != b'>'
+    });
+    fits && last != b'.'
 }
 
 /// Whether a request may be answered at a subject: an inbox, or what lies below one of the configured
@@ -211,6 +217,12 @@ mod tests {
         fn no_text_breaks_out_of_its_token(id in ".{1,40}") {
             let subject = format!("events.{}.x", escape_token(&id));
             prop_assert!(is_literal(&subject), "{}", subject);
+        }
+
+        #[test]
+        fn a_literal_subject_is_tokens_between_dots(subject in "[.a*> é]{0,6}") {
+            let is_token = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_graphic() && !b"*>".contains(&b));
+            prop_assert_eq!(is_literal(&subject), subject.split('.').all(is_token));
         }
 
         #[test]

@@ -25,10 +25,16 @@ const REACH: Duration = Duration::from_millis(100);
 
 /// Messages that came together.
 pub(super) struct Batch {
+    pub(super) came: Came,
+    pub(super) messages: Vec<Message>,
+}
+
+/// How messages came.
+#[derive(Clone, Copy)]
+pub(super) struct Came {
     pub(super) arrived: Tick,
     /// Whether they may have waited for longer than is known: see [`Pulse`].
     pub(super) stale: bool,
-    pub(super) messages: Vec<Message>,
 }
 
 /// Serves one decide connection while the worker is ready, until stopped; then answers what it has.
@@ -82,22 +88,22 @@ async fn take_in(
         let mut stopped = std::pin::pin!(stop.cancelled());
         let mut not_ready = std::pin::pin!(ready.wait_for(|r| !*r));
         let go_on = loop {
-            let came = tokio::select! {
+            let woke = tokio::select! {
                 biased;
                 () = &mut stopped => break false,
                 not_ready = &mut not_ready => break not_ready.is_ok(),
-                all = pulse.beat() => if all { Came::All } else { Came::Nothing },
+                all = pulse.beat() => if all { Woke::All } else { Woke::Nothing },
                 messages = incoming.next() => match messages {
-                    Some(messages) => Came::Some(messages),
+                    Some(messages) => Woke::Some(messages),
                     None => break true,
                 },
             };
             let stood_still = pulse.feel(worker, client);
-            match came {
-                Came::Some(messages) => {
+            match woke {
+                Woke::Some(messages) => {
                     offer(worker, client, batches, messages, pulse.is_stale());
                 }
-                Came::All => {
+                Woke::All => {
                     // They may have been put between the two looks.
                     let most = 2 * worker.settings.subscription_capacity;
                     let before = incoming.count();
@@ -110,7 +116,7 @@ async fn take_in(
                         pulse.end_stale();
                     }
                 }
-                Came::Nothing => {}
+                Woke::Nothing => {}
             }
         };
         worker.link.end_taking(key);
@@ -123,7 +129,7 @@ async fn take_in(
 }
 
 /// What the intake woke up for.
-enum Came {
+enum Woke {
     Some(Vec<Message>),
     /// Whatever was on its way when the intake began to run again.
     All,
@@ -169,7 +175,7 @@ fn offer(
     messages: Vec<Message>,
     stale: bool,
 ) {
-    let batch = Batch { arrived: worker.clock.tick(), stale, messages };
+    let batch = Batch { came: Came { arrived: worker.clock.tick(), stale }, messages };
     if let Err(refused) = batches.try_send(batch) {
         for mut message in refused.into_inner().messages {
             worker.metrics.queue_refused.inc(Queue::Decide);

@@ -27,7 +27,8 @@ fn every_tenant_finds_its_own_policies_among_many() {
     let reader = std::cell::RefCell::new(Reader::default());
     let found = |n: usize, id: &str| {
         let fresh = catalog.find(name(n).as_str(), id).map(|r| r.revision);
-        let kept = reader.borrow_mut().find(catalog, name(n).as_str(), id).map(|r| r.revision);
+        reader.borrow_mut().refresh(catalog);
+        let kept = reader.borrow().find(name(n).as_str(), id).map(|r| r.revision);
         assert_eq!(fresh, kept);
         fresh
     };

@@ -1,0 +1,61 @@
+//! What a message asks, before anything is looked up.
+
+use super::Request;
+use crate::domain::{ErrorCode, RouteRequest};
+use crate::nats::headers::Seen;
+use crate::wire::subjects::token_at_star;
+use crate::wire::{CONTENT_TYPE, Content, Refusal, Rules, Scratch, decode_request, is_answer};
+
+/// See the module.
+pub(super) enum Asked<'m> {
+    /// A decision.
+    Decision(Question<'m>),
+    /// Something that cannot be read: why, and the form in which to say so.
+    Refused(Content, Refusal),
+    /// Nothing: it is an answer itself, or there is nobody to answer.
+    Nothing,
+}
+
+/// A request, and what its reply must know of how it came.
+pub(super) struct Question<'m> {
+    pub(super) content: Content,
+    /// Whether the request named its content type, so that the reply does too.
+    pub(super) named: bool,
+    /// Whether it came on the tenant's own subject.
+    pub(super) of_tenant: bool,
+    pub(super) request: RouteRequest<'m>,
+}
+
+impl<'m> Request<'m> {
+    /// Reads the body. What is read borrows from the message and, in protobuf, from `scratch`.
+    pub(super) fn read(&self, scratch: &'m mut Scratch) -> Asked<'m> {
+        let (settings, message) = (&self.worker.settings, self.message);
+        let (headers, body) = (Seen(message.headers.as_ref()), &message.payload);
+        let content = match Content::of(&headers, body) {
+            Ok(content) => content,
+            Err(_) if is_answer(body) => return Asked::Nothing,
+            Err(refusal) => return Asked::Refused(Content::sniff(body), refusal),
+        };
+        if body.len() > settings.decide.max_request_bytes {
+            if is_answer(body) {
+                return Asked::Nothing;
+            }
+            let problem = format!("the body has more than {} bytes", settings.decide.max_request_bytes);
+            let refusal = Refusal::echoing(ErrorCode::InvalidRequest, None, problem, content, body);
+            return Asked::Refused(content, refusal);
+        }
+        let rules = Rules {
+            assign_prefix: &settings.names.exec_assign_prefix,
+            ack_subject: &settings.names.exec_ack,
+        };
+        let tenant = token_at_star(&settings.names.decide_tenants, message.subject.as_str());
+        match decode_request(content, body, tenant, &rules, scratch) {
+            Ok(request) => {
+                let named = headers.value(CONTENT_TYPE).is_some();
+                Asked::Decision(Question { content, named, of_tenant: tenant.is_some(), request })
+            }
+            Err(_) if content == Content::Json && is_answer(body) => Asked::Nothing,
+            Err(refusal) => Asked::Refused(content, refusal),
+        }
+    }
+}
