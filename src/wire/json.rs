@@ -1,6 +1,7 @@
 //! Reading JSON in place.
 
 mod scan;
+mod stop;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +9,8 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-pub(super) use scan::is_plain;
+pub(super) use scan::{Scan, object};
+pub(super) use stop::is_plain;
 
 /// The deepest nesting that serde_json reads with its default settings, and so most executors.
 pub(super) const MAX_DEPTH: usize = 127;
@@ -25,21 +27,58 @@ impl<'a, const N: usize> Members<'a, N> {
     /// Reads `text`, which must be one object and nothing else. The error is none for an object that
     /// was read to its end.
     pub(super) fn read(names: &[&'static str; N], text: &'a str) -> (Self, Option<serde_json::Error>) {
-        match scan::object(names, text) {
-            Some(found) => {
-                let values = found.values.map(|raw| raw.filter(|raw| *raw != "null"));
-                (Self { values, doubled: found.doubled }, None)
-            }
+        match Self::read_quickly(names, text) {
+            Some(members) => (members, None),
             None => Self::read_slowly(names, text),
         }
     }
 
+    fn read_quickly(names: &[&'static str; N], text: &'a str) -> Option<Self> {
+        let (mut members, mut seen) = (Self::none(), [false; N]);
+        object(text, |scan, key| match names.iter().position(|name| name.as_bytes() == key) {
+            Some(at) => {
+                members.note(at, scan.raw()?, &mut seen);
+                Some(())
+            }
+            None => scan.skip(),
+        })?;
+        Some(members)
+    }
+
     fn read_slowly(names: &[&'static str; N], text: &'a str) -> (Self, Option<serde_json::Error>) {
-        let mut members = Self { values: [None; N], doubled: None };
+        let mut members = Self::none();
         let mut reader = serde_json::Deserializer::from_str(text);
         let read =
             Collect { names, members: &mut members }.deserialize(&mut reader).and_then(|()| reader.end());
         (members, read.err())
+    }
+
+    fn none() -> Self {
+        Self { values: [None; N], doubled: None }
+    }
+
+    fn note(&mut self, at: usize, raw: &'a str, seen: &mut [bool; N]) {
+        if seen[at] {
+            self.doubled.get_or_insert(at);
+            return;
+        }
+        seen[at] = true;
+        self.values[at] = (raw != "null").then_some(raw);
+    }
+}
+
+/// Which members of an object were met, as bits: for readings that know what to do with each.
+#[derive(Default)]
+pub(super) struct Met(u32);
+
+impl Met {
+    /// None if the member was met before.
+    #[inline]
+    pub(super) fn first(&mut self, place: u32) -> Option<()> {
+        let bit = 1_u32.checked_shl(place)?;
+        let first = self.0 & bit == 0;
+        self.0 |= bit;
+        first.then_some(())
     }
 }
 
@@ -70,13 +109,7 @@ impl<'a, const N: usize> Visitor<'a> for Collect<'_, 'a, N> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let raw = map.next_value::<&'a RawValue>()?.get();
-            if seen[at] {
-                self.members.doubled.get_or_insert(at);
-                continue;
-            }
-            seen[at] = true;
-            self.members.values[at] = (raw != "null").then_some(raw);
+            self.members.note(at, map.next_value::<&'a RawValue>()?.get(), &mut seen);
         }
         Ok(())
     }
@@ -98,6 +131,10 @@ pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
 
 /// The value of a JSON number, infinite where it is too large for one; `None` for another kind.
 pub(super) fn number(raw: &str) -> Option<f64> {
+    // Most are whole. Nine digits are less than 2³².
+    if matches!(raw.len(), 1..=9) && raw.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(f64::from(raw.bytes().fold(0, |sum, b| sum * 10 + u32::from(b - b'0'))));
+    }
     if is_number(raw) { raw.parse().ok() } else { None }
 }
 
@@ -187,6 +224,9 @@ mod tests {
         assert_eq!(text(r#""\ud800""#), None);
         assert_eq!(text("7"), None);
         assert_eq!(number("-1.5e2"), Some(-150.0));
+        assert_eq!(number("999999999"), Some(999_999_999.0));
+        assert_eq!(number("1706371200000"), Some(1_706_371_200_000.0));
+        assert_eq!(number(""), None);
         assert_eq!(number("1e999"), Some(f64::INFINITY));
         assert_eq!(number("\"1\""), None);
         assert_eq!(boolean("true"), Some(true));

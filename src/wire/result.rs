@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use prost::Message as _;
 
-use super::json::{Members, is_number, is_object, number, text};
+use super::json::{Members, Met, Scan, is_number, is_object, number, object, text};
 use super::{Content, proto};
 use crate::domain::{
     MAX_ID, MAX_LATENCY_MS, Outcome, Status, check_assignment_id, check_id, check_request_id, identity_of,
@@ -34,7 +34,7 @@ pub enum Reject {
 }
 
 /// A result as it was sent: of the right types, and not checked further. Both forms become this.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Draft<'a> {
     assignment_id: Option<Cow<'a, str>>,
     request_id: Option<Cow<'a, str>>,
@@ -59,10 +59,11 @@ pub fn decode_result<'a>(
     body: &'a [u8],
     subject_tenant: Option<&'a str>,
 ) -> Result<Outcome<'a>, Reject> {
-    let draft = match content {
-        Content::Json => from_json(body)?,
-        Content::Protobuf => from_protobuf(body)?,
-    };
+    let mut draft = Draft::default();
+    match content {
+        Content::Json => from_json(body, &mut draft)?,
+        Content::Protobuf => draft = from_protobuf(body)?,
+    }
     check(draft, body, subject_tenant)
 }
 
@@ -146,8 +147,72 @@ const KEYS: [&str; 12] = [
     "retry_after_ms",
 ];
 
-fn from_json(body: &[u8]) -> Result<Draft<'_>, Reject> {
+fn from_json<'a>(body: &'a [u8], draft: &mut Draft<'a>) -> Result<(), Reject> {
     let body = std::str::from_utf8(body).map_err(|_| Reject::Undecodable)?;
+    if quickly(body, draft).is_none() {
+        *draft = carefully(body)?;
+    }
+    Ok(())
+}
+
+/// Reads a result as it should be, in one pass, into an empty draft. None for what is wrong, or odd enough
+/// to be doubted.
+fn quickly<'a>(body: &'a str, draft: &mut Draft<'a>) -> Option<()> {
+    let mut met = Met::default();
+    object(body, |scan, name| {
+        let (place, slot) = match name {
+            b"assignment_id" => (0, Slot::Text(&mut draft.assignment_id)),
+            b"request_id" => (1, Slot::Text(&mut draft.request_id)),
+            b"status" => (2, Slot::Text(&mut draft.status)),
+            b"provider_id" => (3, Slot::Text(&mut draft.provider_id)),
+            b"job" => (4, Slot::Job(&mut draft.job_type)),
+            b"latency_ms" => (5, Slot::Number(&mut draft.latency_ms)),
+            b"cost" => (6, Slot::Number(&mut draft.cost)),
+            b"trace_id" => (7, Slot::Text(&mut draft.trace_id)),
+            b"tenant_id" => (8, Slot::Text(&mut draft.tenant_id)),
+            b"timestamp" => (9, Slot::Number(&mut draft.timestamp)),
+            b"error_code" => (10, Slot::Code(&mut draft.error_code)),
+            b"retry_after_ms" => (11, Slot::Number(&mut draft.retry_after_ms)),
+            _ => return scan.skip(),
+        };
+        met.first(place)?;
+        match slot {
+            Slot::Text(text) => *text = scan.text()?.and_then(some_text),
+            Slot::Code(code) => *code = scan.text_or_number()?.and_then(some_text),
+            Slot::Number(number) => *number = scan.number()?,
+            Slot::Job(kind) => *kind = job_type(scan)?,
+        }
+        Some(())
+    })
+}
+
+fn job_type<'a>(scan: &mut Scan<'a>) -> Option<Option<Cow<'a, str>>> {
+    let (mut kind, mut met) = (None, Met::default());
+    if !scan.null()? {
+        scan.object(|scan, name| {
+            if name != b"type" {
+                return scan.skip();
+            }
+            met.first(0)?;
+            kind = scan.text()?.and_then(some_text);
+            Some(())
+        })?;
+    }
+    Some(kind)
+}
+
+/// Where a member goes, and so how it is read.
+enum Slot<'d, 'a> {
+    Text(&'d mut Option<Cow<'a, str>>),
+    /// Many providers' codes are HTTP statuses, and come as numbers.
+    Code(&'d mut Option<Cow<'a, str>>),
+    Number(&'d mut Option<f64>),
+    Job(&'d mut Option<Cow<'a, str>>),
+}
+
+/// Reads a result member by member, so that its fault is known.
+#[cold]
+fn carefully(body: &str) -> Result<Draft<'_>, Reject> {
     let [
         assignment_id,
         request_id,
@@ -179,7 +244,6 @@ fn from_json(body: &[u8]) -> Result<Draft<'_>, Reject> {
         job_type,
         trace_id: string("trace_id", trace_id)?,
         error_code: match error_code {
-            // Many providers' codes are HTTP statuses.
             Some(raw) if is_number(raw) => Some(Cow::Borrowed(raw)),
             raw => string("error_code", raw)?,
         },
@@ -204,11 +268,13 @@ pub(super) fn members<'a, const N: usize>(
 
 /// An empty string is as good as absent: were it an assignment id, all such results would be copies of
 /// the first.
+fn some_text(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    (!text.is_empty()).then_some(text)
+}
+
 pub(super) fn string<'a>(name: &'static str, raw: Option<&'a str>) -> Result<Option<Cow<'a, str>>, Reject> {
     match raw {
-        Some(raw) => {
-            text(raw).map(|text| Some(text).filter(|text| !text.is_empty())).ok_or(Reject::Field(name))
-        }
+        Some(raw) => text(raw).map(some_text).ok_or(Reject::Field(name)),
         None => Ok(None),
     }
 }
@@ -243,4 +309,51 @@ pub(super) fn present(text: String) -> Option<Cow<'static, str>> {
 #[expect(clippy::cast_precision_loss, reason = "exact for all that makes sense")]
 fn as_f64(value: i64) -> f64 {
     value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tests::nearly;
+
+    /// All that can stand in a result, in usual and in odd forms.
+    const BODIES: [&str; 3] = [
+        r#"{"assignment_id":"6dc8a721-db88-4e75-a1bb-a1a0d8f0773a","request_id":"r-1","tenant_id":"acme","provider_id":"openai","status":"success","job":{"type":"text.generate"},"latency_ms":850,"cost":0.012,"timestamp":1795316364705}"#,
+        r#" { "retry_after_ms" : 2e3 , "error_code" : 429 , "job" : { "metadata" : {"a":[1]} , "type" : "t\n\u00e9" } ,
+            "error_message":"slow \"down\"","trace_id":"","cost":-0.0,"status":"error","latency_ms":12345678901} "#,
+        r#"{"assignment_id":null,"job":null,"cost":null,"error_code":"\/","job2":{},"timestamp":null}"#,
+    ];
+
+    /// What the quick reading gives is what the careful one gives; it may give nothing.
+    fn agree(body: &str) -> bool {
+        let mut draft = Draft::default();
+        let read = quickly(body, &mut draft).is_some();
+        if read {
+            let careful = carefully(body).unwrap_or_else(|reject| panic!("{body}: {reject}"));
+            assert_eq!(format!("{draft:?}"), format!("{careful:?}"), "{body}");
+        }
+        read
+    }
+
+    #[test]
+    fn results_as_they_should_be_are_read_quickly() {
+        for body in BODIES {
+            assert!(agree(body), "{body}");
+        }
+        for name in KEYS {
+            let (once, twice) =
+                (format!("{{\"{name}\":null}}"), format!("{{\"{name}\":null,\"{name}\":null}}"));
+            assert!(agree(&once) && !agree(&twice), "{name}");
+        }
+        for body in
+            [r#"{"job":{"type":"a","type":"a"}}"#, r#"{"job":[]}"#, r#"{"status":true}"#, r#"{"cost":"1"}"#]
+        {
+            assert!(!agree(body), "{body}");
+        }
+    }
+
+    #[test]
+    fn no_change_of_a_byte_and_no_cut_tells_the_readings_apart() {
+        BODIES.iter().for_each(|body| nearly(body, agree));
+    }
 }

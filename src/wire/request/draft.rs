@@ -4,7 +4,7 @@ use super::Rules;
 use super::field::{Fault, Field};
 use crate::domain::{
     Attributes, Constraints, ErrorCode, IdError, MAX_ID, Payload, Previous, Push, RouteRequest,
-    check_assignment_id, check_id, check_request_id,
+    check_assignment_id, check_id, check_request_id, is_graphic,
 };
 use crate::wire::subjects::is_literal;
 
@@ -12,7 +12,7 @@ use crate::wire::subjects::is_literal;
 const DEFAULT_POLICY: &str = "default";
 
 /// A request as it was sent: of the right types, and not checked further. Both forms become this.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Draft<'a> {
     pub(super) request_id: Option<Cow<'a, str>>,
     pub(super) tenant_id: Option<Cow<'a, str>>,
@@ -33,6 +33,7 @@ pub(super) struct Draft<'a> {
 }
 
 /// The request that a draft makes, if all of it is right.
+#[inline]
 pub(super) fn check<'a>(
     draft: Draft<'a>,
     subject_tenant: Option<&'a str>,
@@ -41,8 +42,13 @@ pub(super) fn check<'a>(
     let tenant_id = tenant(draft.tenant_id, subject_tenant)?;
     let request_id = draft.request_id.ok_or_else(|| missing(Field::RequestId))?;
     check_request_id(&request_id).map_err(|e| bad_id(Field::RequestId, e))?;
-    let policy_id = draft.policy_id.unwrap_or(Cow::Borrowed(DEFAULT_POLICY));
-    check_id(&policy_id).map_err(|e| bad_id(Field::PolicyId, e))?;
+    let policy_id = match draft.policy_id {
+        Some(id) => {
+            check_id(&id).map_err(|e| bad_id(Field::PolicyId, e))?;
+            id
+        }
+        None => Cow::Borrowed(DEFAULT_POLICY),
+    };
     // Callers that have no trace id send an empty one as often as none.
     let trace_id = draft.trace_id.filter(|id| !id.is_empty());
     if let Some(id) = &trace_id {
@@ -106,8 +112,7 @@ fn word(field: Field, text: &str) -> Result<(), Fault> {
     if text.is_empty() || text.len() > MAX_ID {
         return Err(field.fault(format!("must have 1 to {MAX_ID} bytes")));
     }
-    let printable = text.bytes().fold(true, |all, b| all & (0x20..=0x7E).contains(&b));
-    if !printable && text.chars().any(char::is_control) {
+    if !is_graphic(text) && text.chars().any(char::is_control) {
         return Err(field.fault("may hold no control characters"));
     }
     Ok(())

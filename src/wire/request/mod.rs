@@ -5,6 +5,7 @@ mod echo;
 mod field;
 mod json;
 mod protobuf;
+mod quick;
 
 use std::borrow::Cow;
 
@@ -81,14 +82,18 @@ pub fn decode_request<'a>(
     rules: &Rules<'_>,
     scratch: &'a mut Scratch,
 ) -> Result<RouteRequest<'a>, Refusal> {
-    draft(content, body, scratch)
-        .and_then(|draft| check(draft, subject_tenant, rules))
-        .map_err(|fault| Refusal::of(fault, content, body))
-}
-
-fn draft<'a>(content: Content, body: &'a [u8], scratch: &'a mut Scratch) -> Result<Draft<'a>, Fault> {
-    match content {
-        Content::Json => json::read(body),
-        Content::Protobuf => protobuf::read(body, &mut scratch.0),
-    }
+    let mut draft = Draft::default();
+    let read = match content {
+        Content::Json => json::read(body, &mut draft),
+        Content::Protobuf => protobuf::read(body, &mut scratch.0, &mut draft),
+    };
+    // Spelled out: a request is large, and each closure would copy it once more.
+    let fault = match read {
+        Ok(()) => match check(draft, subject_tenant, rules) {
+            Ok(request) => return Ok(request),
+            Err(fault) => fault,
+        },
+        Err(fault) => fault,
+    };
+    Err(Refusal::of(fault, content, body))
 }

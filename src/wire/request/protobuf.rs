@@ -13,12 +13,17 @@ use crate::wire::proto;
 const MAX_LATENCY_KEY: &str = "constraints.max_latency_ms";
 const MAX_COST_KEY: &str = "constraints.max_cost";
 
-/// Reads a body into `into`. An empty string is as good as absent everywhere.
-pub(super) fn read<'a>(body: &[u8], into: &'a mut proto::RouteRequest) -> Result<Draft<'a>, Fault> {
+/// Reads a body into `into`, and from there into an empty draft. An empty string is as good as absent
+/// everywhere.
+pub(super) fn read<'a>(
+    body: &[u8],
+    into: &'a mut proto::RouteRequest,
+    draft: &mut Draft<'a>,
+) -> Result<(), Fault> {
     *into = proto::RouteRequest::decode(body)
         .map_err(|_| Fault::body("the body is not a beamline.flow.v1.RouteRequest"))?;
     let context = Keys(&into.context);
-    let mut draft = Draft {
+    *draft = Draft {
         policy_id: present(&into.policy_id),
         context: attributes(&into.context),
         payload_ref: context.text(Field::PayloadRef.key()),
@@ -39,7 +44,7 @@ pub(super) fn read<'a>(body: &[u8], into: &'a mut proto::RouteRequest) -> Result
         draft.payload = (!message.payload.is_empty()).then_some(Payload::Bytes(&message.payload));
         draft.metadata = attributes(&message.metadata);
     }
-    Ok(draft)
+    Ok(())
 }
 
 fn present(text: &str) -> Option<Cow<'_, str>> {

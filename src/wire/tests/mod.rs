@@ -22,6 +22,21 @@ pub(super) fn decoded<T>(
     look(decode_request(content, body, None, &RULES, &mut Scratch::default()))
 }
 
+/// Shows a JSON text cut at every place, and with each byte left out, doubled or replaced by one that matters
+/// to JSON.
+pub(super) fn nearly<T>(text: &str, mut show: impl FnMut(&str) -> T) {
+    for (at, char) in text.char_indices() {
+        let (before, rest) = text.split_at(at);
+        let after = &rest[char.len_utf8()..];
+        show(before);
+        show(&format!("{before}{after}"));
+        show(&format!("{before}{char}{char}{after}"));
+        for other in "{}[]:,\"\\/ \n\0\u{1f}-+.eE019untfé\u{7f}".chars() {
+            show(&format!("{before}{other}{after}"));
+        }
+    }
+}
+
 /// A protobuf message from its raw fields, as another implementation would write it.
 pub(super) fn raw(fields: &[(u32, Raw<'_>)]) -> Vec<u8> {
     use prost::encoding::{WireType, encode_key, encode_varint};
