@@ -72,13 +72,13 @@ impl<'a, const N: usize> Members<'a, N> {
 pub(super) struct Met(u32);
 
 impl Met {
-    /// None if the member was met before.
+    /// The scan, to read the value of a member; none if the member was met before.
     #[inline]
-    pub(super) fn first(&mut self, place: u32) -> Option<()> {
+    pub(super) fn once<'s, 'a>(&mut self, place: u32, scan: &'s mut Scan<'a>) -> Option<&'s mut Scan<'a>> {
         let bit = 1_u32.checked_shl(place)?;
         let first = self.0 & bit == 0;
         self.0 |= bit;
-        first.then_some(())
+        first.then_some(scan)
     }
 }
 

@@ -7,11 +7,12 @@
 //! that are not known are ignored everywhere, so that either side may be upgraded first; a field that
 //! is known and given twice is ambiguous and refused.
 //!
-//! JSON is read in place. An object is split into the raw texts of the members that matter
-//! (`json::Members`), without recursion and without copies; each text is then read as what it must
-//! be, so a fault always knows the field's name. What only passes through (payload, context,
-//! metadata) stays raw text. Requests may nest no deeper than serde_json reads by default, since
-//! their raw parts go on to executors. Protobuf is decoded into owned messages first.
+//! JSON is read in place, without copies. Requests and results that are as they should be are read in one
+//! pass (`json::Scan`), which has no words for a fault. For all else an object is split into the raw texts of
+//! the members that matter (`json::Members`), and each text is then read as what it must be, so a fault always
+//! knows the field's name. What only passes through (payload, context, metadata) stays raw text. Requests may
+//! nest no deeper than serde_json reads by default, since their raw parts go on to executors. Protobuf is
+//! decoded into owned messages first.
 //!
 //! Both forms of a request meet in one draft, and one function checks it, so they cannot come to mean
 //! different things. Both forms of a reply are written from one decision.

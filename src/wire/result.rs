@@ -160,27 +160,20 @@ fn from_json<'a>(body: &'a [u8], draft: &mut Draft<'a>) -> Result<(), Reject> {
 fn quickly<'a>(body: &'a str, draft: &mut Draft<'a>) -> Option<()> {
     let mut met = Met::default();
     object(body, |scan, name| {
-        let (place, slot) = match name {
-            b"assignment_id" => (0, Slot::Text(&mut draft.assignment_id)),
-            b"request_id" => (1, Slot::Text(&mut draft.request_id)),
-            b"status" => (2, Slot::Text(&mut draft.status)),
-            b"provider_id" => (3, Slot::Text(&mut draft.provider_id)),
-            b"job" => (4, Slot::Job(&mut draft.job_type)),
-            b"latency_ms" => (5, Slot::Number(&mut draft.latency_ms)),
-            b"cost" => (6, Slot::Number(&mut draft.cost)),
-            b"trace_id" => (7, Slot::Text(&mut draft.trace_id)),
-            b"tenant_id" => (8, Slot::Text(&mut draft.tenant_id)),
-            b"timestamp" => (9, Slot::Number(&mut draft.timestamp)),
-            b"error_code" => (10, Slot::Code(&mut draft.error_code)),
-            b"retry_after_ms" => (11, Slot::Number(&mut draft.retry_after_ms)),
-            _ => return scan.skip(),
-        };
-        met.first(place)?;
-        match slot {
-            Slot::Text(text) => *text = scan.text()?.and_then(some_text),
-            Slot::Code(code) => *code = scan.text_or_number()?.and_then(some_text),
-            Slot::Number(number) => *number = scan.number()?,
-            Slot::Job(kind) => *kind = job_type(scan)?,
+        match name {
+            b"assignment_id" => draft.assignment_id = met.once(0, scan)?.text()?.and_then(some_text),
+            b"request_id" => draft.request_id = met.once(1, scan)?.text()?.and_then(some_text),
+            b"tenant_id" => draft.tenant_id = met.once(2, scan)?.text()?.and_then(some_text),
+            b"provider_id" => draft.provider_id = met.once(3, scan)?.text()?.and_then(some_text),
+            b"status" => draft.status = met.once(4, scan)?.text()?.and_then(some_text),
+            b"trace_id" => draft.trace_id = met.once(5, scan)?.text()?.and_then(some_text),
+            b"job" => draft.job_type = job_type(met.once(6, scan)?)?,
+            b"error_code" => draft.error_code = met.once(7, scan)?.text_or_number()?.and_then(some_text),
+            b"latency_ms" => draft.latency_ms = met.once(8, scan)?.number()?,
+            b"cost" => draft.cost = met.once(9, scan)?.number()?,
+            b"timestamp" => draft.timestamp = met.once(10, scan)?.number()?,
+            b"retry_after_ms" => draft.retry_after_ms = met.once(11, scan)?.number()?,
+            _ => scan.skip()?,
         }
         Some(())
     })
@@ -193,21 +186,11 @@ fn job_type<'a>(scan: &mut Scan<'a>) -> Option<Option<Cow<'a, str>>> {
             if name != b"type" {
                 return scan.skip();
             }
-            met.first(0)?;
-            kind = scan.text()?.and_then(some_text);
+            kind = met.once(0, scan)?.text()?.and_then(some_text);
             Some(())
         })?;
     }
     Some(kind)
-}
-
-/// Where a member goes, and so how it is read.
-enum Slot<'d, 'a> {
-    Text(&'d mut Option<Cow<'a, str>>),
-    /// Many providers' codes are HTTP statuses, and come as numbers.
-    Code(&'d mut Option<Cow<'a, str>>),
-    Number(&'d mut Option<f64>),
-    Job(&'d mut Option<Cow<'a, str>>),
 }
 
 /// Reads a result member by member, so that its fault is known.

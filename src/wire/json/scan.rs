@@ -67,17 +67,13 @@ impl<'a> Scan<'a> {
     }
 
     /// A string, or `null`.
+    #[inline]
     pub(in crate::wire) fn text(&mut self) -> Option<Option<Cow<'a, str>>> {
-        if self.next()? == b'"' {
-            let start = self.place() + 1;
-            let (_, inner) = self.rest.split_first()?;
-            let length = stop(inner);
-            if let Some((b'"', rest)) = inner.get(length..)?.split_first() {
-                self.rest = rest;
-                return self.text.get(start..start + length).map(|plain| Some(Cow::Borrowed(plain)));
-            }
+        self.next()?;
+        match self.plain_text() {
+            Some(plain) => Some(Some(Cow::Borrowed(plain))),
+            None => self.or_null(text),
         }
-        self.or_null(text)
     }
 
     /// A string, a number as it stands there, or `null`.
@@ -181,6 +177,29 @@ impl<'a> Scan<'a> {
         self.rest = rest.strip_prefix(b"\"")?;
         self.take(b':')?;
         Some(name)
+    }
+
+    /// A string without escapes. Where it gives none, nothing is read.
+    fn plain_text(&mut self) -> Option<&'a str> {
+        let (b'"', inner) = self.rest.split_first()? else { return None };
+        match short_stop(inner) {
+            Some(length) => self.take_text(inner, length),
+            None => self.long_text(inner),
+        }
+    }
+
+    #[inline(never)]
+    fn long_text(&mut self, inner: &'a [u8]) -> Option<&'a str> {
+        self.take_text(inner, stop(inner))
+    }
+
+    /// The text of which `inner` begins with so many bytes, if a quote follows.
+    #[inline]
+    fn take_text(&mut self, inner: &'a [u8], length: usize) -> Option<&'a str> {
+        let (b'"', rest) = inner.get(length..)?.split_first()? else { return None };
+        let text = self.text.get(self.text.len() - inner.len()..)?.get(..length)?;
+        self.rest = rest;
+        Some(text)
     }
 
     fn skip_string(&mut self) -> Option<()> {

@@ -90,6 +90,7 @@ fn bad_id(field: Field, error: IdError) -> Fault {
     field.fault(error.to_string())
 }
 
+#[inline]
 fn tenant<'a>(body: Option<Cow<'a, str>>, subject: Option<&'a str>) -> Result<Cow<'a, str>, Fault> {
     let tenant = match (body, subject) {
         (Some(body), Some(subject)) if body != subject => {
