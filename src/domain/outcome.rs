@@ -108,7 +108,32 @@ pub struct Outcome<'a> {
     pub identity: u64,
 }
 
-impl Outcome<'_> {
+impl<'a> Outcome<'a> {
+    /// A result that tells no more than it must.
+    #[must_use]
+    pub fn of(
+        tenant_id: impl Into<Cow<'a, str>>,
+        provider_id: impl Into<Cow<'a, str>>,
+        status: Status,
+        identity: u64,
+    ) -> Self {
+        Self {
+            tenant_id: tenant_id.into(),
+            provider_id: provider_id.into(),
+            request_id: None,
+            assignment_id: None,
+            status,
+            latency_ms: None,
+            cost_nanos: None,
+            error_code: None,
+            retry_after_ms: None,
+            timestamp_ms: None,
+            job_type: None,
+            trace_id: None,
+            identity,
+        }
+    }
+
     /// When the call began: the earlier of the log's stamp and the result's own timestamp (which may
     /// pull back by 60 s at most), less the latency.
     #[must_use]

@@ -69,19 +69,9 @@ impl Rig {
     fn result(&mut self, request_id: &str, status: Status) {
         let identity = u64::from_le_bytes(*b"identity") + self.position;
         self.apply(&Entry::Result(Outcome {
-            tenant_id: Cow::Borrowed(TENANT),
-            provider_id: Cow::Borrowed("openai"),
             request_id: Some(Cow::Borrowed(request_id)),
-            assignment_id: None,
-            status,
             latency_ms: Some(0),
-            cost_nanos: None,
-            error_code: None,
-            retry_after_ms: None,
-            timestamp_ms: None,
-            job_type: None,
-            trace_id: None,
-            identity,
+            ..Outcome::of(TENANT, "openai", status, identity)
         }));
     }
 

@@ -24,21 +24,7 @@ const SEED: u64 = 7;
 const DAY_MS: u64 = 86_400_000;
 
 fn outcome(status: Status) -> Outcome<'static> {
-    Outcome {
-        tenant_id: "acme".into(),
-        provider_id: "openai".into(),
-        request_id: None,
-        assignment_id: None,
-        status,
-        latency_ms: None,
-        cost_nanos: None,
-        error_code: None,
-        retry_after_ms: None,
-        timestamp_ms: None,
-        job_type: None,
-        trace_id: None,
-        identity: 0,
-    }
+    Outcome::of("acme", "openai", status, 0)
 }
 
 fn checked(draft: &SettingsDraft) -> Arc<Settings> {

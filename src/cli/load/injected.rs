@@ -4,7 +4,6 @@
 //! the breaker tells is compared with a recount of all results by the window's rule: it is cut into ten
 //! buckets that lie on multiples of a tenth of its length, and a bucket counts until ten later.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -133,21 +132,8 @@ fn reading(state: &State, all: &[(u64, bool)], at_ms: u64, width: u64) -> Readin
 }
 
 fn outcome(failed: bool, n: u64) -> Outcome<'static> {
-    Outcome {
-        tenant_id: Cow::Borrowed(TENANT),
-        provider_id: Cow::Borrowed(PROVIDER),
-        request_id: None,
-        assignment_id: None,
-        status: if failed { Status::Error } else { Status::Success },
-        latency_ms: Some(0),
-        cost_nanos: None,
-        error_code: None,
-        retry_after_ms: None,
-        timestamp_ms: None,
-        job_type: None,
-        trace_id: None,
-        identity: n,
-    }
+    let status = if failed { Status::Error } else { Status::Success };
+    Outcome { latency_ms: Some(0), ..Outcome::of(TENANT, PROVIDER, status, n) }
 }
 
 #[cfg(test)]

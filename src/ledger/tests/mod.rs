@@ -82,21 +82,7 @@ fn command(tenant_id: &str, provider_id: &str, to: Option<ForceTo>, ttl_ms: Opti
 }
 
 fn outcome(tenant_id: &str, provider_id: &str, status: Status, identity: u64) -> Outcome<'static> {
-    Outcome {
-        tenant_id: Cow::Owned(tenant_id.to_owned()),
-        provider_id: Cow::Owned(provider_id.to_owned()),
-        request_id: None,
-        assignment_id: None,
-        status,
-        latency_ms: None,
-        cost_nanos: None,
-        error_code: None,
-        retry_after_ms: None,
-        timestamp_ms: None,
-        job_type: None,
-        trace_id: None,
-        identity,
-    }
+    Outcome::of(tenant_id.to_owned(), provider_id.to_owned(), status, identity)
 }
 
 fn ended(tenant_id: &str, provider_id: &str, request_id: &str, assignment_id: &str) -> Ended<'static> {

@@ -58,21 +58,7 @@ fn cell(tenant_id: &str, provider_id: &str, change: impl FnOnce(&mut SettingsDra
 }
 
 fn outcome(status: Status, latency_ms: Option<u64>, cost_nanos: Option<u64>) -> Outcome<'static> {
-    Outcome {
-        tenant_id: "acme".into(),
-        provider_id: "a".into(),
-        request_id: None,
-        assignment_id: None,
-        status,
-        latency_ms,
-        cost_nanos,
-        error_code: None,
-        retry_after_ms: None,
-        timestamp_ms: None,
-        job_type: None,
-        trace_id: None,
-        identity: 0,
-    }
+    Outcome { latency_ms, cost_nanos, ..Outcome::of("acme", "a", status, 0) }
 }
 
 /// What the fold does with an input at a tick.

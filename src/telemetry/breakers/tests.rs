@@ -71,21 +71,7 @@ impl Bench {
     }
 
     fn result(&mut self, provider_id: &str, status: Status, change: impl FnOnce(&mut Outcome<'_>)) {
-        let mut outcome = Outcome {
-            tenant_id: Cow::Borrowed("acme"),
-            provider_id: Cow::Borrowed(provider_id),
-            request_id: None,
-            assignment_id: None,
-            status,
-            latency_ms: None,
-            cost_nanos: None,
-            error_code: None,
-            retry_after_ms: None,
-            timestamp_ms: None,
-            job_type: None,
-            trace_id: None,
-            identity: self.position,
-        };
+        let mut outcome = Outcome::of("acme", provider_id, status, self.position);
         change(&mut outcome);
         self.apply(&Entry::Result(outcome));
     }
