@@ -109,12 +109,6 @@ impl Clock {
         self.shared.measured_at.store(received.0, Ordering::Relaxed);
     }
 
-    /// Forgets the quality of the last measurement, so that the next one is taken whatever its round
-    /// trip: after a reconnect another server may answer.
-    pub fn distrust(&self) {
-        self.shared.round_trip_ms.store(u64::MAX, Ordering::Relaxed);
-    }
-
     /// The offset in use.
     #[must_use]
     pub fn offset(&self) -> Offset {

@@ -153,14 +153,6 @@ pub struct Outgoing<'a> {
     pub tracestate: Option<Cow<'a, str>>,
 }
 
-/// Header names as they are written.
-pub mod header {
-    /// Who caused it.
-    pub const TRACEPARENT: &str = "traceparent";
-    /// What tracing systems on the way have added.
-    pub const TRACESTATE: &str = "tracestate";
-}
-
 /// Not empty and printable: all that a carrier has to know.
 fn is_tracestate(text: &str) -> bool {
     !text.trim().is_empty() && text.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7E))

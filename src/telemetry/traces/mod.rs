@@ -47,7 +47,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-pub use context::{Incoming, MAX_TRACESTATE, Outgoing, TraceParent, header};
+pub use context::{Incoming, MAX_TRACESTATE, Outgoing, TraceParent};
 pub use environment::Environment;
 pub use export::Now;
 pub use otlp::StartError;
