@@ -161,18 +161,22 @@ fn quickly<'a>(body: &'a str, draft: &mut Draft<'a>) -> Option<()> {
     let mut met = Met::default();
     object(body, |scan, name| {
         match name {
-            b"assignment_id" => draft.assignment_id = met.once(0, scan)?.text()?.and_then(some_text),
-            b"request_id" => draft.request_id = met.once(1, scan)?.text()?.and_then(some_text),
-            b"tenant_id" => draft.tenant_id = met.once(2, scan)?.text()?.and_then(some_text),
-            b"provider_id" => draft.provider_id = met.once(3, scan)?.text()?.and_then(some_text),
-            b"status" => draft.status = met.once(4, scan)?.text()?.and_then(some_text),
-            b"trace_id" => draft.trace_id = met.once(5, scan)?.text()?.and_then(some_text),
-            b"job" => draft.job_type = job_type(met.once(6, scan)?)?,
-            b"error_code" => draft.error_code = met.once(7, scan)?.text_or_number()?.and_then(some_text),
-            b"latency_ms" => draft.latency_ms = met.once(8, scan)?.number()?,
-            b"cost" => draft.cost = met.once(9, scan)?.number()?,
-            b"timestamp" => draft.timestamp = met.once(10, scan)?.number()?,
-            b"retry_after_ms" => draft.retry_after_ms = met.once(11, scan)?.number()?,
+            _ if name == b"assignment_id" => {
+                draft.assignment_id = met.once(0, scan)?.text()?.and_then(some_text)
+            }
+            _ if name == b"request_id" => draft.request_id = met.once(1, scan)?.text()?.and_then(some_text),
+            _ if name == b"tenant_id" => draft.tenant_id = met.once(2, scan)?.text()?.and_then(some_text),
+            _ if name == b"provider_id" => draft.provider_id = met.once(3, scan)?.text()?.and_then(some_text),
+            _ if name == b"status" => draft.status = met.once(4, scan)?.text()?.and_then(some_text),
+            _ if name == b"trace_id" => draft.trace_id = met.once(5, scan)?.text()?.and_then(some_text),
+            _ if name == b"job" => draft.job_type = job_type(met.once(6, scan)?)?,
+            _ if name == b"error_code" => {
+                draft.error_code = met.once(7, scan)?.text_or_number()?.and_then(some_text)
+            }
+            _ if name == b"latency_ms" => draft.latency_ms = met.once(8, scan)?.number()?,
+            _ if name == b"cost" => draft.cost = met.once(9, scan)?.number()?,
+            _ if name == b"timestamp" => draft.timestamp = met.once(10, scan)?.number()?,
+            _ if name == b"retry_after_ms" => draft.retry_after_ms = met.once(11, scan)?.number()?,
             _ => scan.skip()?,
         }
         Some(())

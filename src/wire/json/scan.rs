@@ -43,15 +43,18 @@ impl<'a> Scan<'a> {
         mut member: impl FnMut(&mut Self, &'a [u8]) -> Option<()>,
     ) -> Option<()> {
         self.take(b'{')?;
-        if self.next()? == b'}' {
-            return self.take(b'}');
+        if let (b'}', after) = self.next()? {
+            self.rest = after;
+            return Some(());
         }
         loop {
             let name = self.name()?;
             member(self, name)?;
-            match self.next()? {
-                b',' => self.pass(),
-                b'}' => return self.take(b'}'),
+            let (byte, after) = self.next()?;
+            self.rest = after;
+            match byte {
+                b',' => {}
+                b'}' => return Some(()),
                 _ => return None,
             }
         }
@@ -60,7 +63,7 @@ impl<'a> Scan<'a> {
     /// `null`; false if there is something else, which is left.
     #[inline]
     pub(in crate::wire) fn null(&mut self) -> Option<bool> {
-        if self.next()? != b'n' {
+        if self.next()?.0 != b'n' {
             return Some(false);
         }
         self.word(b"null").map(|()| true)
@@ -72,8 +75,14 @@ impl<'a> Scan<'a> {
         self.next()?;
         match self.plain_text() {
             Some(plain) => Some(Some(Cow::Borrowed(plain))),
-            None => self.or_null(text),
+            None => self.odd_text(),
         }
+    }
+
+    /// One with escapes, or `null`.
+    #[inline(never)]
+    fn odd_text(&mut self) -> Option<Option<Cow<'a, str>>> {
+        self.or_null(text)
     }
 
     /// A string, a number as it stands there, or `null`.
@@ -131,29 +140,36 @@ impl<'a> Scan<'a> {
     }
 
     fn pass(&mut self) {
-        self.rest = self.rest.get(1..).unwrap_or_default();
+        if let [_, after @ ..] = self.rest {
+            self.rest = after;
+        }
     }
 
-    /// The next byte that is no blank, which is left.
+    /// The next byte that is no blank, and what comes after it. The byte is left.
     #[inline]
-    fn next(&mut self) -> Option<u8> {
-        let byte = self.peek()?;
-        if byte > b' ' { Some(byte) } else { self.next_after_blanks() }
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        match self.rest {
+            [byte @ 0x21..=0xFF, after @ ..] => Some((*byte, after)),
+            _ => self.next_after_blanks(),
+        }
     }
 
     #[inline(never)]
-    fn next_after_blanks(&mut self) -> Option<u8> {
+    fn next_after_blanks(&mut self) -> Option<(u8, &'a [u8])> {
         loop {
-            match self.peek()? {
-                b' ' | b'\n' | b'\t' | b'\r' => self.pass(),
-                byte => return Some(byte),
+            let (byte, after) = self.rest.split_first()?;
+            match byte {
+                b' ' | b'\n' | b'\t' | b'\r' => self.rest = after,
+                byte => return Some((*byte, after)),
             }
         }
     }
 
     #[inline]
     fn take(&mut self, byte: u8) -> Option<()> {
-        (self.next()? == byte).then(|| self.pass())
+        let (found, after) = self.next()?;
+        self.rest = after;
+        (found == byte).then_some(())
     }
 
     /// The name of a member, without escapes, and the colon.
@@ -180,6 +196,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A string without escapes. Where it gives none, nothing is read.
+    #[inline(never)]
     fn plain_text(&mut self) -> Option<&'a str> {
         let (b'"', inner) = self.rest.split_first()? else { return None };
         match short_stop(inner) {
@@ -268,7 +285,7 @@ impl<'a> Scan<'a> {
     }
 
     fn skip_scalar(&mut self) -> Option<()> {
-        match self.next()? {
+        match self.next()?.0 {
             b'"' => self.skip_string(),
             b't' => self.word(b"true"),
             b'f' => self.word(b"false"),
@@ -282,14 +299,14 @@ impl<'a> Scan<'a> {
     pub(in crate::wire) fn skip(&mut self) -> Option<()> {
         let (mut open, mut depth) = (0_u32, 0_u32);
         loop {
-            let opener = self.next()?;
+            let (opener, after) = self.next()?;
             if matches!(opener, b'{' | b'[') {
                 if depth == MAX_DEPTH {
                     return None;
                 }
                 (open, depth) = (open << 1 | u32::from(opener == b'{'), depth + 1);
-                self.pass();
-                if !matches!((opener, self.next()?), (b'{', b'}') | (b'[', b']')) {
+                self.rest = after;
+                if !matches!((opener, self.next()?.0), (b'{', b'}') | (b'[', b']')) {
                     self.name_of_member(open)?;
                     continue;
                 }
@@ -301,13 +318,11 @@ impl<'a> Scan<'a> {
                 if depth == 0 {
                     return Some(());
                 }
-                match (self.next()?, open & 1) {
-                    (b'}', 1) | (b']', 0) => {
-                        (open, depth) = (open >> 1, depth - 1);
-                        self.pass();
-                    }
+                let (byte, after) = self.next()?;
+                self.rest = after;
+                match (byte, open & 1) {
+                    (b'}', 1) | (b']', 0) => (open, depth) = (open >> 1, depth - 1),
                     (b',', _) => {
-                        self.pass();
                         self.name_of_member(open)?;
                         break;
                     }

@@ -32,54 +32,87 @@ pub(super) struct Draft<'a> {
     pub(super) explain: bool,
 }
 
-/// The request that a draft makes, if all of it is right.
-#[inline]
-pub(super) fn check<'a>(
-    draft: Draft<'a>,
-    subject_tenant: Option<&'a str>,
-    rules: &Rules<'_>,
-) -> Result<RouteRequest<'a>, Fault> {
-    let tenant_id = tenant(draft.tenant_id, subject_tenant)?;
-    let request_id = draft.request_id.ok_or_else(|| missing(Field::RequestId))?;
-    check_request_id(&request_id).map_err(|e| bad_id(Field::RequestId, e))?;
-    let policy_id = match draft.policy_id {
-        Some(id) => {
-            check_id(&id).map_err(|e| bad_id(Field::PolicyId, e))?;
-            id
+impl<'a> Draft<'a> {
+    /// Whether all of it is right, so that it makes a request. Tenant and policy are filled in where the body
+    /// names none.
+    #[inline]
+    pub(super) fn check(&mut self, subject_tenant: Option<&'a str>, rules: &Rules<'_>) -> Result<(), Fault> {
+        check_id(self.tenant(subject_tenant)?).map_err(|e| bad_id(Field::TenantId, e))?;
+        let request_id = self.request_id.as_deref().ok_or_else(|| missing(Field::RequestId))?;
+        check_request_id(request_id).map_err(|e| bad_id(Field::RequestId, e))?;
+        match &self.policy_id {
+            Some(id) => check_id(id).map_err(|e| bad_id(Field::PolicyId, e))?,
+            None => self.policy_id = Some(Cow::Borrowed(DEFAULT_POLICY)),
         }
-        None => Cow::Borrowed(DEFAULT_POLICY),
-    };
-    // Callers that have no trace id send an empty one as often as none.
-    let trace_id = draft.trace_id.filter(|id| !id.is_empty());
-    if let Some(id) = &trace_id {
-        check_assignment_id(id).map_err(|e| bad_id(Field::TraceId, e))?;
+        // Callers that have no trace id send an empty one as often as none.
+        self.trace_id.take_if(|id| id.is_empty());
+        if let Some(id) = &self.trace_id {
+            check_assignment_id(id).map_err(|e| bad_id(Field::TraceId, e))?;
+        }
+        word(Field::TaskType, self.task_type.as_deref().ok_or_else(|| missing(Field::TaskType))?)?;
+        if let Some(status) = &self.status {
+            word(Field::Status, status)?;
+        }
+        if let Some(subject) = &self.assignment_subject {
+            assignment_subject(subject, rules)?;
+        }
+        self.check_payload()?;
+        bound(Field::MaxLatency, self.max_latency_ms)?;
+        bound(Field::MaxCost, self.max_cost)
     }
-    let task_type = draft.task_type.ok_or_else(|| missing(Field::TaskType))?;
-    word(Field::TaskType, &task_type)?;
-    if let Some(status) = &draft.status {
-        word(Field::Status, status)?;
+
+    /// The request that it makes; for one that was checked.
+    #[inline]
+    pub(super) fn into_request(self) -> RouteRequest<'a> {
+        RouteRequest {
+            request_id: self.request_id.unwrap_or_default(),
+            tenant_id: self.tenant_id.unwrap_or_default(),
+            policy_id: self.policy_id.unwrap_or_default(),
+            task_type: self.task_type.unwrap_or_default(),
+            payload: match self.payload {
+                Some(inline) => inline,
+                None => Payload::Reference(self.payload_ref.unwrap_or_default()),
+            },
+            trace_id: self.trace_id,
+            constraints: Constraints { max_latency_ms: self.max_latency_ms, max_cost: self.max_cost },
+            context: self.context,
+            metadata: self.metadata,
+            // A status says that there was an attempt before this one, so this is the second at least.
+            previous: self
+                .status
+                .map(|status| Previous { status, attempt: self.attempt.unwrap_or(2).max(2) }),
+            push: self.push_assignment.then_some(Push { subject: self.assignment_subject }),
+            explain: self.explain,
+        }
     }
-    if let Some(subject) = &draft.assignment_subject {
-        assignment_subject(subject, rules)?;
+
+    #[inline]
+    fn tenant(&mut self, subject: Option<&'a str>) -> Result<&str, Fault> {
+        match (&self.tenant_id, subject) {
+            (Some(body), Some(subject)) if body != subject => {
+                return Err(Fault {
+                    code: ErrorCode::Unauthorized,
+                    field: Some(Field::TenantId),
+                    problem: Cow::Borrowed("is not the tenant that the subject names"),
+                });
+            }
+            (None, None) => return Err(missing(Field::TenantId)),
+            (Some(_), _) => {}
+            (None, Some(subject)) => self.tenant_id = Some(Cow::Borrowed(subject)),
+        }
+        Ok(self.tenant_id.as_deref().unwrap_or_default())
     }
-    Ok(RouteRequest {
-        request_id,
-        tenant_id,
-        policy_id,
-        task_type,
-        payload: payload(draft.payload, draft.payload_ref)?,
-        trace_id,
-        constraints: Constraints {
-            max_latency_ms: bound(Field::MaxLatency, draft.max_latency_ms)?,
-            max_cost: bound(Field::MaxCost, draft.max_cost)?,
-        },
-        context: draft.context,
-        metadata: draft.metadata,
-        // A status says that there was an attempt before this one, so this is the second at least.
-        previous: draft.status.map(|status| Previous { status, attempt: draft.attempt.unwrap_or(2).max(2) }),
-        push: draft.push_assignment.then_some(Push { subject: draft.assignment_subject }),
-        explain: draft.explain,
-    })
+
+    fn check_payload(&self) -> Result<(), Fault> {
+        match (&self.payload, &self.payload_ref) {
+            (Some(_), Some(_)) => Err(Field::Payload.fault("and a payload_ref exclude each other")),
+            (None, None) => Err(Field::Payload.fault("or a payload_ref is required")),
+            (None, Some(reference)) if reference.is_empty() => {
+                Err(Field::PayloadRef.fault("must not be empty"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 pub(super) fn missing(field: Field) -> Fault {
@@ -88,24 +121,6 @@ pub(super) fn missing(field: Field) -> Fault {
 
 fn bad_id(field: Field, error: IdError) -> Fault {
     field.fault(error.to_string())
-}
-
-#[inline]
-fn tenant<'a>(body: Option<Cow<'a, str>>, subject: Option<&'a str>) -> Result<Cow<'a, str>, Fault> {
-    let tenant = match (body, subject) {
-        (Some(body), Some(subject)) if body != subject => {
-            return Err(Fault {
-                code: ErrorCode::Unauthorized,
-                field: Some(Field::TenantId),
-                problem: Cow::Borrowed("is not the tenant that the subject names"),
-            });
-        }
-        (Some(body), _) => body,
-        (None, Some(subject)) => Cow::Borrowed(subject),
-        (None, None) => return Err(missing(Field::TenantId)),
-    };
-    check_id(&tenant).map_err(|e| bad_id(Field::TenantId, e))?;
-    Ok(tenant)
 }
 
 /// A text that people choose: not empty, bounded, without control characters.
@@ -119,22 +134,12 @@ fn word(field: Field, text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn payload<'a>(inline: Option<Payload<'a>>, reference: Option<Cow<'a, str>>) -> Result<Payload<'a>, Fault> {
-    match (inline, reference) {
-        (Some(_), Some(_)) => Err(Field::Payload.fault("and a payload_ref exclude each other")),
-        (None, None) => Err(Field::Payload.fault("or a payload_ref is required")),
-        (None, Some(reference)) if reference.is_empty() => Err(Field::PayloadRef.fault("must not be empty")),
-        (None, Some(reference)) => Ok(Payload::Reference(reference)),
-        (Some(inline), None) => Ok(inline),
-    }
-}
-
-fn bound(field: Field, value: Option<f64>) -> Result<Option<f64>, Fault> {
+fn bound(field: Field, value: Option<f64>) -> Result<(), Fault> {
     match value {
         Some(value) if !value.is_finite() || value < 0.0 => {
             Err(field.fault("must be a finite number from 0"))
         }
-        value => Ok(value),
+        _ => Ok(()),
     }
 }
 

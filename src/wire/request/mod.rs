@@ -9,7 +9,7 @@ mod quick;
 
 use std::borrow::Cow;
 
-use self::draft::{Draft, check};
+use self::draft::Draft;
 pub use self::echo::is_answer;
 use self::field::Fault;
 use super::Content;
@@ -87,13 +87,8 @@ pub fn decode_request<'a>(
         Content::Json => json::read(body, &mut draft),
         Content::Protobuf => protobuf::read(body, &mut scratch.0, &mut draft),
     };
-    // Spelled out: a request is large, and each closure would copy it once more.
-    let fault = match read {
-        Ok(()) => match check(draft, subject_tenant, rules) {
-            Ok(request) => return Ok(request),
-            Err(fault) => fault,
-        },
-        Err(fault) => fault,
-    };
-    Err(Refusal::of(fault, content, body))
+    match read.and_then(|()| draft.check(subject_tenant, rules)) {
+        Ok(()) => Ok(draft.into_request()),
+        Err(fault) => Err(Refusal::of(fault, content, body)),
+    }
 }

@@ -14,29 +14,33 @@ pub(super) fn read<'a>(body: &'a str, draft: &mut Draft<'a>) -> Option<()> {
     let mut met = Met::default();
     let mut versioned = false;
     object(body, |scan, name| {
-        // A match on constants looks at lengths first.
+        // Compared whole: the arms of a match on texts are compared byte by byte.
         match name {
-            b"version" => versioned = met.once(Field::Version as u32, scan)?.text()?? == VERSION,
-            b"request_id" => draft.request_id = met.once(Field::RequestId as u32, scan)?.text()?,
-            b"tenant_id" => draft.tenant_id = met.once(Field::TenantId as u32, scan)?.text()?,
-            b"policy_id" => draft.policy_id = met.once(Field::PolicyId as u32, scan)?.text()?,
-            b"trace_id" => draft.trace_id = met.once(Field::TraceId as u32, scan)?.text()?,
-            b"task" => task(met.once(Field::Task as u32, scan)?, draft)?,
-            b"constraints" => constraints(met.once(Field::Constraints as u32, scan)?, draft)?,
-            b"metadata" => {
+            _ if name == b"version" => versioned = met.once(Field::Version as u32, scan)?.text()?? == VERSION,
+            _ if name == b"request_id" => {
+                draft.request_id = met.once(Field::RequestId as u32, scan)?.text()?
+            }
+            _ if name == b"tenant_id" => draft.tenant_id = met.once(Field::TenantId as u32, scan)?.text()?,
+            _ if name == b"policy_id" => draft.policy_id = met.once(Field::PolicyId as u32, scan)?.text()?,
+            _ if name == b"trace_id" => draft.trace_id = met.once(Field::TraceId as u32, scan)?.text()?,
+            _ if name == b"task" => task(met.once(Field::Task as u32, scan)?, draft)?,
+            _ if name == b"constraints" => constraints(met.once(Field::Constraints as u32, scan)?, draft)?,
+            _ if name == b"metadata" => {
                 draft.metadata =
                     met.once(Field::Metadata as u32, scan)?.or_null(attributes)?.unwrap_or_default()
             }
-            b"context" => context(met.once(Field::Context as u32, scan)?, draft)?,
-            b"push_assignment" => {
+            _ if name == b"context" => context(met.once(Field::Context as u32, scan)?, draft)?,
+            _ if name == b"push_assignment" => {
                 draft.push_assignment = met.once(Field::PushAssignment as u32, scan)?.boolean()? == Some(true)
             }
-            b"assignment_subject" => {
+            _ if name == b"assignment_subject" => {
                 draft.assignment_subject = met.once(Field::AssignmentSubject as u32, scan)?.text()?
             }
-            b"explain" => draft.explain = met.once(Field::Explain as u32, scan)?.boolean()? == Some(true),
+            _ if name == b"explain" => {
+                draft.explain = met.once(Field::Explain as u32, scan)?.boolean()? == Some(true)
+            }
             // With a value, it is an answer.
-            b"ok" => return met.once(Field::Ok as u32, scan)?.null()?.then_some(()),
+            _ if name == b"ok" => return met.once(Field::Ok as u32, scan)?.null()?.then_some(()),
             _ => scan.skip()?,
         }
         Some(())
@@ -55,9 +59,11 @@ fn task<'a>(scan: &mut Scan<'a>, draft: &mut Draft<'a>) -> Option<()> {
     let mut met = Met::default();
     scan.object(|scan, name| {
         match name {
-            b"type" => draft.task_type = met.once(Field::TaskType as u32, scan)?.text()?,
-            b"payload_ref" => draft.payload_ref = met.once(Field::PayloadRef as u32, scan)?.text()?,
-            b"payload" => {
+            _ if name == b"type" => draft.task_type = met.once(Field::TaskType as u32, scan)?.text()?,
+            _ if name == b"payload_ref" => {
+                draft.payload_ref = met.once(Field::PayloadRef as u32, scan)?.text()?
+            }
+            _ if name == b"payload" => {
                 draft.payload =
                     met.once(Field::Payload as u32, scan)?.or_null(|raw| Some(Payload::Json(raw)))?
             }
@@ -74,8 +80,10 @@ fn constraints<'a>(scan: &mut Scan<'a>, draft: &mut Draft<'a>) -> Option<()> {
     let mut met = Met::default();
     scan.object(|scan, name| {
         match name {
-            b"max_latency_ms" => draft.max_latency_ms = met.once(Field::MaxLatency as u32, scan)?.number()?,
-            b"max_cost" => draft.max_cost = met.once(Field::MaxCost as u32, scan)?.number()?,
+            _ if name == b"max_latency_ms" => {
+                draft.max_latency_ms = met.once(Field::MaxLatency as u32, scan)?.number()?
+            }
+            _ if name == b"max_cost" => draft.max_cost = met.once(Field::MaxCost as u32, scan)?.number()?,
             _ => scan.skip()?,
         }
         Some(())
@@ -89,8 +97,10 @@ fn context<'a>(scan: &mut Scan<'a>, draft: &mut Draft<'a>) -> Option<()> {
     let mut met = Met::default();
     let raw = scan.raw_object(|scan, name| {
         match name {
-            b"status" => draft.status = met.once(Field::Status as u32, scan)?.text_or_number()?,
-            b"attempt" => {
+            _ if name == b"status" => {
+                draft.status = met.once(Field::Status as u32, scan)?.text_or_number()?
+            }
+            _ if name == b"attempt" => {
                 draft.attempt = met.once(Field::Attempt as u32, scan)?.or_null(|raw| ordinal(raw).ok())?
             }
             _ => scan.skip()?,
