@@ -239,9 +239,12 @@ impl Window {
     /// The sum over the buckets of those numbers that `keep` keeps.
     fn sum(&self, keep: impl Fn(u64) -> bool) -> Counts {
         let head = self.number();
-        let mut total = EMPTY;
-        for number in (head.saturating_sub(BUCKETS - 1)..=head).filter(|n| keep(*n)) {
-            total.add(&self.bucket(number));
+        let mut total = if keep(head) { self.present } else { EMPTY };
+        let Some(past) = &self.past else { return total };
+        for number in (head.saturating_sub(BUCKETS - 1)..head).filter(|n| keep(*n)) {
+            if let Some(bucket) = past.get(slot(number)) {
+                total.add(bucket);
+            }
         }
         total
     }
