@@ -20,7 +20,12 @@ use beamline_router::state::Asking;
 use beamline_router::wire::{Content, Scratch, decode_request, decode_result};
 use bytes::BytesMut;
 use divan::Bencher;
+use tikv_jemallocator::Jemalloc;
 use world::{NOW, PROVIDERS, Path, RULES, START, World, encode, mixed, outcome, request, tenant};
+
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() {
     divan::main();
