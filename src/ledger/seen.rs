@@ -1,5 +1,5 @@
 use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// How many identities are remembered, in log order.
 pub const CAPACITY: usize = 1_048_576;
@@ -21,7 +21,7 @@ pub enum Kind {
 pub struct Seen {
     order: VecDeque<u64>,
     known: Table,
-    ended: HashSet<u64, BuildHasherDefault<AsIs>>,
+    ended: HashSet<u64, Mixing>,
 }
 
 impl Seen {
@@ -83,14 +83,15 @@ impl Seen {
     }
 }
 
-/// A set of hashes: lines of seven, each one cache line, half full. A hash stands in the line that its low
-/// bits name or, where that is full, as with one in fifty, in a set beside them. A look is at the whole of one
+/// A set of hashes: lines of seven, each one cache line, half full. A hash stands in the line that [`Mixing`]
+/// names or, where that is full, as with one in fifty, in a set beside them. A look is at the whole of one
 /// line, so that the processor need not guess which place it is.
 #[derive(Debug, Default)]
 struct Table {
     /// A power of two of them.
     lines: Vec<Line>,
-    spilled: HashSet<u64, BuildHasherDefault<AsIs>>,
+    spilled: HashSet<u64, Mixing>,
+    mixing: Mixing,
     len: usize,
     /// The one hash that cannot stand in a place.
     zero: bool,
@@ -184,30 +185,57 @@ impl Table {
         self.lines.get(self.home(hash)).map_or(0, |line| line.spilled)
     }
 
-    /// The line that a hash's low bits name.
+    /// The line that a hash names.
     #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
     fn home(&self, hash: u64) -> usize {
-        hash as usize & self.lines.len().wrapping_sub(1)
+        self.mixing.of(hash) as usize & self.lines.len().wrapping_sub(1)
     }
 }
 
-/// Identities are hashes already.
-#[derive(Default)]
-struct AsIs(u64);
+/// Where hashes stand. They are of what clients send, who could choose many that meet in one place; so a
+/// random word of this process is mixed in. What is remembered, and for how long, does not depend on it.
+#[derive(Clone, Copy, Debug)]
+struct Mixing(u64);
 
-impl Hasher for AsIs {
+impl Default for Mixing {
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher().finish() | 1)
+    }
+}
+
+impl Mixing {
+    /// A folded product; of a word of 1 the hash itself.
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    const fn of(self, hash: u64) -> u64 {
+        let product = hash as u128 * self.0 as u128;
+        (product >> 64) as u64 ^ product as u64
+    }
+}
+
+impl BuildHasher for Mixing {
+    type Hasher = Mixed;
+
+    fn build_hasher(&self) -> Mixed {
+        Mixed { mixing: *self, hash: 0 }
+    }
+}
+
+struct Mixed {
+    mixing: Mixing,
+    hash: u64,
+}
+
+impl Hasher for Mixed {
     fn finish(&self) -> u64 {
-        self.0
+        self.hash
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
     }
 
     fn write_u64(&mut self, n: u64) {
-        self.0 = n;
+        self.hash = self.mixing.of(self.hash.rotate_left(8) ^ n);
     }
 }
 
@@ -241,11 +269,19 @@ mod tests {
         assert_eq!(seen.iter().last(), Some((0, Kind::Result)));
     }
 
+    #[test]
+    fn nobody_can_choose_hashes_that_meet_in_one_line() {
+        let mut table = Table::default();
+        (1..=32_000_u64).for_each(|n| table.insert(n << 18));
+        assert!(table.spilled.len() < 3_200, "{} of 32000 spilled", table.spilled.len());
+    }
+
     proptest! {
         /// The table is a set, also where many hashes name one line, and while it grows.
         #[test]
         fn a_table_is_a_set(steps in prop::collection::vec((0u8..3, 0u64..8, 0u64..16), 1..400)) {
-            let (mut table, mut set) = (Table::default(), HashSet::new());
+            // Without mixing, so that the hashes below do meet in one line.
+            let (mut table, mut set) = (Table { mixing: Mixing(1), ..Table::default() }, HashSet::new());
             for (step, low, high) in steps {
                 // One hash in 128 is 0.
                 let (add, hash) = (step > 0, low | (high << 32));

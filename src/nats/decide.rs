@@ -2,13 +2,13 @@
 //!
 //! Each decide connection has a thread of its own, on whose runtime the client library's task for it and
 //! the two of ours take turns: a request that is on its way passes no other thread, and wakes none. The
-//! *intake* takes messages off the subscription as they
-//! come, stamps them and queues them in batches; what a full queue refuses is answered `overloaded`
-//! at once, so that the library's own buffer never drops in silence. The *decider* takes batches and
-//! answers each request inline: no task, no lock and no wait on the network for one that needs no
-//! probe. It reads a few requests, then looks up all their policies, then decides them: what has to be
-//! fetched from memory for one does not wait for what another needs. Where a breaker is half-open and a slot may be free, the request goes on in a task of its
-//! own that claims it; there are never more of these than free slots.
+//! *intake* takes messages off the subscription as they come, stamps them and queues them in batches; what
+//! a full queue refuses is answered `overloaded` at once, so that the library's own buffer never drops in
+//! silence. The *decider* takes batches and answers each request inline: no task, no lock and no wait on
+//! the network for one that needs no probe. It reads a few requests, then looks up all their policies, then
+//! decides them: what has to be fetched from memory for one does not wait for what another needs. Where a
+//! breaker is half-open and a slot may be free, the request goes on in a task of its own that claims it;
+//! there are never more of these than free slots.
 
 mod explain;
 mod incoming;
@@ -76,6 +76,8 @@ pub(super) struct Request<'m> {
     pub(super) arrived: Tick,
     /// Whether it may have waited for longer than since then.
     pub(super) stale: bool,
+    /// Whether all policies were known before its own was looked up.
+    pub(super) complete: bool,
     /// The policy that decides, once it was looked up.
     pub(super) found: Option<&'m Arc<Routable>>,
     /// When it is decided.
@@ -181,7 +183,7 @@ impl Request<'_> {
             "the request waited too long in this worker"
         } else if self.stale {
             "this worker stood still, and the request may have waited too long"
-        } else if !self.worker.ledger.is_complete() {
+        } else if !self.complete || !self.worker.ledger.is_complete() {
             "this worker is rebuilding its state"
         } else {
             return None;

@@ -37,11 +37,18 @@ struct Opened<'m> {
 }
 
 impl<'m> Opened<'m> {
-    fn of(worker: &'m Arc<Worker>, message: &'m mut Message, scratch: &'m mut Scratch, came: Came) -> Self {
+    fn of(
+        worker: &'m Arc<Worker>,
+        message: &'m mut Message,
+        scratch: &'m mut Scratch,
+        came: Came,
+        complete: bool,
+    ) -> Self {
         // Taken out of the message: a copy would cost an allocation.
         let reply = message.reply.take();
         let Came { arrived, stale } = came;
-        let request = Request { worker, message, arrived, stale, found: None, now: arrived, timed: false };
+        let request =
+            Request { worker, message, arrived, stale, complete, found: None, now: arrived, timed: false };
         let span = request.span();
         let asked =
             if is_answerable(worker, reply.as_ref()) { request.read(scratch) } else { Asked::Nothing };
@@ -100,7 +107,8 @@ struct Decider {
 
 impl Decider {
     /// Answers a few requests. The clock is read once for each answer: where one ends the next begins; what
-    /// they have in common is shared out.
+    /// they have in common is shared out. Spans begin when their request is read, and so hold the answers
+    /// before theirs.
     async fn answer(
         &mut self,
         messages: &mut [Message],
@@ -110,10 +118,12 @@ impl Decider {
     ) {
         let Self { worker, client, claims, claiming, policies, tally, answers, out } = self;
         let opening = worker.clock.nanos();
+        // Asked before the policies are: what is missing from them then may be missing for good.
+        let complete = worker.ledger.is_complete();
         policies.refresh(worker.state.catalog());
         let each = messages.iter_mut().zip(scratches);
         let mut opened: SmallVec<[Opened<'_>; TOGETHER]> =
-            each.map(|(message, scratch)| Opened::of(worker, message, scratch, came)).collect();
+            each.map(|(message, scratch)| Opened::of(worker, message, scratch, came, complete)).collect();
         opened.iter_mut().for_each(|opened| opened.look_up(policies));
         opened.iter().filter_map(|opened| opened.request.found).for_each(|found| found.touch());
         let mut began = worker.clock.nanos();
@@ -222,6 +232,7 @@ impl Claiming {
                 message: &self.message,
                 arrived: self.arrived,
                 stale: false,
+                complete: true,
                 found: Some(&begun),
                 now: worker.clock.tick(),
                 timed: true,
