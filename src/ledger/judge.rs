@@ -42,19 +42,9 @@ impl Fold {
             return false;
         }
         let outcome = Outcome {
-            tenant_id: Cow::Borrowed(&ended.tenant_id),
-            provider_id: Cow::Borrowed(&ended.provider_id),
             request_id: Some(Cow::Borrowed(&ended.request_id)),
             assignment_id: Some(Cow::Borrowed(&ended.assignment_id)),
-            status: ended.status,
-            latency_ms: None,
-            cost_nanos: None,
-            error_code: None,
-            retry_after_ms: None,
-            timestamp_ms: None,
-            job_type: None,
-            trace_id: None,
-            identity,
+            ..Outcome::of(&*ended.tenant_id, &*ended.provider_id, ended.status, identity)
         };
         let input = Input::Ended { outcome: &outcome, elapsed_ms: ended.elapsed_ms };
         step.input(cell, input, &mut self.digest);

@@ -31,7 +31,7 @@ const TOGETHER: usize = 16;
 /// A request that was read.
 struct Opened<'m> {
     request: Request<'m>,
-    reply: Option<Subject>,
+    reply_to: Option<Subject>,
     span: Option<SpanGuard>,
     asked: Asked<'m>,
 }
@@ -45,14 +45,14 @@ impl<'m> Opened<'m> {
         complete: bool,
     ) -> Self {
         // Taken out of the message: a copy would cost an allocation.
-        let reply = message.reply.take();
+        let reply_to = message.reply.take();
         let Came { arrived, stale } = came;
         let request =
             Request { worker, message, arrived, stale, complete, found: None, now: arrived, timed: false };
         let span = request.span();
         let asked =
-            if is_answerable(worker, reply.as_ref()) { request.read(scratch) } else { Asked::Nothing };
-        Self { request, reply, span, asked }
+            if is_answerable(worker, reply_to.as_ref()) { request.read(scratch) } else { Asked::Nothing };
+        Self { request, reply_to, span, asked }
     }
 
     fn look_up(&mut self, policies: &'m Reader) {
@@ -128,7 +128,7 @@ impl Decider {
         opened.iter().filter_map(|opened| opened.request.found).for_each(|found| found.touch());
         let mut began = worker.clock.nanos();
         let share = (began - opening) / opened.len().max(1) as u64;
-        for Opened { request, reply, span, asked } in &mut opened {
+        for Opened { request, reply_to, span, asked } in &mut opened {
             (request.now, request.timed) = (Clock::tick_at(began), std::mem::take(&mut timed));
             let mut unwaited = None;
             let handled = request.answer(asked, answers, out, &mut unwaited, span);
@@ -142,13 +142,13 @@ impl Decider {
                 claiming.spawn_on(claim, claims);
             }
             match handled {
-                Handled::Reply(reply_body) => {
+                Handled::Reply(reply) => {
                     let ended = worker.clock.nanos();
                     let plain = is_plain(worker, request.message);
-                    tally.note(worker, reply_body.outcome, plain, share + ended - began);
+                    tally.note(worker, reply.outcome, plain, share + ended - began);
                     began = ended;
                     let mut sent =
-                        std::pin::pin!(publish(worker, client, answer_at(worker, reply.take()), reply_body));
+                        std::pin::pin!(publish(worker, client, answer_at(worker, reply_to.take()), reply));
                     if futures_util::poll!(&mut sent).is_pending() {
                         // The connection takes no more for now: nothing that the next request is late by.
                         sent.await;
@@ -159,7 +159,7 @@ impl Decider {
                 Handled::Claim(claim) => {
                     let task = Claiming {
                         message: request.message.clone(),
-                        reply: reply.take(),
+                        reply_to: reply_to.take(),
                         arrived: came.arrived,
                         began,
                         answers: std::mem::take(answers),
@@ -203,7 +203,7 @@ impl Worker {
 /// A request that waits for its claim.
 struct Claiming {
     message: Message,
-    reply: Option<Subject>,
+    reply_to: Option<Subject>,
     arrived: Tick,
     began: u64,
     answers: Vec<(usize, Answer)>,
@@ -261,7 +261,7 @@ impl Claiming {
             let took = worker.clock.nanos() - self.began;
             tally.note(&worker, reply.outcome, is_plain(&worker, &self.message), took);
             tally.tell(&worker);
-            publish(&worker, &client, answer_at(&worker, self.reply), reply).await;
+            publish(&worker, &client, answer_at(&worker, self.reply_to), reply).await;
         }
         if let Some(unwaited) = unwaited {
             worker.claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms).await;
