@@ -1,15 +1,15 @@
 //! The only place that prints. A table for people, a body for machines, what went wrong on standard
 //! error. A reader that went away (`| head`) is no fault: what cannot be written is dropped.
 //!
-//! What came over the wire is shown without control characters, and without those that turn the
-//! direction of text, so that no document moves the cursor of the one who reads it, or shows its words
-//! in another order. In JSON they are escaped: who parses it gets what was sent.
+//! What came over the wire moves no cursor and turns no text round ([`shown`](crate::telemetry::shown)).
 
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
+
+use crate::telemetry::shown::{escaped, plain};
 
 /// Where a command's words go.
 #[derive(Clone, Copy, Debug)]
@@ -95,31 +95,6 @@ fn write_out(text: &str) {
 
 fn write_err(text: &str) {
     let _gone = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// A text that stays within its line and its place.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// JSON with nothing in it that a terminal obeys. JSON itself escapes the first 32 characters only;
-/// the others can stand within strings only, since all else of it is ASCII.
-fn escaped(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        if (c.is_control() && c != '\n') || is_bidi(c) {
-            // All of them lie below 65536.
-            text.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            text.push(c);
-        }
-    }
-    text
-}
-
-/// Whether a character turns the direction of the text around it (Unicode's `Bidi_Control`).
-const fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Rows under headings, columns aligned.
@@ -242,24 +217,5 @@ mod tests {
         table.row(["a\u{1b}[2Jb\n".to_owned()]);
         assert!(!table.to_string().contains('\u{1b}'));
         assert_eq!(table.to_string().lines().count(), 2);
-    }
-
-    #[test]
-    fn nothing_on_the_wire_turns_the_text_round_and_machines_get_what_was_sent() {
-        // DEL, the C1 controls, and all that Unicode calls Bidi_Control; then letters that stay.
-        let bad = ['\u{7f}', '\u{61c}', '\u{200e}', '\u{200f}'].into_iter();
-        let bad =
-            bad.chain('\u{80}'..='\u{9f}').chain('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
-        let bad: String = bad.collect();
-        let sent = json!({ "reason": format!("{bad}a\u{1b}\n\"שלום é 🦀"), &bad: [bad] });
-        for text in [escaped(&sent.to_string()), escaped(&format!("{sent:#}"))] {
-            assert!(!text.chars().any(|c| bad.contains(c) || (c.is_control() && c != '\n')), "{text}");
-            assert!(
-                text.contains("שלום é 🦀") && text.contains("\\u202e") && text.contains("\\u009b"),
-                "{text}"
-            );
-            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), sent);
-        }
-        assert_eq!(plain("a\u{202e}b\u{9b}2Jשלום"), "a\u{fffd}b\u{fffd}2Jשלום");
     }
 }

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::domain::Tick;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Label as _, Trouble};
+use crate::telemetry::repeats::Repeats;
 
 /// The state of the main connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,29 +35,12 @@ pub enum Away {
     Silent,
 }
 
-/// Of the client library's faults one in this time is logged; the next line tells how many it stands for.
-const FAULT_EVERY_MS: u64 = 10_000;
-
 /// Faults of the client library since a connection was last made: while the broker is away, each try of
 /// each connection ends with one.
 #[derive(Debug, Default)]
 struct Faults {
-    told_at: Option<Tick>,
-    untold: u64,
+    lines: Repeats,
     all: u64,
-}
-
-impl Faults {
-    /// Counts one. Tells how many a line about it stands for, if one is due: the first at once.
-    fn count(&mut self, now: Tick) -> Option<u64> {
-        self.all += 1;
-        self.untold += 1;
-        if self.told_at.is_some_and(|at| now.since(at) < FAULT_EVERY_MS) {
-            return None;
-        }
-        self.told_at = Some(now);
-        Some(std::mem::take(&mut self.untold))
-    }
 }
 
 /// See the module.
@@ -68,6 +52,8 @@ pub struct Link {
     stalled_at: AtomicU64,
     troubles: Mutex<BTreeMap<&'static str, String>>,
     faults: Mutex<Faults>,
+    /// What the server found fault with.
+    refusals: Mutex<Repeats>,
     /// Messages that full subscriptions dropped and that no line has told of yet: of the main
     /// connection, and of those for decide requests.
     dropped: [AtomicU64; 2],
@@ -85,6 +71,7 @@ impl Link {
             stalled_at: AtomicU64::new(0),
             troubles: Mutex::default(),
             faults: Mutex::default(),
+            refusals: Mutex::default(),
             dropped: Default::default(),
             taking: Mutex::default(),
         }
@@ -114,11 +101,22 @@ impl Link {
             Event::SlowConsumer(_) => self.note_dropped(0, metrics),
             Event::LameDuckMode => tracing::warn!(event = "nats_lame_duck"),
             Event::Draining => {}
-            Event::ServerError(error) => tracing::warn!(event = "nats_server_error", error = %error),
-            Event::ClientError(error) => {
-                let due = self.faults().count(self.clock.tick());
+            Event::ServerError(error) => {
+                let error = error.to_string();
+                let due = self.refusals().count(&error, self.clock.tick());
                 if let Some(stands_for) = due {
-                    tracing::warn!(event = "nats_client_error", error = %error, stands_for);
+                    tracing::warn!(event = "nats_server_error", error, stands_for);
+                }
+            }
+            Event::ClientError(error) => {
+                let error = error.to_string();
+                let due = {
+                    let mut faults = self.faults();
+                    faults.all += 1;
+                    faults.lines.count(&error, self.clock.tick())
+                };
+                if let Some(stands_for) = due {
+                    tracing::warn!(event = "nats_client_error", error, stands_for);
                 }
             }
         }
@@ -228,6 +226,10 @@ impl Link {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn refusals(&self) -> MutexGuard<'_, Repeats> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -244,22 +246,5 @@ impl Link {
             0 => None,
             tick => Some(Tick(tick)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_fault_is_told_at_once_and_then_one_in_ten_seconds_that_stands_for_the_rest() {
-        let mut faults = Faults::default();
-        let told: Vec<_> =
-            (0..60_u64).filter_map(|n| Some((n * 700, faults.count(Tick(5 + n * 700))?))).collect();
-        assert_eq!(told, [(0, 1), (10_500, 15), (21_000, 15), (31_500, 15)]);
-        assert_eq!((faults.all, faults.untold), (60, 14));
-        // A connection was made, and the next outage begins anew.
-        faults = Faults::default();
-        assert_eq!(faults.count(Tick(42_001)), Some(1));
     }
 }

@@ -7,17 +7,36 @@
 //! a buffer. The price is that a reader of standard output that stalls holds up whoever logs, which
 //! is why nothing logs once a request.
 //!
-//! Whoever logs sees to it that no secret is in a field, and limits what repeats.
+//! Whoever logs sees to it that no secret is in a field, and limits what repeats. What libraries say is
+//! limited here ([`Repeats`]): its `stands_for` tells how many lines of that target one is for. Text from
+//! outside can stand in any field, and is shown as [`shown`](super::shown) has it.
 
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 
-use tracing::Subscriber;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter, format, layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use super::repeats::Repeats;
+use super::shown::{Spelling, escaped};
+use crate::clock::Clock;
+
+/// What the targets of this program begin with.
+const OURS: &str = "beamline_router";
+
+const ITALIC: &str = "\x1b[3m";
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,29 +53,125 @@ pub enum Format {
 /// # Errors
 /// If the process logs already.
 pub fn init(format: Format, level: LevelFilter) -> Result<(), TryInitError> {
-    subscriber(format, level, std::io::stdout, std::io::stdout().is_terminal()).try_init()
+    let colour = std::io::stdout().is_terminal();
+    subscriber(format, level, std::io::stdout, colour, Clock::start()).try_init()
 }
 
-fn subscriber<W>(format: Format, level: LevelFilter, writer: W, colour: bool) -> impl Subscriber + Send + Sync
+fn subscriber<W>(
+    format: Format,
+    level: LevelFilter,
+    writer: W,
+    colour: bool,
+    clock: Clock,
+) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let libraries = level.min(LevelFilter::WARN);
-    let targets = Targets::new().with_default(libraries).with_target("beamline_router", level);
-    tracing_subscriber::registry().with(targets).with(lines(format, writer, colour))
+    let targets = Targets::new().with_default(libraries).with_target(OURS, level);
+    tracing_subscriber::registry().with(targets).with(lines(format, writer, colour, clock))
 }
 
-fn lines<S, W>(format: Format, writer: W, colour: bool) -> Box<dyn Layer<S> + Send + Sync>
+fn lines<S, W>(format: Format, writer: W, colour: bool, clock: Clock) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = fmt::layer().with_writer(writer);
+    let lines = layer().with_writer(writer);
+    let libraries = Libraries { clock, said: Mutex::default() };
     match format {
         Format::Json => {
-            Box::new(lines.json().flatten_event(true).with_current_span(false).with_span_list(false))
+            let look = format::format().json().flatten_event(true);
+            let look = look.with_current_span(false).with_span_list(false);
+            let look = Look { look, format, libraries };
+            Box::new(lines.fmt_fields(JsonFields::new()).event_format(look))
         }
-        Format::Text => Box::new(lines.with_ansi(colour)),
+        Format::Text => {
+            let look = Look { look: format::format().with_ansi(colour), format, libraries };
+            Box::new(lines.fmt_fields(format::debug_fn(text_field).delimited(" ")).event_format(look))
+        }
+    }
+}
+
+/// A look of lines, with what the module says of libraries and of text from outside.
+struct Look<F> {
+    look: F,
+    format: Format,
+    libraries: Libraries,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Look<F>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut stands_for = None;
+        if !event.metadata().target().starts_with(OURS) {
+            stands_for = self.libraries.count(event);
+            if stands_for.is_none() {
+                return Ok(());
+            }
+        }
+        let mut line = String::new();
+        self.look.format_event(context, Writer::new(&mut line), event)?;
+        line.truncate(line.trim_end().len());
+        match (stands_for, self.format) {
+            (None, _) => {}
+            (Some(n), Format::Text) => write!(line, " stands_for={n}")?,
+            (Some(n), Format::Json) => {
+                // The brace that closes the object.
+                line.pop();
+                write!(line, ",\"stands_for\":{n}}}")?;
+            }
+        }
+        match self.format {
+            Format::Json => writeln!(writer, "{}", escaped(&line)),
+            Format::Text => writeln!(writer, "{line}"),
+        }
+    }
+}
+
+/// A field in text.
+fn text_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match (field.name(), writer.has_ansi_escapes()) {
+        ("message", _) => {}
+        (name, false) => write!(writer, "{name}=")?,
+        (name, true) => write!(writer, "{ITALIC}{name}{RESET}{DIM}={RESET}")?,
+    }
+    write!(Spelling(writer), "{value:?}")
+}
+
+/// What libraries said.
+struct Libraries {
+    clock: Clock,
+    /// By target: the program has so many.
+    said: Mutex<BTreeMap<&'static str, Repeats>>,
+}
+
+impl Libraries {
+    /// How many lines one about this event stands for, if one is due.
+    fn count(&self, event: &Event<'_>) -> Option<u64> {
+        let mut what = What(event.metadata().level().to_string());
+        event.record(&mut what);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.entry(event.metadata().target()).or_default().count(&what.0, self.clock.tick())
+    }
+}
+
+/// The fields of an event, which tell whether it says the same as another.
+struct What(String);
+
+impl Visit for What {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // A `String` takes whatever is written.
+        let _ = write!(self.0, " {field}={value:?}");
     }
 }
 
@@ -66,6 +181,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::telemetry::shown::tests as shown;
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
@@ -88,15 +204,24 @@ mod tests {
     }
 
     fn say(format: Format, level: LevelFilter) -> Vec<String> {
-        let page = Page::default();
-        let to = page.clone();
-        tracing::subscriber::with_default(subscriber(format, level, move || to.clone(), false), || {
+        said(format, level, false, || {
             tracing::warn!(event = "circuit_breaker_opened", tenant_id = "a\"b", error_rate = 0.5, "opened");
             tracing::info!("info of ours");
             tracing::info!(target: "async_nats", "info of a library");
             tracing::error!(target: "async_nats", "error of a library");
-        });
+        })
+    }
+
+    fn said(format: Format, level: LevelFilter, colour: bool, says: impl FnOnce()) -> Vec<String> {
+        let page = Page::default();
+        let to = page.clone();
+        let subscriber = subscriber(format, level, move || to.clone(), colour, Clock::start());
+        tracing::subscriber::with_default(subscriber, says);
         page.lines()
+    }
+
+    fn parsed(line: &str) -> serde_json::Value {
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
     }
 
     #[test]
@@ -130,5 +255,70 @@ mod tests {
             lines[0]
         );
         assert!(!lines.concat().contains('\u{1b}'));
+    }
+    #[test]
+    fn text_from_outside_is_shown_harmless_and_parses_to_what_was_sent() {
+        let bad = shown::bad();
+        let sent = format!("{bad}\u{1b}[2J\n\"שלום é 🦀");
+        let speak = || {
+            let error = std::io::Error::other(sent.clone());
+            tracing::warn!(event = "nats_server_error", actor = sent, %error, "said: {sent}");
+            tracing::error!(target: "async_nats::connector", %error, "{sent}");
+        };
+        let lines = said(Format::Json, LevelFilter::INFO, false, speak);
+        assert_eq!(lines.len(), 2);
+        for line in &lines {
+            assert!(!line.chars().any(|c| bad.contains(c) || c.is_control()), "{line}");
+            assert!(line.contains("שלום é 🦀"), "{line}");
+            assert_eq!(parsed(line)["error"], sent);
+        }
+        assert_eq!([&parsed(&lines[0])["actor"], &parsed(&lines[1])["message"]], [&*sent, &*sent]);
+        let text = said(Format::Text, LevelFilter::INFO, true, speak);
+        assert_eq!(text.len(), 2, "a line each: {text:?}");
+        let text = text.concat();
+        assert!(!text.chars().any(|c| bad.contains(c)), "{text}");
+        assert!(text.contains("\\u{202e}") && text.contains("שלום é 🦀"), "{text}");
+        assert!(text.contains("\u{1b}[33m WARN\u{1b}[0m"), "the colours are there: {text:?}");
+        assert!(!text.contains("\u{1b}[2J"), "and nothing else that a terminal obeys: {text:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_library_repeats_is_told_once_in_ten_seconds_with_how_many_it_stands_for() {
+        for format in [Format::Json, Format::Text] {
+            let page = Page::default();
+            let to = page.clone();
+            let subscriber = subscriber(format, LevelFilter::INFO, move || to.clone(), false, Clock::start());
+            let _until_the_end = tracing::subscriber::set_default(subscriber);
+            for n in 0..21 {
+                tracing::error!(target: "async_nats::connector", error = %"refused", "no connection");
+                if n == 3 {
+                    tracing::error!(target: "async_nats::connector", error = %"denied", "no connection");
+                    tracing::warn!(target: "rustls", "of another library");
+                }
+                tracing::warn!("ours are for whoever logs them to limit");
+                tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            }
+            let (ours, libraries): (Vec<_>, Vec<_>) =
+                page.lines().into_iter().partition(|line| line.contains(OURS));
+            assert_eq!(ours.len(), 21);
+            assert!(ours.iter().all(|line| !line.contains("stands_for")), "{ours:?}");
+            let told: Vec<_> = libraries
+                .iter()
+                .map(|line| match format {
+                    Format::Json => {
+                        let line = parsed(line);
+                        let error = line["error"].as_str().unwrap_or("-").to_owned();
+                        (error, line["stands_for"].as_u64().unwrap())
+                    }
+                    Format::Text => {
+                        let word = |name: &str| line.split(name).nth(1)?.split(' ').next();
+                        let error = word(" error=").unwrap_or("-").to_owned();
+                        (error, word(" stands_for=").unwrap().parse().unwrap())
+                    }
+                })
+                .collect();
+            let expected = [("refused", 1), ("denied", 4), ("-", 1), ("refused", 7), ("refused", 10)];
+            assert_eq!(told, expected.map(|(error, n)| (error.to_owned(), n)), "{libraries:#?}");
+        }
     }
 }

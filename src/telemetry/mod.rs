@@ -16,6 +16,8 @@ pub mod logs;
 pub mod metrics;
 pub mod names;
 mod page;
+pub mod repeats;
+pub mod shown;
 pub mod table;
 pub mod traces;
 

@@ -1,9 +1,9 @@
-//! What is logged of many refusals.
+//! What is logged of many refusals, of the broker's and of ours, and of text that means harm.
 
 use async_nats::HeaderMap;
 use serde_json::json;
 
-use crate::support::{Stage, eventually, request};
+use crate::support::{Broker, Caller, Stage, Worker, eventually, request};
 use crate::traffic::policy;
 
 /// Twice the time between two lines.
@@ -40,4 +40,52 @@ async fn a_crowd_of_refusals_makes_few_lines_that_say_how_many_they_stand_for() 
         assert_eq!((&line["failure_count"], &line["error_rate"]), (&json!(1), &json!(1.0)), "{line}");
     }
     assert_eq!(stage.worker.count("router_decisions_total").await, asked, "each was counted");
+}
+
+/// A router that may not answer below `_INBOX.mute.`.
+const MUTE: &str = "authorization { users: [
+    { user: router, password: p, permissions: { publish: { deny: \"_INBOX.mute.>\" } } }
+    { user: client, password: p }
+] }";
+
+#[tokio::test]
+async fn what_the_broker_forbids_is_told_in_few_lines_and_no_text_moves_the_cursor() {
+    let broker = Broker::with_config(MUTE).await;
+    let worker = Worker::start(&broker, |l| l.env("NATS_USER", "router").env("NATS_PASSWORD", "p")).await;
+    let options = async_nats::ConnectOptions::new().user_and_password("client".into(), "p".into());
+    let caller = Caller::with(options, &broker.url()).await;
+    let begin = std::time::Instant::now();
+    let ask = async |inbox: String| {
+        let subject = "beamline.router.v1.decide";
+        caller.client.publish_with_reply(subject, inbox, "{}".into()).await.unwrap();
+    };
+    for _ in 0..30 {
+        ask("_INBOX.mute.same".to_owned()).await;
+    }
+    eventually("the first is told", TWO_LINES, async || !worker.events("nats_server_error").is_empty()).await;
+    let mut asked = 30_u64;
+    let stands_for = |line: &serde_json::Value| line["stands_for"].as_u64().unwrap();
+    let lines = eventually("the next lines tell of those that made none", TWO_LINES, async || {
+        asked += 1;
+        ask(format!("_INBOX.mute.{asked}")).await;
+        let lines = worker.events("nats_server_error");
+        (lines.iter().map(stands_for).sum::<u64>() > 45).then_some(lines)
+    })
+    .await;
+    let most = 8 * (1 + begin.elapsed().as_secs() / 10);
+    assert!(lines.len() as u64 <= most, "{most} lines at most: {lines:#?}");
+    assert_eq!(stands_for(&lines[0]), 1, "the first at once");
+    assert!(lines.iter().map(stands_for).sum::<u64>() <= asked, "{asked}: {lines:#?}");
+    assert!(lines[0]["error"].as_str().unwrap().contains("_INBOX.mute.same"), "{lines:#?}");
+
+    // Moves the cursor, clears the screen, and turns round what follows.
+    let actor = "\u{9b}2J\u{202e}\u{7f}mallory é";
+    let command = json!({"scope": "global", "circuit_breaker_enabled": false, "actor": actor});
+    caller.command("flag.set", &command).await;
+    let told = eventually("it is told", TWO_LINES, async || worker.events("circuit_breaker_flag_set").pop());
+    assert_eq!(told.await["actor"], actor);
+    let said = worker.stdout();
+    let shown = |c: &char| *c == '\n' || !(c.is_control() || ('\u{202a}'..='\u{202e}').contains(c));
+    assert_eq!(said.chars().find(|c| !shown(c)), None, "{said:?}");
+    assert!(said.contains("mallory é"), "{said:?}");
 }

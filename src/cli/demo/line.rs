@@ -1,3 +1,5 @@
+use crate::telemetry::shown::plain;
+
 /// How a piece of text looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Paint {
@@ -35,10 +37,9 @@ impl Line {
         Self::default()
     }
 
-    /// Appends text. What came over the wire moves no cursor: control characters are replaced.
+    /// Appends text. What came over the wire moves no cursor.
     pub(super) fn text(mut self, paint: Paint, text: impl AsRef<str>) -> Self {
-        let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-        self.0.push((paint, text.as_ref().chars().map(shown).collect()));
+        self.0.push((paint, plain(text.as_ref())));
         self
     }
 

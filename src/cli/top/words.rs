@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::breaker::Known;
 use crate::breaker::State;
-use crate::cli::output::plain;
 use crate::domain::Tick;
+use crate::telemetry::shown::plain;
 
 pub(super) const fn state(state: State) -> &'static str {
     match state {
