@@ -7,6 +7,8 @@ mod request_protobuf;
 mod result;
 mod same;
 
+use std::fmt::Debug;
+
 use super::*;
 use crate::domain::RouteRequest;
 
@@ -35,6 +37,20 @@ pub(super) fn nearly<T>(text: &str, mut show: impl FnMut(&str) -> T) {
             show(&format!("{before}{other}{after}"));
         }
     }
+}
+
+/// Whether the quick reading of a body gave something; what it gave must be what the careful one gives.
+pub(super) fn agree<T: Debug, E: Debug>(
+    body: &str,
+    quick: Option<T>,
+    careful: impl FnOnce() -> Result<T, E>,
+) -> bool {
+    let read = quick.is_some();
+    if let Some(quick) = quick {
+        let careful = careful().unwrap_or_else(|fault| panic!("{body}: {fault:?}"));
+        assert_eq!(format!("{quick:?}"), format!("{careful:?}"), "{body}");
+    }
+    read
 }
 
 /// A protobuf message from its raw fields, as another implementation would write it.
