@@ -44,8 +44,9 @@ pub struct Routable {
 
 impl Routable {
     /// Has what a decision reads of the breakers fetched into the processor's cache, so that several
-    /// policies' breakers are fetched at one time.
-    pub fn touch(&self) {
+    /// policies' breakers are fetched at one time. No answer depends on it: of this crate only, so that the
+    /// compiler tells when nothing calls it any more.
+    pub(crate) fn touch(&self) {
         self.cells.iter().take(IN_PLACE).for_each(|cell| cell.touch());
     }
 }
