@@ -47,6 +47,10 @@ async fn one(caller: Caller, tenant: &'static str, n: u64) {
     let Some(provider) = answer["decision"]["provider_id"].as_str() else { return };
     let dice = xxh(&format!("{request_id}{provider}"));
     let fails = dice % 1_000 < failing(tenant, provider);
+    if tenant == "globex" && answer["decision"]["probe"] == true {
+        // A call that hangs, so that a half-open circuit is in the pictures.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
     let latency = if fails { 60 } else { 250 + dice / 1_000 % 500 + (dice / 7_000 % 40) * 20 };
     caller
         .result(&json!({"assignment_id": request_id, "request_id": request_id, "tenant_id": tenant,
@@ -102,10 +106,13 @@ async fn pictures() {
     let front = Front::before(&stage.worker).await;
     browser.open(&front.url("overview")).await;
     let ready =
-        "return document.querySelector('.alert.firing') !== null && beamline.store.failFast.length > 200";
-    eventually("an alert fires, and the chart is filled", Duration::from_secs(240), async || {
-        browser.run(ready).await == true
-    })
+        "return document.querySelector('.alert.firing') !== null && beamline.store.failFast.length > 200
+            && [...beamline.store.rows.values()].some((row) => row.state === 'half_open')";
+    eventually(
+        "an alert fires, the chart is filled, and a circuit is half-open",
+        Duration::from_secs(240),
+        async || browser.run(ready).await == true,
+    )
     .await;
     for (name, view, theme, width, height, there) in [
         ("console-overview", "overview", "light", 1280, 1120, "#panel-transitions li"),
