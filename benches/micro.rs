@@ -172,7 +172,7 @@ mod others {
         let outcome = outcome("tenant-0".into(), PROVIDERS[0], 1);
         bencher.bench(|| {
             black_box(cell.read(NOW));
-            cell.lock().breaker.apply(Input::Result(black_box(&outcome)), START).judged
+            cell.lock().breaker.apply(&Input::Result(black_box(&outcome)), START).judged
         });
     }
 
@@ -223,7 +223,8 @@ fn fold_one_result(bencher: Bencher<'_, '_>, breakers: u64) {
             if whole { (n + 1 - AHEAD as u64..=n).map(stamped).collect() } else { Vec::new() }
         })
         .bench_local_refs(|next| {
-            world.fold.foresee(next.iter().map(|(entry, _)| entry));
+            let until = next.last().map_or(START, |(_, stamp)| *stamp);
+            world.fold.foresee(next.iter().map(|(entry, _)| entry), until);
             for (entry, stamp) in next {
                 world.apply(entry, *stamp);
             }

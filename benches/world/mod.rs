@@ -66,7 +66,7 @@ impl World {
 
     pub(crate) fn apply(&mut self, entry: &Entry<'_>, stamp: Stamp) {
         self.position += 1;
-        black_box(self.fold.apply(entry, At { position: self.position, stamp }, OFFSET, true));
+        black_box(&self.fold.apply(entry, At { position: self.position, stamp }, OFFSET, true));
     }
 
     /// Every policy in force.

@@ -147,21 +147,21 @@ impl Breaker {
     }
 
     /// Applies one input at `now`: the only way a breaker changes.
-    pub fn apply(&mut self, input: Input<'_>, now: Stamp) -> Effect {
+    pub fn apply(&mut self, input: &Input<'_>, now: Stamp) -> Effect {
         let mut effect = Effect::default();
         self.end_force(now, &mut effect);
-        match input {
+        match *input {
             Input::Result(outcome) => self.result(outcome, outcome.began(now), now, &mut effect),
             Input::Ended { outcome, elapsed_ms } => {
                 self.result(outcome, now.minus(elapsed_ms), now, &mut effect);
             }
             Input::Hint(outcome) => self.hint(outcome, now),
-            Input::Claim(claim) => effect.verdict = Some(self.claim(&claim, now, &mut effect)),
+            Input::Claim(ref claim) => effect.verdict = Some(self.claim(claim, now, &mut effect)),
             Input::Release(claim) => self.release(claim, now, &mut effect),
             Input::Force { to, ttl_ms } => self.force(to, ttl_ms, now, &mut effect),
             Input::Unforce => self.unforce(now, &mut effect),
             Input::Reset => self.reset(now, &mut effect),
-            Input::Configure(settings) => self.configure(settings, now, &mut effect),
+            Input::Configure(ref settings) => self.configure(Arc::clone(settings), now, &mut effect),
             Input::Suspend(off) => self.suspend(off, now, &mut effect),
             Input::ClockSetBack => self.clock_set_back(now),
         }

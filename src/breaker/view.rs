@@ -79,6 +79,19 @@ impl Breaker {
         self.failure_share
     }
 
+    /// Reads a word of each of its cache lines that a result touches. What it tells is of no use: the lines
+    /// are then at hand.
+    #[must_use]
+    pub fn glance(&self) -> u64 {
+        self.window.glance() ^ self.row_at.0 ^ self.seed
+    }
+
+    /// As [`Self::glance`], for what stands elsewhere and is touched when time moves on.
+    #[must_use]
+    pub fn glance_past(&self, until: Stamp) -> u64 {
+        self.window.glance_past(until)
+    }
+
     /// The window's sums at `now`.
     #[must_use]
     pub fn counts(&self, now: Stamp) -> Counts {

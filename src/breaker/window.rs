@@ -266,6 +266,15 @@ impl Window {
         self.span_ms / BUCKETS
     }
 
+    pub(super) fn glance(&self) -> u64 {
+        self.ends ^ self.present.cost_nanos
+    }
+
+    pub(super) fn glance_past(&self, until: Stamp) -> u64 {
+        let past = self.past.as_deref().filter(|_| until.0 >= self.ends);
+        past.map_or(0, |past| past.iter().step_by(2).fold(0, |met, bucket| met ^ bucket.cost_nanos))
+    }
+
     /// Feeds all that later counts depend on to a hash.
     pub(super) fn digest(&self, hash: &mut Xxh3) {
         hash.update(&self.span_ms.to_le_bytes());

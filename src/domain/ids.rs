@@ -1,8 +1,8 @@
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 /// The longest tenant, provider or policy id, in bytes.
 pub const MAX_ID: usize = 255;
@@ -102,7 +102,7 @@ macro_rules! id {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Checks and takes a text.
@@ -111,7 +111,7 @@ macro_rules! id {
             /// [`IdError`] says why the text is no such id.
             pub fn try_new(text: impl AsRef<str>) -> Result<Self, IdError> {
                 $check(text.as_ref())?;
-                Ok(Self(Arc::from(text.as_ref())))
+                Ok(Self(SmolStr::new(text.as_ref())))
             }
 
             /// The id as text.
@@ -130,7 +130,7 @@ macro_rules! id {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0.as_ref().to_owned()
+                id.0.into()
             }
         }
 
@@ -173,7 +173,7 @@ impl PolicyId {
     /// Sorts before every policy id, and is none: the lower end of a range.
     #[must_use]
     pub fn least() -> Self {
-        Self(Arc::from(""))
+        Self(SmolStr::default())
     }
 }
 

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use super::ahead::{AHEAD, fetch};
+use crate::domain::Stamp;
 use crate::state::{Cell, Guarded};
 
 /// The digest is told as a metric, and a float holds 53 bits.
@@ -36,16 +38,20 @@ impl Digest {
     }
 
     pub(super) fn tell(&mut self) -> u64 {
-        for cell in self.dirty.drain(..) {
-            let mut guarded = cell.lock();
-            if guarded.gone || !guarded.dirty {
-                continue;
+        for cells in self.dirty.chunks(AHEAD) {
+            fetch(cells.iter().map(|cell| &**cell), Stamp(u64::MAX));
+            for cell in cells {
+                let mut guarded = cell.lock();
+                if guarded.gone || !guarded.dirty {
+                    continue;
+                }
+                let fresh = guarded.breaker.digest();
+                self.sum = self.sum.wrapping_sub(guarded.digest).wrapping_add(fresh);
+                guarded.digest = fresh;
+                guarded.dirty = false;
             }
-            let fresh = guarded.breaker.digest();
-            self.sum = self.sum.wrapping_sub(guarded.digest).wrapping_add(fresh);
-            guarded.digest = fresh;
-            guarded.dirty = false;
         }
+        self.dirty.clear();
         self.sum & MASK
     }
 

@@ -116,10 +116,14 @@ impl Fold {
         let mut step = Step { now: self.now, offset, live, moved: Vec::new() };
         self.advance(at, &mut step);
         let what = match entry {
+            // Nearly all are results, and what becomes of them is made where it goes: copied there, it
+            // would be waited for.
             Entry::Result(outcome) => {
                 let disposition = self.judge_result(outcome, &mut step);
                 self.verdicts.result(at.position, disposition);
-                What::Result { status: Some(outcome.status), disposition }
+                self.finish(at, false);
+                let what = What::Result { status: Some(outcome.status), disposition };
+                return Applied { what, moved: step.moved };
             }
             Entry::Rejected => {
                 self.verdicts.result(at.position, Disposition::Rejected);
@@ -128,7 +132,7 @@ impl Fold {
             Entry::Ended(ended) => What::Ended { judged: self.judge_ended(ended, &mut step) },
             Entry::Claim(entry) => self.claim(entry, &mut step),
             Entry::Release(entry) => {
-                self.input(&entry.tenant_id, &entry.provider_id, Input::Release(entry.claim), &mut step);
+                self.input(&entry.tenant_id, &entry.provider_id, &Input::Release(entry.claim), &mut step);
                 What::Release
             }
             Entry::Policy(entry) => What::Policy(self.policy(entry, &mut step)),
@@ -138,12 +142,16 @@ impl Fold {
             Entry::Mark => What::Mark,
             Entry::Unknown => What::Unknown,
         };
-        self.marked = matches!(entry, Entry::Mark);
+        self.finish(at, matches!(entry, Entry::Mark));
+        Applied { what, moved: step.moved }
+    }
+
+    fn finish(&mut self, at: At, marked: bool) {
+        self.marked = marked;
         if self.digest.is_due() {
             self.digest.tell();
         }
         self.verdicts.advance(at.position);
-        Applied { what, moved: step.moved }
     }
 
     // ---- readers ----
@@ -193,7 +201,7 @@ impl Fold {
             latest: entry.latest,
             lease_ms: entry.lease_ms,
         };
-        let effect = self.input(&entry.tenant_id, &entry.provider_id, Input::Claim(claim), step);
+        let effect = self.input(&entry.tenant_id, &entry.provider_id, &Input::Claim(claim), step);
         What::Claim { claim: entry.claim, verdict: effect.and_then(|e| e.verdict) }
     }
 
@@ -203,7 +211,7 @@ impl Fold {
             Some(to) => Input::Force { to, ttl_ms: entry.ttl_ms },
             None => Input::Unforce,
         };
-        let found = self.input(entry.tenant_id.as_str(), entry.provider_id.as_str(), input, step).is_some();
+        let found = self.input(entry.tenant_id.as_str(), entry.provider_id.as_str(), &input, step).is_some();
         What::Command { found }
     }
 
@@ -218,7 +226,7 @@ impl Fold {
         for tenant_id in tenants {
             let off = !self.flags.enabled(&tenant_id);
             for cell in self.state.breakers_of(tenant_id.as_str()) {
-                step.input(&cell, Input::Suspend(off), &mut self.digest);
+                step.input(&cell, &Input::Suspend(off), &mut self.digest);
             }
         }
         true
@@ -261,13 +269,13 @@ impl Fold {
             }
             (Some((policy_id, settings)), Some(cell)) => {
                 cell.lock().policy_id = policy_id;
-                step.input(cell, Input::Configure(settings), &mut self.digest);
+                step.input(cell, &Input::Configure(settings), &mut self.digest);
             }
             (Some((policy_id, settings)), None) => {
                 let seed = key_of(tenant_id.as_str(), provider_id.as_str());
                 let mut breaker = Breaker::new(settings, seed, step.now);
                 if !self.flags.enabled(tenant_id) {
-                    breaker.apply(Input::Suspend(true), step.now);
+                    breaker.apply(&Input::Suspend(true), step.now);
                 }
                 let cell = Arc::new(Cell::new(tenant_id.clone(), provider_id, policy_id, breaker));
                 let mut guarded = cell.lock();
@@ -286,7 +294,7 @@ impl Fold {
         &mut self,
         tenant_id: &str,
         provider_id: &str,
-        input: Input<'_>,
+        input: &Input<'_>,
         step: &mut Step,
     ) -> Option<Effect> {
         let cell = self.roster.find(tenant_id, provider_id)?;
@@ -341,7 +349,7 @@ impl Fold {
         if set_back {
             for tenant_id in self.state.tenants() {
                 for cell in self.state.breakers_of(tenant_id.as_str()) {
-                    step.input(&cell, Input::ClockSetBack, &mut self.digest);
+                    step.input(&cell, &Input::ClockSetBack, &mut self.digest);
                 }
             }
         }

@@ -20,11 +20,11 @@ impl Fold {
             Some(Kind::Result) => Disposition::Duplicate,
             // Its timeout or refusal was judged in its stead; what the provider asks for is heard.
             Some(Kind::Ended) => {
-                step.input(cell, Input::Hint(outcome), &mut self.digest);
+                step.input(cell, &Input::Hint(outcome), &mut self.digest);
                 Disposition::Late
             }
             None => {
-                let judged = step.input(cell, Input::Result(outcome), &mut self.digest).judged;
+                let judged = step.input(cell, &Input::Result(outcome), &mut self.digest).judged;
                 return judged.map_or(Disposition::Ignored, |j| j.disposition);
             }
         };
@@ -47,7 +47,7 @@ impl Fold {
             ..Outcome::of(&*ended.tenant_id, &*ended.provider_id, ended.status, identity)
         };
         let input = Input::Ended { outcome: &outcome, elapsed_ms: ended.elapsed_ms };
-        step.input(cell, input, &mut self.digest);
+        step.input(cell, &input, &mut self.digest);
         true
     }
 }

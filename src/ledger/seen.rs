@@ -1,6 +1,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use smallvec::SmallVec;
+
+use super::ahead::AHEAD;
+
 /// How many identities are remembered, in log order.
 pub const CAPACITY: usize = 1_048_576;
 
@@ -59,7 +63,7 @@ impl Seen {
     pub(super) fn glance(&self, next: impl ExactSizeIterator<Item = u64>) -> u64 {
         let oldest = (self.order.len() + next.len()).saturating_sub(CAPACITY);
         let forgotten = self.order.iter().take(oldest).copied();
-        next.chain(forgotten).fold(0, |met, identity| met ^ self.known.glance(identity))
+        self.known.glance(next.chain(forgotten))
     }
 
     /// All that are remembered, in log order.
@@ -84,8 +88,8 @@ impl Seen {
 }
 
 /// A set of hashes: lines of seven, each one cache line, half full. A hash stands in the line that [`Mixing`]
-/// names or, where that is full, as with one in fifty, in a set beside them. A look is at the whole of one
-/// line, so that the processor need not guess which place it is.
+/// names or, where that is full, as with one in fifty, in its neighbour, or, where both are full, in a set
+/// beside them. A look is at the whole of one line, so that the processor need not guess which place it is.
 #[derive(Debug, Default)]
 struct Table {
     /// A power of two of them.
@@ -102,13 +106,19 @@ struct Table {
 #[repr(align(64))]
 struct Line {
     places: [u64; 7],
-    /// How many that this line is named by stand in the set.
-    spilled: u64,
+    /// How many that name this line and stand elsewhere.
+    away: u64,
 }
 
 impl Line {
     fn contains(&self, hash: u64) -> bool {
         self.places.iter().fold(false, |found, place| found | (*place == hash))
+    }
+
+    /// Whether some that name it may stand in its neighbour, or would if they came now.
+    const fn overflows(&self) -> bool {
+        let [.., last] = self.places;
+        self.away > 0 || last != 0
     }
 
     /// Puts `new` in the first place that holds `old`, if any does.
@@ -130,8 +140,13 @@ impl Table {
         if hash == 0 {
             return self.zero;
         }
-        let Some(line) = self.lines.get(self.home(hash)) else { return false };
-        line.contains(hash) || (line.spilled > 0 && self.spilled.contains(&hash))
+        let home = self.home(hash);
+        let Some(line) = self.lines.get(home) else { return false };
+        line.contains(hash) || (line.away > 0 && self.contains_away(home, hash))
+    }
+
+    fn contains_away(&self, home: usize, hash: u64) -> bool {
+        self.lines.get(beside(home)).is_some_and(|line| line.contains(hash)) || self.spilled.contains(&hash)
     }
 
     /// Adds a hash that is not there.
@@ -156,19 +171,31 @@ impl Table {
         let Some(line) = self.lines.get_mut(home) else { return };
         if line.replace(hash, 0) {
             self.len -= 1;
-        } else if self.spilled.remove(&hash) {
-            line.spilled -= 1;
+        } else if line.away > 0 && self.remove_away(home, hash) {
+            self.count_away(home, |away| away - 1);
             self.len -= 1;
         }
     }
 
+    fn remove_away(&mut self, home: usize, hash: u64) -> bool {
+        self.lines.get_mut(beside(home)).is_some_and(|line| line.replace(hash, 0))
+            || self.spilled.remove(&hash)
+    }
+
     fn place(&mut self, hash: u64) {
         let home = self.home(hash);
-        if let Some(line) = self.lines.get_mut(home)
-            && !line.replace(0, hash)
-        {
-            line.spilled += 1;
+        if self.lines.get_mut(home).is_some_and(|line| line.replace(0, hash)) {
+            return;
+        }
+        self.count_away(home, |away| away + 1);
+        if !self.lines.get_mut(beside(home)).is_some_and(|line| line.replace(0, hash)) {
             self.spilled.insert(hash);
+        }
+    }
+
+    fn count_away(&mut self, home: usize, count: impl FnOnce(u64) -> u64) {
+        if let Some(line) = self.lines.get_mut(home) {
+            line.away = count(line.away);
         }
     }
 
@@ -180,9 +207,14 @@ impl Table {
         placed.chain(spilled).for_each(|hash| self.place(hash));
     }
 
-    /// A word of the line where a hash stands or would stand.
-    fn glance(&self, hash: u64) -> u64 {
-        self.lines.get(self.home(hash)).map_or(0, |line| line.spilled)
+    /// Reads the lines where hashes stand or would stand, and then the neighbours of full ones.
+    fn glance(&self, hashes: impl Iterator<Item = u64>) -> u64 {
+        let mut homes: SmallVec<[usize; 2 * AHEAD]> = SmallVec::new();
+        homes.extend(hashes.map(|hash| self.home(hash)));
+        let word = |line: usize| self.lines.get(line).map_or(0, |line| line.away);
+        let met = homes.iter().fold(0, |met, home| met ^ word(*home));
+        let overflows = |home: &&usize| self.lines.get(**home).is_some_and(Line::overflows);
+        homes.iter().filter(overflows).fold(met, |met, home| met ^ word(beside(*home)))
     }
 
     /// The line that a hash names.
@@ -190,6 +222,11 @@ impl Table {
     fn home(&self, hash: u64) -> usize {
         self.mixing.of(hash) as usize & self.lines.len().wrapping_sub(1)
     }
+}
+
+/// A line's neighbour: the other half of two lines that the processor fetches together.
+const fn beside(line: usize) -> usize {
+    line ^ 1
 }
 
 /// Where hashes stand. They are of what clients send, who could choose many that meet in one place; so a
@@ -273,7 +310,7 @@ mod tests {
     fn nobody_can_choose_hashes_that_meet_in_one_line() {
         let mut table = Table::default();
         (1..=32_000_u64).for_each(|n| table.insert(n << 18));
-        assert!(table.spilled.len() < 3_200, "{} of 32000 spilled", table.spilled.len());
+        assert!(table.spilled.len() < 640, "{} of 32000 spilled", table.spilled.len());
     }
 
     proptest! {
@@ -296,8 +333,10 @@ mod tests {
                     prop_assert!(table.contains(*known));
                 }
                 prop_assert_eq!(table.len + usize::from(table.zero), set.len());
-                let spilled: u64 = table.lines.iter().map(|line| line.spilled).sum();
-                prop_assert_eq!(spilled, table.spilled.len() as u64);
+                for (n, line) in table.lines.iter().enumerate() {
+                    let away = |hash: &&u64| table.home(**hash) == n && **hash != 0 && !line.contains(**hash);
+                    prop_assert_eq!(line.away, set.iter().filter(away).count() as u64);
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ pub(super) struct Step {
 
 impl Step {
     /// Gives a breaker an input, and shows, counts and tells what came of it.
-    pub(super) fn input(&mut self, cell: &Arc<Cell>, input: Input<'_>, digest: &mut Digest) -> Effect {
+    pub(super) fn input(&mut self, cell: &Arc<Cell>, input: &Input<'_>, digest: &mut Digest) -> Effect {
         let mut guarded = cell.lock();
         // All others may count in a window or empty it.
         let spares_window = matches!(input, Input::Claim(_) | Input::Release(_));
@@ -27,7 +27,9 @@ impl Step {
         }
         digest.note_changed(cell, &mut guarded);
         if self.live {
-            guarded.counters.expired_probes += u64::from(effect.expired_leases);
+            if effect.expired_leases > 0 {
+                guarded.counters.expired_probes += u64::from(effect.expired_leases);
+            }
             if let Some(judged) = effect.judged {
                 guarded.counters.result(judged.disposition, judged.failure);
             }

@@ -1,16 +1,21 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::Counters;
 use crate::breaker::{Breaker, Gate, Position, State};
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId, Tick};
 use crate::routing::Observed;
 
-/// One breaker where the decide path and the fold meet. What every decision reads stands first and
-/// together: with many breakers it has to be fetched from memory.
+/// One breaker where the decide path and the fold meet. With many breakers it has to be fetched from memory,
+/// so what is read together stands together: first, beside the count of its references, what the fold finds
+/// it by, then in one line what every decision reads and where what every result changes begins.
 #[repr(C)]
 pub struct Cell {
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// For which provider.
+    pub provider_id: ProviderId,
     /// The packed gate: see [`pack`].
     gate: AtomicU64,
     /// The tick after which the means are out of the window.
@@ -25,10 +30,6 @@ pub struct Cell {
     unlogged: AtomicU32,
     /// What every result reads and writes stands first in it.
     guarded: Mutex<Guarded>,
-    /// Whose it is.
-    pub tenant_id: TenantId,
-    /// For which provider.
-    pub provider_id: ProviderId,
     fail_fast: AtomicU64,
     would_reject: AtomicU64,
     /// Sum of the failure shares over all refusals, in parts per million.
@@ -45,14 +46,23 @@ pub struct Guarded {
     pub dirty: bool,
     /// Whether no policy names it any more.
     pub gone: bool,
+    /// What the fold's digest holds of it.
+    pub digest: u64,
     /// The state machine.
     pub breaker: Breaker,
     /// What its entries counted.
     pub counters: Counters,
     /// The policy whose settings hold.
     pub policy_id: PolicyId,
-    /// What the fold's digest holds of it.
-    pub digest: u64,
+}
+
+impl Guarded {
+    /// Reads a word of each of its cache lines that the fold touches for a result. What it tells is of no
+    /// use: the lines are then at hand.
+    #[must_use]
+    pub fn glance(&self) -> u64 {
+        self.breaker.glance() ^ self.counters.success
+    }
 }
 
 /// What a request reads off a gate.
@@ -239,11 +249,20 @@ impl Cell {
 
     // ---- the fold ----
 
+    /// The breaker, unless somebody holds it: for looks ahead, which wait for nobody.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, Guarded>> {
+        match self.guarded.try_lock() {
+            Ok(guarded) => Some(guarded),
+            Err(TryLockError::Poisoned(died)) => Some(died.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Reads a word of each of its cache lines that the fold touches for a result and can read without
     /// the lock. What it tells is of no use: the lines are then at hand.
     #[must_use]
     pub fn glance(&self) -> u64 {
-        self.gate.load(Ordering::Relaxed) ^ u64::from(self.guarded.is_poisoned())
+        self.gate.load(Ordering::Relaxed) ^ self.tenant_id.as_str().len() as u64
     }
 
     /// Shows the decide path what the breaker has become; the fold only, after each input.

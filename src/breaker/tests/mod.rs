@@ -75,7 +75,7 @@ impl Bench {
     }
 
     fn apply(&mut self, input: Input<'_>) -> Effect {
-        self.breaker.apply(input, self.now)
+        self.breaker.apply(&input, self.now)
     }
 
     fn result(&mut self, status: Status, change: impl FnOnce(&mut Outcome<'static>)) -> Effect {

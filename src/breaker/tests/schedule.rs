@@ -45,7 +45,7 @@ impl Event {
             Self::Suspend(off) => Input::Suspend(*off),
             Self::ClockSetBack => Input::ClockSetBack,
         };
-        breaker.apply(input, now)
+        breaker.apply(&input, now)
     }
 }
 

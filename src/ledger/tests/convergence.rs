@@ -153,7 +153,7 @@ proptest! {
             drawn.stamp(&mut other);
             if n % 7 == 0 {
                 // Some of what it looks at is gone, or new, when it comes to it.
-                one.fold.foresee(entries[n..].iter().map(|d| &d.entry).take(AHEAD));
+                one.fold.foresee(entries[n..].iter().map(|d| &d.entry).take(AHEAD), one.at.stamp);
             }
             let (here, there) = (one.apply(drawn.entry.clone()), other.apply(drawn.entry.clone()));
             prop_assert_eq!(here.what, there.what);

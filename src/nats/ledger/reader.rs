@@ -363,7 +363,8 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
     let mut ahead = Vec::with_capacity(AHEAD);
     'batch: for messages in messages.chunks(AHEAD) {
         ahead.extend(messages.iter().filter_map(|m| Some((m, place(m)?, read(worker, m)))));
-        fold.foresee(ahead.iter().map(|(_, _, entry)| entry));
+        let until = ahead.last().map_or_else(Stamp::default, |(_, at, _)| at.stamp);
+        fold.foresee(ahead.iter().map(|(_, _, entry)| entry), until);
         for (message, at, entry) in ahead.drain(..) {
             let last = known.last.map_or(0, |l| l.position);
             if at.position <= last {

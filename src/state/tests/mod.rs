@@ -64,7 +64,7 @@ fn outcome(status: Status, latency_ms: Option<u64>, cost_nanos: Option<u64>) -> 
 /// What the fold does with an input at a tick.
 fn apply(cell: &Cell, input: Input<'_>, at: Tick) -> breaker::Effect {
     let mut guarded = cell.lock();
-    let effect = guarded.breaker.apply(input, OFFSET.to_stamp(at));
+    let effect = guarded.breaker.apply(&input, OFFSET.to_stamp(at));
     cell.publish(&guarded, OFFSET);
     effect
 }

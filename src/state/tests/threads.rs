@@ -34,9 +34,9 @@ fn no_reader_sees_half_of_one_gate_and_half_of_another() {
         let share = n % 100;
         let tied = settings(|d| (d.enforce_percent, d.timeout_ms) = (share, 1_000 + share));
         let mut guarded = cell.lock();
-        guarded.breaker.apply(Input::Configure(tied), START);
+        guarded.breaker.apply(&Input::Configure(tied), START);
         let to = if n.is_multiple_of(7) { breaker::State::Closed } else { breaker::State::Open };
-        guarded.breaker.apply(Input::Force { to, ttl_ms: Some(1_000 + share) }, START);
+        guarded.breaker.apply(&Input::Force { to, ttl_ms: Some(1_000 + share) }, START);
         cell.publish(&guarded, OFFSET);
     };
     write(1);

@@ -84,11 +84,11 @@ pub(super) fn put(breaker: &mut Breaker, message: Message, lease_ms: u64, now: S
         Message::Claim { request, asked } => {
             let claim = ClaimId(u64::from(request));
             let claim = Claim { request_id: &name(request), claim, latest: latest(asked), lease_ms };
-            breaker.apply(Input::Claim(claim), now)
+            breaker.apply(&Input::Claim(claim), now)
         }
-        Message::Release { request } => breaker.apply(Input::Release(ClaimId(u64::from(request))), now),
+        Message::Release { request } => breaker.apply(&Input::Release(ClaimId(u64::from(request))), now),
         Message::Result { request, ok, sent } => {
-            breaker.apply(Input::Result(&result(request, ok, now.since(stamp(sent)))), now)
+            breaker.apply(&Input::Result(&result(request, ok, now.since(stamp(sent)))), now)
         }
     }
 }
@@ -118,8 +118,8 @@ pub(super) fn worth_a_claim(gate: Gate, now: Stamp) -> Option<bool> {
 /// Open since the world began.
 pub(super) fn opened(cap: u64) -> Breaker {
     let mut breaker = Breaker::new(settings(cap), 7, stamp(0));
-    breaker.apply(Input::Reset, stamp(0));
-    breaker.apply(Input::Result(&result(STRAY + 1, false, 0)), stamp(0));
+    breaker.apply(&Input::Reset, stamp(0));
+    breaker.apply(&Input::Result(&result(STRAY + 1, false, 0)), stamp(0));
     breaker
 }
 
