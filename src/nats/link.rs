@@ -94,7 +94,8 @@ impl Link {
                 metrics.nats_connected.set(0);
                 let was_up = self.connection.borrow().up;
                 self.connection.send_modify(|c| c.up = false);
-                if was_up {
+                // Closed is this worker's own doing, at its end.
+                if was_up && matches!(event, Event::Disconnected) {
                     tracing::warn!(event = "nats_disconnected");
                 }
             }
@@ -246,5 +247,56 @@ impl Link {
             0 => None,
             tick => Some(Tick(tick)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::{ClientError, ServerError};
+
+    use super::*;
+    use crate::telemetry::Exposition;
+    use crate::telemetry::logs::tests::heard;
+
+    #[test]
+    fn what_becomes_of_the_connection_is_told_and_what_repeats_is_counted() {
+        let metrics = Exposition::new("test").metrics();
+        let link = Link::new(Clock::start());
+        let refused = || Event::ClientError(ClientError::Other("refused".to_owned()));
+        let denied = |what: &str| Event::ServerError(ServerError::Other(what.to_owned()));
+        let happens = [
+            Event::Connected,
+            Event::Disconnected,
+            refused(),
+            Event::Disconnected,
+            refused(),
+            refused(),
+            Event::Connected,
+            refused(),
+            denied("a"),
+            denied("a"),
+            denied("b"),
+            // The end that the worker makes of it is no loss.
+            Event::Closed,
+        ];
+        let said = heard(|| happens.iter().for_each(|event| link.on_event(event, &metrics)));
+        let told: Vec<_> = said
+            .iter()
+            .map(|line| {
+                let count = line.get("stands_for").or(line.get("faults")).and_then(|n| n.as_u64());
+                (line["event"].as_str().unwrap(), count)
+            })
+            .collect();
+        let expected = [
+            ("nats_connected", Some(0)),
+            ("nats_disconnected", None),
+            ("nats_client_error", Some(1)),
+            ("nats_connected", Some(3)),
+            ("nats_client_error", Some(1)),
+            ("nats_server_error", Some(1)),
+            ("nats_server_error", Some(2)),
+        ];
+        assert_eq!(told, expected, "{said:#?}");
+        assert!(!link.is_up());
     }
 }

@@ -176,7 +176,7 @@ impl Visit for What {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
@@ -218,6 +218,11 @@ mod tests {
         let subscriber = subscriber(format, level, move || to.clone(), colour, Clock::start());
         tracing::subscriber::with_default(subscriber, says);
         page.lines()
+    }
+
+    /// What `says` logs, as JSON.
+    pub(crate) fn heard(says: impl FnOnce()) -> Vec<serde_json::Value> {
+        said(Format::Json, LevelFilter::TRACE, false, says).iter().map(|line| parsed(line)).collect()
     }
 
     fn parsed(line: &str) -> serde_json::Value {

@@ -5,6 +5,7 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, Tr
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanEvents, SpanLinks};
 
 use super::*;
+use crate::telemetry::logs::tests::heard;
 
 /// How long a condition may take to come about before a test fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -175,25 +176,4 @@ fn many_failures_make_one_line_a_minute_that_says_how_many_it_stands_for() {
     assert_eq!(told, [(failed.clone(), 10.into()), (failed, 50.into()), (recovered, 3.into())]);
     assert_eq!(said[1]["failures"], 5);
     assert!(said[1]["error"].as_str().unwrap().len() <= SHOWN_ERROR);
-}
-
-/// What `work` logs, as JSON.
-fn heard(work: impl FnOnce()) -> Vec<serde_json::Value> {
-    #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Page {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let page = Page::default();
-    let to = page.clone();
-    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || to.clone()).finish();
-    tracing::subscriber::with_default(lines, work);
-    let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
-    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
