@@ -22,13 +22,13 @@ pub enum Kind {
 /// Each result looks here once and forgets one, at places that no cache holds: so an identity is one word
 /// in one line. The few that ended without a result stand in a set beside it.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Seen<const CAP: usize = CAPACITY> {
     order: VecDeque<u64>,
     known: Table,
     ended: HashSet<u64, Mixing>,
 }
 
-impl Seen {
+impl<const CAP: usize> Seen<CAP> {
     /// Takes note of an identity and tells what it was seen as before, if it is remembered. Its place
     /// in the order is that of its first sight.
     pub fn note(&mut self, identity: u64, kind: Kind) -> Option<Kind> {
@@ -42,7 +42,7 @@ impl Seen {
             return Some(Kind::Ended);
         }
         // Before the new one comes in: the table never grows for one more than it is meant for.
-        if self.order.len() >= CAPACITY
+        if self.order.len() >= CAP
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(oldest);
@@ -61,7 +61,7 @@ impl Seen {
     /// Reads the places of identities that are to be noted next, and of those that will be forgotten
     /// for them. What it tells is of no use: see [`super::ahead`].
     pub(super) fn glance(&self, next: impl ExactSizeIterator<Item = u64>) -> u64 {
-        let oldest = (self.order.len() + next.len()).saturating_sub(CAPACITY);
+        let oldest = (self.order.len() + next.len()).saturating_sub(CAP);
         let forgotten = self.order.iter().take(oldest).copied();
         self.known.glance(next.chain(forgotten))
     }
@@ -277,6 +277,9 @@ impl Hasher for Mixed {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -284,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_first_of_result_and_timeout_counts_and_a_third_is_a_copy() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::<CAPACITY>::default();
         assert_eq!(seen.note(1, Kind::Ended), None);
         assert_eq!(seen.note(1, Kind::Result), Some(Kind::Ended));
         assert_eq!(seen.note(1, Kind::Result), Some(Kind::Result));
@@ -294,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_oldest_is_forgotten_when_the_memory_is_full() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::<CAPACITY>::default();
         for n in 0..=CAPACITY as u64 {
             assert_eq!(seen.note(n, Kind::Ended), None);
         }
