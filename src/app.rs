@@ -75,11 +75,13 @@ fn die_of_panics() {
 async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
     let Parts { worker, exposition, listener, events } = parts;
     let settings = &worker.settings;
+    // With the port that was chosen, where the setting leaves it open.
+    let http = listener.local_addr().unwrap_or(settings.http_addr);
     tracing::info!(
         event = "worker_starting",
         version = env!("CARGO_PKG_VERSION"),
         worker = settings.worker_name,
-        http = %settings.http_addr,
+        %http,
         circuit_breaker_enabled = settings.circuit_breaker_enabled,
     );
     // Two stages of stopping: first nothing new is taken, then everything ends.

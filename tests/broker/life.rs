@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Caller, SOON, Stage, Worker, bare, eventually, free_port, request};
+use crate::support::{Broker, Caller, SOON, Stage, Worker, bare, eventually, free_port, get, request};
 
 fn policy() -> Value {
     json!({"policy_id": "default", "providers": [{"name": "a", "weight": 60}, {"name": "b", "weight": 40}]})
@@ -41,6 +41,21 @@ async fn a_worker_without_a_broker_ends_at_once_when_told() {
     let broker = Broker::prepare(free_port(), "");
     let mut worker = Worker::launch(&broker, |l| l);
     eventually("it answers", SOON, async || worker.get("/healthz").await.is_some()).await;
+    assert_eq!(worker.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_port_of_the_systems_choice_is_told() {
+    let broker = Broker::prepare(free_port(), "");
+    let mut worker = Worker::launch(&broker, |l| l.flag("--http-addr", "127.0.0.1:0"));
+    let started = eventually("it starts", SOON, async || worker.events("worker_starting").pop()).await;
+    let (host, port) = started["http"].as_str().unwrap().rsplit_once(':').unwrap();
+    assert_eq!(host, "127.0.0.1");
+    let port = port.parse().unwrap();
+    eventually("it answers there", SOON, async || {
+        get(port, "/healthz").await.is_some_and(|page| page.body.contains("alive"))
+    })
+    .await;
     assert_eq!(worker.stop().await, 0);
 }
 

@@ -159,6 +159,10 @@ impl View {
     fn take_in(&mut self, seen: Seen) {
         let at = self.at();
         let plain = self.terminal.is_none();
+        if plain && self.story.is_beginning(at) {
+            // Before what follows from it.
+            self.tell(at);
+        }
         if let Some(transition) = self.board.apply(at, seen)
             && plain
         {
@@ -168,15 +172,24 @@ impl View {
 
     /// Five times a second: a picture, or what is happening if that is new.
     fn picture(&mut self) {
-        let (at, board) = (self.at(), &self.board);
-        let story = self.story.line(at, |tenant, provider| board.state(tenant, provider));
+        let at = self.at();
         if let Some(terminal) = &mut self.terminal {
+            let board = &self.board;
+            let story = self.story.line(at, |tenant, provider| board.state(tenant, provider));
             let (cast, story) = (self.cast.as_str(), story.as_str());
             let scene = Scene { board, cast, story, at, run: self.run, bar: terminal.bar };
             terminal.show(frame(&scene, terminal.size()));
-            return;
+        } else {
+            self.tell(at);
         }
-        if story == self.last_story && story != self.told_story {
+    }
+
+    /// Says what is happening, if that is new and will hold: what the states of several circuits make of it
+    /// changes with each of them.
+    fn tell(&mut self, at: Duration) {
+        let story = self.story.line(at, |tenant, provider| self.board.state(tenant, provider));
+        let holds = story == self.last_story || self.story.is_beginning(at);
+        if holds && story != self.told_story {
             self.out.line(&format!("{:>7} s  > {story}", seconds(at, 2)));
             self.told_story.clone_from(&story);
         }

@@ -127,6 +127,14 @@ impl Story {
             .collect()
     }
 
+    /// Whether an incident began less than some time ago: what [`Self::line`] says then holds for a while.
+    pub(super) fn is_beginning(&self, at: Duration) -> bool {
+        let now = self.in_round(at);
+        INCIDENTS
+            .iter()
+            .any(|i| (self.scaled(i.begins_ms)..self.scaled(i.begins_ms + BEGINS_MS)).contains(&now))
+    }
+
     /// What is happening, in one or two sentences; `state` tells what a breaker shows.
     pub(super) fn line(&self, at: Duration, state: impl Fn(&str, &str) -> State) -> String {
         let now = self.in_round(at);
@@ -251,7 +259,9 @@ mod tests {
             (24_000, State::Closed, "Provider anthropic begins to limit its rate: 429, retry after 7000 ms"),
             (40_000, State::Closed, "All providers are well"),
         ] {
-            assert!(line(ms, state).contains(part), "{ms}: {}", line(ms, state));
+            let line = line(ms, state);
+            assert!(line.contains(part), "{ms}: {line}");
+            assert_eq!(story.is_beginning(at(ms)), line.contains("begins to"), "{ms}: {line}");
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use broker::{Broker, free_port, nats_server};
 pub(crate) use browser::Browser;
 pub(crate) use caller::{Answer, Caller, request};
-pub(crate) use http::{Page, post};
+pub(crate) use http::{Page, get, post};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Done, Process, run, tool};
 pub(crate) use prometheus::{Alertmanager, Prometheus, Webhook};
