@@ -24,6 +24,7 @@ mod cluster;
 mod console;
 mod control;
 mod decide;
+mod demo;
 mod discovery;
 mod faults;
 mod figures;
