@@ -231,6 +231,18 @@ fn fold_one_result(bencher: Bencher<'_, '_>, breakers: u64) {
         });
 }
 
+/// The whole state as bytes, as it is written while the log waits. Milliseconds.
+#[divan::bench(args = [10_000, 1_000_000], sample_size = 1, sample_count = 10)]
+fn snapshot(bencher: Bencher<'_, '_>, breakers: u64) {
+    let mut world = World::with_breakers(breakers);
+    for n in 0..WARM {
+        let provider = PROVIDERS[(mixed(n) >> 40) as usize % 3];
+        let tenant = tenant(mixed(n) % breakers.div_ceil(3));
+        world.apply(&Entry::Result(outcome(tenant.into(), provider, n)), START);
+    }
+    bencher.bench_local(|| world.fold.snapshot("2024-01-01T00:00:00Z").unwrap().len());
+}
+
 mod window {
     use super::*;
 

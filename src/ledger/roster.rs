@@ -21,6 +21,10 @@ pub(super) fn key_of(tenant_id: &str, provider_id: &str) -> u64 {
 }
 
 impl Roster {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn find(&self, tenant_id: &str, provider_id: &str) -> Option<&Arc<Cell>> {
         let key = key_of(tenant_id, provider_id);
         self.0.find(key, |slot| is(slot, key, tenant_id, provider_id)).map(|(_, cell)| cell)

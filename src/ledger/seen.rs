@@ -67,7 +67,7 @@ impl<const CAP: usize> Seen<CAP> {
     }
 
     /// All that are remembered, in log order.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, Kind)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Kind)> + Clone + '_ {
         self.order.iter().map(|identity| {
             let kind = if self.ended.contains(identity) { Kind::Ended } else { Kind::Result };
             (*identity, kind)

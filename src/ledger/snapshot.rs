@@ -7,18 +7,21 @@
 //! Kept are the policies as they were put, the switches, the remembered identities and each breaker
 //! without its settings, which the policies give. Counters are not: they are a worker's own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::ahead::{AHEAD, fetch};
 use super::entry::{At, FlagEntry, PolicyEntry, Revision, Scope};
 use super::fold::Fold;
 use super::register::PolicyChange;
 use super::seen::Kind;
 use crate::breaker::Saved;
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId};
+use crate::state::Cell;
 
 const MARK: &[u8; 4] = b"BLSN";
 /// The version that this router writes and reads.
@@ -45,7 +48,8 @@ pub enum SnapshotError {
     Stream,
 }
 
-#[derive(Serialize, Deserialize)]
+/// What is read; [`Draft`] is written.
+#[derive(Deserialize)]
 struct Body {
     /// When the stream was made, as the broker writes it.
     stream: String,
@@ -58,7 +62,7 @@ struct Body {
     breakers: Vec<(TenantId, ProviderId, Saved)>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct PolicyRow {
     tenant_id: TenantId,
     policy_id: PolicyId,
@@ -67,57 +71,98 @@ struct PolicyRow {
     live: Option<(Revision, String)>,
 }
 
+/// A [`Body`] to be written: its rows are made one by one, since a copy of them all would be as large as the
+/// state itself.
+#[derive(Serialize)]
+struct Draft<'f, Policies, Seen, Breakers> {
+    stream: &'f str,
+    position: u64,
+    stamp: Stamp,
+    now: Stamp,
+    #[serde(bound(serialize = "Rows<Policies>: Serialize"))]
+    policies: Rows<Policies>,
+    flags: Vec<(Option<&'f TenantId>, Revision, bool)>,
+    #[serde(bound(serialize = "Rows<Seen>: Serialize"))]
+    seen: Rows<Seen>,
+    #[serde(bound(serialize = "Rows<Breakers>: Serialize"))]
+    breakers: Rows<Breakers>,
+}
+
+/// What an iterator of known length gives, as a list.
+struct Rows<I>(I);
+
+impl<I: Iterator<Item: Serialize> + Clone> Serialize for Rows<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.clone())
+    }
+}
+
+/// A document as its JSON text.
+struct Text<'v>(&'v Value);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&serde_json::to_string(self.0).map_err(S::Error::custom)?)
+    }
+}
+
 impl Fold {
     /// The state as bytes. `stream` tells the log's stream from one that is made anew under its name.
     ///
     /// # Errors
     /// [`SnapshotError::Content`] if it cannot be written.
     pub fn snapshot(&self, stream: &str) -> Result<Vec<u8>, SnapshotError> {
-        let content = |e: String| SnapshotError::Content(e);
-        let mut policies = Vec::new();
-        for ((tenant_id, policy_id), record) in self.register().iter() {
-            let live = match &record.live {
-                None => None,
-                Some(live) => {
-                    let text = serde_json::to_string(&*live.document).map_err(|e| content(e.to_string()))?;
-                    Some((live.revision, text))
-                }
-            };
-            let (tenant_id, policy_id) = (tenant_id.clone(), policy_id.clone());
-            policies.push(PolicyRow { tenant_id, policy_id, seen: record.seen, live });
-        }
+        let policies = self.register().iter().map(|((tenant_id, policy_id), record)| {
+            let live = record.live.as_ref().map(|live| (live.revision, Text(&live.document)));
+            (tenant_id, policy_id, record.seen, live)
+        });
         let flags = self.flags().iter().map(|(scope, flag)| {
             let tenant_id = match scope {
                 Scope::Global => None,
-                Scope::Tenant { tenant_id } => Some(tenant_id.clone()),
+                Scope::Tenant { tenant_id } => Some(tenant_id),
             };
             (tenant_id, flag.revision, flag.enabled)
         });
-        let mut breakers = BTreeMap::new();
-        self.state.for_each_breaker(|cell| {
-            let saved = cell.lock().breaker.save();
-            breakers.insert((cell.tenant_id.clone(), cell.provider_id.clone()), saved);
+        let cells = self.breakers_by_name();
+        let breakers = cells.iter().enumerate().map(|(n, cell)| {
+            if n.is_multiple_of(AHEAD) {
+                fetch(cells.iter().skip(n).take(AHEAD).map(|cell| &**cell), Stamp(u64::MAX));
+            }
+            (&cell.tenant_id, &cell.provider_id, cell.lock().breaker.save())
         });
-        let body = Body {
-            stream: stream.to_owned(),
+        let draft = Draft {
+            stream,
             position: self.at().position,
             stamp: self.at().stamp,
             now: self.now(),
-            policies,
+            policies: Rows(policies),
             flags: flags.collect(),
-            seen: self.seen.iter().map(|(identity, kind)| (identity, kind == Kind::Ended)).collect(),
-            breakers: breakers.into_iter().map(|((t, p), saved)| (t, p, saved)).collect(),
+            seen: Rows(self.seen.iter().map(|(identity, kind)| (identity, kind == Kind::Ended))),
+            breakers: Rows(breakers),
         };
         let mut bytes = Vec::with_capacity(HEAD + 1_024);
         bytes.extend_from_slice(MARK);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&[0; 8]);
-        let mut bytes = postcard::to_extend(&body, bytes).map_err(|e| content(e.to_string()))?;
+        let mut bytes =
+            postcard::to_extend(&draft, bytes).map_err(|e| SnapshotError::Content(e.to_string()))?;
         let sum = xxh3_64(bytes.get(HEAD..).unwrap_or_default());
         if let Some(place) = bytes.get_mut(8..HEAD) {
             place.copy_from_slice(&sum.to_le_bytes());
         }
         Ok(bytes)
+    }
+
+    /// Every breaker, by tenant and provider. Each is of a tenant that the register tells of.
+    fn breakers_by_name(&self) -> Vec<Arc<Cell>> {
+        let mut cells = Vec::with_capacity(self.roster.len());
+        let mut last = None;
+        for ((tenant_id, _), _) in self.register().iter() {
+            if last.replace(tenant_id) != Some(tenant_id) {
+                cells.extend(self.state.breakers_of(tenant_id.as_str()));
+            }
+        }
+        cells
     }
 
     /// Takes over the state of a snapshot; this fold must be a fresh one over an empty state. Returns
