@@ -150,7 +150,7 @@ impl Register {
     }
 
     /// All records by tenant and policy, deleted ones included.
-    pub fn iter(&self) -> impl Iterator<Item = (&(TenantId, PolicyId), &PolicyRecord)> + Clone {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&(TenantId, PolicyId), &PolicyRecord)> + Clone {
         self.policies.iter()
     }
 

@@ -67,7 +67,7 @@ impl<const CAP: usize> Seen<CAP> {
     }
 
     /// All that are remembered, in log order.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, Kind)> + Clone + '_ {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, Kind)> + Clone + '_ {
         self.order.iter().map(|identity| {
             let kind = if self.ended.contains(identity) { Kind::Ended } else { Kind::Result };
             (*identity, kind)
@@ -88,8 +88,8 @@ impl<const CAP: usize> Seen<CAP> {
 }
 
 /// A set of hashes: lines of seven, each one cache line, half full. A hash stands in the line that [`Mixing`]
-/// names or, where that is full, as with one in fifty, in its neighbour, or, where both are full, in a set
-/// beside them. A look is at the whole of one line, so that the processor need not guess which place it is.
+/// names or, where that was full, as with one in twelve, in its neighbour, or, where both were, as with one in
+/// sixty, in a set beside them. A look is at the whole of one line, so that the processor need not guess which place it is.
 #[derive(Debug, Default)]
 struct Table {
     /// A power of two of them.

@@ -88,10 +88,10 @@ struct Draft<'f, Policies, Seen, Breakers> {
     breakers: Rows<Breakers>,
 }
 
-/// What an iterator of known length gives, as a list.
+/// What an iterator gives, as a list.
 struct Rows<I>(I);
 
-impl<I: Iterator<Item: Serialize> + Clone> Serialize for Rows<I> {
+impl<I: ExactSizeIterator<Item: Serialize> + Clone> Serialize for Rows<I> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.clone())
     }
@@ -162,6 +162,7 @@ impl Fold {
                 cells.extend(self.state.breakers_of(tenant_id.as_str()));
             }
         }
+        debug_assert_eq!(cells.len(), self.roster.len());
         cells
     }
 

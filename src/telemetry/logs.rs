@@ -8,7 +8,7 @@
 //! is why nothing logs once a request.
 //!
 //! Whoever logs sees to it that no secret is in a field, and limits what repeats. What libraries say is
-//! limited here ([`Repeats`]): its `stands_for` tells how many lines of that target one is for. Text from
+//! limited here ([`Repeats`]): its `stands_for` tells how many lines of that level and target one is for. Text from
 //! outside can stand in any field, and is shown as [`shown`](super::shown) has it.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -33,6 +33,9 @@ use crate::clock::Clock;
 
 /// What the targets of this program begin with.
 const OURS: &str = "beamline_router";
+
+/// So many levels and targets of libraries are told apart; any more count as one.
+const MOST_TARGETS: usize = 256;
 
 const ITALIC: &str = "\x1b[3m";
 const DIM: &str = "\x1b[2m";
@@ -77,7 +80,7 @@ where
     S: Subscriber + for<'s> LookupSpan<'s>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = layer().with_writer(writer);
+    let lines = layer().with_writer(writer).with_ansi(colour);
     let libraries = Libraries { clock, said: Mutex::default() };
     match format {
         Format::Json => {
@@ -142,6 +145,8 @@ where
 fn text_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match (field.name(), writer.has_ansi_escapes()) {
         ("message", _) => {}
+        // Where a library's line stands in its source.
+        (name, _) if name.starts_with("log.") => return Ok(()),
         (name, false) => write!(writer, "{name}=")?,
         (name, true) => write!(writer, "{ITALIC}{name}{RESET}{DIM}={RESET}")?,
     }
@@ -151,27 +156,42 @@ fn text_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) ->
 /// What libraries said.
 struct Libraries {
     clock: Clock,
-    /// By target: the program has so many.
-    said: Mutex<BTreeMap<&'static str, Repeats>>,
+    /// By level and target.
+    said: Mutex<BTreeMap<(Level, String), Repeats>>,
 }
 
 impl Libraries {
     /// How many lines one about this event stands for, if one is due.
     fn count(&self, event: &Event<'_>) -> Option<u64> {
-        let mut what = What(event.metadata().level().to_string());
+        let mut what = What { target: event.metadata().target().to_owned(), fields: String::new() };
         event.record(&mut what);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.entry(event.metadata().target()).or_default().count(&what.0, self.clock.tick())
+        let mut of = (*event.metadata().level(), what.target);
+        if said.len() >= MOST_TARGETS && !said.contains_key(&of) {
+            of.1.clear();
+        }
+        said.entry(of).or_default().count(&what.fields, self.clock.tick())
     }
 }
 
 /// The fields of an event, which tell whether it says the same as another.
-struct What(String);
+struct What {
+    target: String,
+    fields: String,
+}
 
 impl Visit for What {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // What comes by the `log` crate has its target there.
+        if field.name() == "log.target" {
+            value.clone_into(&mut self.target);
+        }
+        self.record_debug(field, &value);
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // A `String` takes whatever is written.
-        let _ = write!(self.0, " {field}={value:?}");
+        let _ = write!(self.fields, " {field}={value:?}");
     }
 }
 
@@ -261,6 +281,7 @@ pub(crate) mod tests {
         );
         assert!(!lines.concat().contains('\u{1b}'));
     }
+
     #[test]
     fn text_from_outside_is_shown_harmless_and_parses_to_what_was_sent() {
         let bad = shown::bad();
@@ -285,6 +306,30 @@ pub(crate) mod tests {
         assert!(text.contains("\\u{202e}") && text.contains("שלום é 🦀"), "{text}");
         assert!(text.contains("\u{1b}[33m WARN\u{1b}[0m"), "the colours are there: {text:?}");
         assert!(!text.contains("\u{1b}[2J"), "and nothing else that a terminal obeys: {text:?}");
+    }
+
+    #[test]
+    fn a_library_that_logs_by_the_log_crate_is_taken_by_its_own_target() {
+        let speak = || {
+            for library in ["rustls", "hyper_rustls"] {
+                for n in 0..20 {
+                    tracing::warn!(target: "log", { "log.target" = library, "log.line" = n }, "{library} {n}");
+                }
+            }
+            tracing::error!(target: "log", { "log.target" = "rustls" }, "worse");
+        };
+        let lines = said(Format::Text, LevelFilter::INFO, false, speak);
+        let of = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
+        assert_eq!([of(": rustls "), of(": hyper_rustls "), of("ERROR")], [8, 8, 1], "{lines:#?}");
+        assert_eq!(of("log."), 0, "{lines:#?}");
+    }
+
+    #[test]
+    fn no_colour_off_a_terminal_within_spans_either() {
+        let speak = || tracing::error_span!("request", id = "r-1").in_scope(|| tracing::error!("lost"));
+        let lines = said(Format::Text, LevelFilter::INFO, false, speak);
+        assert!(lines[0].contains("request{id=\"r-1\"}"), "{lines:?}");
+        assert!(!lines[0].contains('\u{1b}'), "{lines:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,10 @@ const EVERY_MS: u64 = 10_000;
 /// So many different ones are told in [`EVERY_MS`]: a peer may put something new into each.
 const MOST: usize = 8;
 
+/// So many of them may differ only from their first quotation mark on, since it is a peer's choice what is
+/// quoted: a client that asks for answers where none may be sent does not hide another fault.
+const MOST_ALIKE: usize = 4;
+
 /// Lines of one kind.
 #[derive(Debug, Default)]
 pub struct Repeats {
@@ -24,12 +28,18 @@ impl Repeats {
     pub fn count(&mut self, what: &str, now: Tick) -> Option<u64> {
         self.untold = self.untold.saturating_add(1);
         self.told.retain(|(_, at)| now.since(*at) < EVERY_MS);
-        if self.told.len() >= MOST || self.told.iter().any(|(told, _)| told == what) {
+        let alike = self.told.iter().filter(|(told, _)| unquoted(told) == unquoted(what)).count();
+        let known = self.told.iter().any(|(told, _)| told == what);
+        if known || self.told.len() >= MOST || alike >= MOST_ALIKE {
             return None;
         }
         self.told.push((what.to_owned(), now));
         Some(std::mem::take(&mut self.untold))
     }
+}
+
+fn unquoted(what: &str) -> &str {
+    what.split('"').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -61,5 +71,14 @@ mod tests {
         assert_eq!(told.len(), 10 * MOST);
         assert_eq!(told.iter().sum::<u64>() + lines.untold, 100_000);
         assert!(lines.told.len() <= MOST);
+    }
+
+    #[test]
+    fn a_flood_that_differs_in_what_it_quotes_hides_no_other_fault() {
+        let mut lines = Repeats::default();
+        let denied = |n: u64| format!("no permission to publish to \"_INBOX.{n}\"");
+        let told = (0..1_000_u64).filter(|n| lines.count(&denied(*n), Tick(*n)).is_some()).count();
+        assert_eq!(told, MOST_ALIKE);
+        assert_eq!(lines.count("too many subscriptions", Tick(1_000)), Some(1_001 - told as u64));
     }
 }
