@@ -6,7 +6,7 @@
 //! misses at the same time.
 
 use std::hint::black_box;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use smallvec::SmallVec;
 
@@ -22,7 +22,8 @@ pub const AHEAD: usize = 32;
 
 impl Fold {
     /// Fetches what the next entries, at most [`AHEAD`] of them, will touch. Changes nothing and keeps
-    /// nothing: whatever an entry in between does, each is judged by what stands when it is applied.
+    /// nothing: whatever an entry in between does, each is judged by what stands when it is applied. `until`
+    /// is the last one's stamp.
     pub fn foresee<'e>(&self, next: impl Iterator<Item = &'e Entry<'e>>, until: Stamp) {
         // Filled where they stand: moved, they would have to be complete first, and all misses with them.
         let mut results: SmallVec<[&Outcome<'_>; AHEAD]> = SmallVec::new();
@@ -40,9 +41,14 @@ impl Fold {
     }
 }
 
-/// Fetches all that a result touches, or a digest tells, of at most [`AHEAD`] breakers. Who holds one of them
-/// is not waited for.
-pub(super) fn fetch<'c>(cells: impl Iterator<Item = &'c Cell> + Clone, until: Stamp) {
+/// Fetches all of at most [`AHEAD`] breakers that a digest or a snapshot tells.
+pub(super) fn fetch_whole<'c>(cells: impl Iterator<Item = &'c Arc<Cell>> + Clone) {
+    fetch(cells.map(Arc::as_ref), Stamp(u64::MAX));
+}
+
+/// Fetches all that results up to a stamp touch of at most [`AHEAD`] breakers. Who holds one of them is not
+/// waited for.
+fn fetch<'c>(cells: impl Iterator<Item = &'c Cell> + Clone, until: Stamp) {
     // A lock waits for its line, and all that follows waits for the lock: so the lines come first.
     black_box(cells.clone().fold(0, |met, cell| met ^ cell.glance()));
     let mut held: SmallVec<[MutexGuard<'_, Guarded>; AHEAD]> = SmallVec::new();

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
-use super::ahead::{AHEAD, fetch};
-use crate::domain::Stamp;
+use super::ahead::{AHEAD, fetch_whole};
 use crate::state::{Cell, Guarded};
 
 /// The digest is told as a metric, and a float holds 53 bits.
@@ -39,7 +38,7 @@ impl Digest {
 
     pub(super) fn tell(&mut self) -> u64 {
         for cells in self.dirty.chunks(AHEAD) {
-            fetch(cells.iter().map(|cell| &**cell), Stamp(u64::MAX));
+            fetch_whole(cells.iter());
             for cell in cells {
                 let mut guarded = cell.lock();
                 if guarded.gone || !guarded.dirty {

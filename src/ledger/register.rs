@@ -84,7 +84,7 @@ impl Flags {
     }
 
     /// All that were ever set.
-    pub fn iter(&self) -> impl Iterator<Item = (&Scope, &FlagRecord)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Scope, &FlagRecord)> + Clone {
         self.flags.iter()
     }
 }

@@ -89,7 +89,8 @@ impl<const CAP: usize> Seen<CAP> {
 
 /// A set of hashes: lines of seven, each one cache line, half full. A hash stands in the line that [`Mixing`]
 /// names or, where that was full, as with one in twelve, in its neighbour, or, where both were, as with one in
-/// sixty, in a set beside them. A look is at the whole of one line, so that the processor need not guess which place it is.
+/// sixty, in a set beside them. A look is at the whole of one line, so that the processor need not guess
+/// which place it is.
 #[derive(Debug, Default)]
 struct Table {
     /// A power of two of them.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::ahead::{AHEAD, fetch};
+use super::ahead::{AHEAD, fetch_whole};
 use super::entry::{At, FlagEntry, PolicyEntry, Revision, Scope};
 use super::fold::Fold;
 use super::register::PolicyChange;
@@ -48,44 +48,37 @@ pub enum SnapshotError {
     Stream,
 }
 
-/// What is read; [`Draft`] is written.
-#[derive(Deserialize)]
-struct Body {
+/// What stands behind the head. It is read whole, and written as [`Rows`] that are made one by one: a copy of
+/// them all would be as large as the state itself.
+#[derive(Serialize, Deserialize)]
+struct Body<Stream, Policies, Flags, Seen, Breakers> {
     /// When the stream was made, as the broker writes it.
-    stream: String,
+    stream: Stream,
     position: u64,
     stamp: Stamp,
     now: Stamp,
-    policies: Vec<PolicyRow>,
-    flags: Vec<(Option<TenantId>, Revision, bool)>,
-    seen: Vec<(u64, bool)>,
-    breakers: Vec<(TenantId, ProviderId, Saved)>,
+    policies: Policies,
+    flags: Flags,
+    seen: Seen,
+    breakers: Breakers,
 }
 
-#[derive(Deserialize)]
-struct PolicyRow {
-    tenant_id: TenantId,
-    policy_id: PolicyId,
+/// A body that was read.
+type Whole = Body<
+    String,
+    Vec<PolicyRow<TenantId, PolicyId, String>>,
+    Vec<(Option<TenantId>, Revision, bool)>,
+    Vec<(u64, bool)>,
+    Vec<(TenantId, ProviderId, Saved)>,
+>;
+
+#[derive(Serialize, Deserialize)]
+struct PolicyRow<Tenant, Policy, Document> {
+    tenant_id: Tenant,
+    policy_id: Policy,
     seen: Revision,
     /// The revision in force, and its document as JSON text.
-    live: Option<(Revision, String)>,
-}
-
-/// A [`Body`] to be written: its rows are made one by one, since a copy of them all would be as large as the
-/// state itself.
-#[derive(Serialize)]
-struct Draft<'f, Policies, Seen, Breakers> {
-    stream: &'f str,
-    position: u64,
-    stamp: Stamp,
-    now: Stamp,
-    #[serde(bound(serialize = "Rows<Policies>: Serialize"))]
-    policies: Rows<Policies>,
-    flags: Vec<(Option<&'f TenantId>, Revision, bool)>,
-    #[serde(bound(serialize = "Rows<Seen>: Serialize"))]
-    seen: Rows<Seen>,
-    #[serde(bound(serialize = "Rows<Breakers>: Serialize"))]
-    breakers: Rows<Breakers>,
+    live: Option<(Revision, Document)>,
 }
 
 /// What an iterator gives, as a list.
@@ -114,7 +107,7 @@ impl Fold {
     pub fn snapshot(&self, stream: &str) -> Result<Vec<u8>, SnapshotError> {
         let policies = self.register().iter().map(|((tenant_id, policy_id), record)| {
             let live = record.live.as_ref().map(|live| (live.revision, Text(&live.document)));
-            (tenant_id, policy_id, record.seen, live)
+            PolicyRow { tenant_id, policy_id, seen: record.seen, live }
         });
         let flags = self.flags().iter().map(|(scope, flag)| {
             let tenant_id = match scope {
@@ -126,17 +119,17 @@ impl Fold {
         let cells = self.breakers_by_name();
         let breakers = cells.iter().enumerate().map(|(n, cell)| {
             if n.is_multiple_of(AHEAD) {
-                fetch(cells.iter().skip(n).take(AHEAD).map(|cell| &**cell), Stamp(u64::MAX));
+                fetch_whole(cells.iter().skip(n).take(AHEAD));
             }
             (&cell.tenant_id, &cell.provider_id, cell.lock().breaker.save())
         });
-        let draft = Draft {
+        let body = Body {
             stream,
             position: self.at().position,
             stamp: self.at().stamp,
             now: self.now(),
             policies: Rows(policies),
-            flags: flags.collect(),
+            flags: Rows(flags),
             seen: Rows(self.seen.iter().map(|(identity, kind)| (identity, kind == Kind::Ended))),
             breakers: Rows(breakers),
         };
@@ -145,7 +138,7 @@ impl Fold {
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&[0; 8]);
         let mut bytes =
-            postcard::to_extend(&draft, bytes).map_err(|e| SnapshotError::Content(e.to_string()))?;
+            postcard::to_extend(&body, bytes).map_err(|e| SnapshotError::Content(e.to_string()))?;
         let sum = xxh3_64(bytes.get(HEAD..).unwrap_or_default());
         if let Some(place) = bytes.get_mut(8..HEAD) {
             place.copy_from_slice(&sum.to_le_bytes());
@@ -199,7 +192,11 @@ impl Fold {
         Ok(self.at())
     }
 
-    fn restore_policy(&mut self, row: PolicyRow, step: &mut super::step::Step) -> Result<(), SnapshotError> {
+    fn restore_policy(
+        &mut self,
+        row: PolicyRow<TenantId, PolicyId, String>,
+        step: &mut super::step::Step,
+    ) -> Result<(), SnapshotError> {
         let entry = |revision, document| PolicyEntry {
             tenant_id: row.tenant_id.clone(),
             policy_id: row.policy_id.clone(),
@@ -226,7 +223,7 @@ impl Fold {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Body, SnapshotError> {
+fn read(bytes: &[u8]) -> Result<Whole, SnapshotError> {
     let (Some(head), Some(rest)) = (bytes.get(..HEAD), bytes.get(HEAD..)) else {
         return Err(SnapshotError::Mark);
     };

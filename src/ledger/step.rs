@@ -27,10 +27,7 @@ impl Step {
         }
         digest.note_changed(cell, &mut guarded);
         if self.live {
-            // Not touched for nothing: it stands far from what every result touches.
-            if effect.expired_leases > 0 {
-                guarded.counters.expired_probes += u64::from(effect.expired_leases);
-            }
+            guarded.counters.expired_probes += u64::from(effect.expired_leases);
             if let Some(judged) = effect.judged {
                 guarded.counters.result(judged.disposition, judged.failure);
             }

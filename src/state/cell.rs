@@ -9,7 +9,8 @@ use crate::routing::Observed;
 
 /// One breaker where the decide path and the fold meet. With many breakers it has to be fetched from memory,
 /// so what is read together stands together: first, beside the count of its references, what the fold finds
-/// it by (names of up to 23 bytes), then in one line what every decision reads and where what every result changes begins.
+/// it by (names of up to 23 bytes), then in one line what every decision reads, and where that begins which
+/// every result changes.
 #[repr(C)]
 pub struct Cell {
     /// Whose it is.

@@ -8,8 +8,8 @@
 //! is why nothing logs once a request.
 //!
 //! Whoever logs sees to it that no secret is in a field, and limits what repeats. What libraries say is
-//! limited here ([`Repeats`]): its `stands_for` tells how many lines of that level and target one is for. Text from
-//! outside can stand in any field, and is shown as [`shown`](super::shown) has it.
+//! limited here ([`Repeats`]): its `stands_for` tells how many lines of that level and target one is for.
+//! Text from outside can stand in any field, and is shown as [`shown`](super::shown) has it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};

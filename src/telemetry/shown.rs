@@ -8,7 +8,7 @@ use std::fmt;
 /// Text for people that stays within its line and its place.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_obeyed(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// JSON that shows no such character. JSON itself escapes the first 32 only; the others can stand within
@@ -34,13 +34,14 @@ pub(super) struct Spelling<'w, W>(pub(super) &'w mut W);
 impl<W: fmt::Write> fmt::Write for Spelling<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars().try_for_each(|c| {
-            if c.is_control() || is_bidi(c) {
-                write!(self.0, "{}", c.escape_default())
-            } else {
-                self.0.write_char(c)
-            }
+            if is_obeyed(c) { write!(self.0, "{}", c.escape_default()) } else { self.0.write_char(c) }
         })
     }
+}
+
+/// Whether a character does something instead of being shown.
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || is_bidi(c)
 }
 
 /// Whether JSON lets a character stand that must not be shown.

@@ -151,7 +151,7 @@ impl Story {
                 .filter(|tenant| state(tenant.id, provider) != State::Closed)
                 .map(|tenant| tenant.way_out(provider))
                 .collect();
-            if ways.is_empty() || now < self.scaled(incident.begins_ms + BEGINS_MS) {
+            if ways.is_empty() || self.is_beginning(at) {
                 let fails = match incident.fault {
                     Fault::Unavailable => "fail: 503 and timeouts".to_owned(),
                     Fault::RateLimited => format!("limit its rate: 429, retry after {} ms", self.hint_ms()),
