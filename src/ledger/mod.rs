@@ -24,6 +24,7 @@ mod ahead;
 mod digest;
 mod entry;
 mod fold;
+mod foresee;
 mod judge;
 mod pool;
 mod register;
