@@ -96,7 +96,14 @@ impl Caller {
     /// Waits until a breaker shows a state.
     pub(crate) async fn breaker_becomes(&self, tenant: &str, provider: &str, state: &str) {
         let what = format!("the breaker of {tenant} and {provider} is {state}");
-        eventually(&what, RECOVERY, async || self.breaker(tenant, provider).await["state"] == state).await;
+        let request = json!({"tenant_id": tenant, "provider_id": provider});
+        eventually(&what, RECOVERY, async || {
+            let answer = self.control("breaker.get", &request).await;
+            // Any worker may answer, also one that has not come to the policy yet.
+            assert!(answer["ok"] == true || answer["error"]["code"] == "not_found", "{answer}");
+            answer["breaker"]["state"] == state
+        })
+        .await;
     }
 }
 
