@@ -1,0 +1,360 @@
+//! The task of a connection: it moves bytes between the socket and the protocol, and makes the next
+//! connection when one ends.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::client::{Shared, Waiter};
+use crate::clock;
+use crate::dial::{Link, dial, unreachable};
+use crate::error::ConnectError;
+use crate::handshake::ServerError;
+use crate::info::ServerInfo;
+use crate::keepalive::{Due, Keepalive};
+use crate::options::Event;
+use crate::parse::Op;
+use crate::reader::Taken;
+use crate::session::{Awaited, Departed, Prelude};
+
+/// How long a connection that was moved from may take to deliver what the server had sent.
+const RETIRE: Duration = Duration::from_secs(5);
+/// How long the last bytes may take at the end.
+const LAST: Duration = Duration::from_secs(1);
+
+/// A connection on which the server holds all subscriptions.
+pub(crate) struct Prepared {
+    link: Link,
+    prelude: Prelude,
+}
+
+/// Why a connection is driven no more.
+enum End {
+    /// Its owner has closed it.
+    Closed,
+    /// It is gone.
+    Lost(ConnectError),
+}
+
+type Preparing = Pin<Box<dyn Future<Output = Option<Prepared>> + Send>>;
+
+/// Makes connections and drives them until the owner closes it.
+pub(crate) async fn run(shared: Arc<Shared>, mut first: Option<Prepared>) {
+    let stop = shared.stop.clone();
+    loop {
+        let prepared = match first.take() {
+            Some(prepared) => Some(prepared),
+            None => stop.run_until_cancelled(prepare_next(Arc::clone(&shared))).await.flatten(),
+        };
+        let Some(prepared) = prepared else { break };
+        let link = move_to(&shared, prepared);
+        match drive(&shared, link).await {
+            End::Closed => break,
+            End::Lost(error) => {
+                let awaited = shared.session().lost();
+                Shared::fail(awaited);
+                shared.room.notify_waiters();
+                shared.tell(Event::Disconnected(error.to_string()));
+            }
+        }
+    }
+    shared.close();
+}
+
+/// Tries each server once.
+///
+/// # Errors
+/// What the last one came to.
+pub(crate) async fn try_each(shared: &Shared) -> Result<Prepared, ConnectError> {
+    let mut last = ConnectError::Unreachable("no server is named".to_owned());
+    let servers = shared.pool().len();
+    for _ in 0..servers {
+        let Some((address, _)) = shared.pool().choose() else { break };
+        match dial(&shared.options, address.clone()).await {
+            Ok(link) => return prepare(shared, link).await,
+            // Another server of the same cluster would refuse us too.
+            Err(refused @ ConnectError::Refused(_)) => return Err(refused),
+            Err(error) => last = error,
+        }
+        shared.pool().failed(&address, false);
+    }
+    Err(last)
+}
+
+/// Tries servers until one is connected.
+async fn prepare_next(shared: Arc<Shared>) -> Option<Prepared> {
+    loop {
+        let (address, delay) = shared.pool().choose()?;
+        tokio::time::sleep(delay).await;
+        let connected = async { prepare(&shared, dial(&shared.options, address.clone()).await?).await };
+        let connected = tokio::time::timeout(shared.options.connect_timeout, connected).await;
+        match connected.unwrap_or(Err(ConnectError::TimedOut)) {
+            Ok(prepared) => return Some(prepared),
+            Err(error) => {
+                shared.pool().failed(&address, matches!(error, ConnectError::Refused(_)));
+                shared.tell(Event::ConnectFailed(error));
+            }
+        }
+    }
+}
+
+/// Subscribes on a fresh connection, and waits until the server has it. What is delivered meanwhile
+/// reaches its subscribers.
+async fn prepare(shared: &Shared, mut link: Link) -> Result<Prepared, ConnectError> {
+    let prelude = shared.session().prelude();
+    link.send(&prelude.out).await.map_err(|error| unreachable(&error))?;
+    loop {
+        let Taken { bytes, frames, op } = link.receive().await?;
+        shared.deliver(&bytes, frames);
+        match op {
+            Some(Op::Pong) => return Ok(Prepared { link, prelude }),
+            Some(Op::Ping) => link.send(b"PONG\r\n").await.map_err(|error| unreachable(&error))?,
+            Some(Op::Info(json)) => {
+                if let Some(info) = ServerInfo::parse(json.of(&bytes)) {
+                    link.info = info;
+                }
+            }
+            Some(Op::Error(text)) => match ServerError::parse(text.of(&bytes)) {
+                ServerError::Permission(text) => shared.tell(Event::Denied(text)),
+                ServerError::Authorization(text) => return Err(ConnectError::Refused(text)),
+                ServerError::Other(text) => return Err(ConnectError::Server(text)),
+            },
+            Some(Op::Ok | Op::Message(_)) | None => {}
+        }
+    }
+}
+
+/// Goes over to a connection. What the present one has left is finished beside it.
+fn move_to(shared: &Shared, Prepared { link, prelude }: Prepared) -> Link {
+    describe(shared, &link, link.info.clone());
+    shared.pool().connected(&link.address);
+    // A connection that was lost has left nothing.
+    let _ = shared.session().move_to(&prelude);
+    shared.tell(Event::Connected);
+    link
+}
+
+/// Takes over what a server says of itself.
+fn describe(shared: &Shared, link: &Link, info: ServerInfo) {
+    shared.session().set_max_payload(info.max_payload);
+    shared.pool().discovered(&link.address, &info.connect_urls);
+    shared.server.send_replace(Some(Arc::new(info)));
+}
+
+/// What the driver woke up for.
+enum Woke {
+    Stopped,
+    Read,
+    Failed(std::io::Error),
+    Alarm,
+    Prepared(Option<Box<Prepared>>),
+}
+
+/// Moves bytes until the connection ends.
+async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
+    let interval = shared.options.ping_interval;
+    let mut alive = Keepalive::new(interval, clock::now());
+    let mut alarm = pin!(tokio::time::sleep(interval));
+    let mut stopped = pin!(shared.stop.cancelled());
+    let mut wake = pin!(shared.wake.notified());
+    let mut preparing: Option<Preparing> = link.info.lame_duck.then(|| leave(shared, &link));
+    loop {
+        let woke = poll_fn(|cx| {
+            loop {
+                match write(shared, &mut link, cx) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Woke::Failed(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+                if wake.as_mut().poll(cx).is_pending() {
+                    break;
+                }
+                wake.set(shared.wake.notified());
+            }
+            match link.poll_read(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Woke::Read),
+                Poll::Ready(Err(error)) => return Poll::Ready(Woke::Failed(error)),
+                Poll::Pending => {}
+            }
+            if let Some(preparing) = &mut preparing
+                && let Poll::Ready(prepared) = preparing.as_mut().poll(cx)
+            {
+                return Poll::Ready(Woke::Prepared(prepared.map(Box::new)));
+            }
+            if alarm.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woke::Alarm);
+            }
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woke::Stopped);
+            }
+            Poll::Pending
+        });
+        match woke.await {
+            Woke::Stopped => {
+                let last = poll_fn(|cx| write(shared, &mut link, cx));
+                // What does not leave by then has no reader.
+                let _ = tokio::time::timeout(LAST, last).await;
+                let _ = tokio::time::timeout(LAST, link.shutdown()).await;
+                return End::Closed;
+            }
+            Woke::Failed(error) => {
+                shared.pool().left(&link.address);
+                return End::Lost(unreachable(&error));
+            }
+            Woke::Alarm => {
+                match alive.due(clock::now()) {
+                    Due::Nothing => {}
+                    Due::Ping => shared.session().ask_alive(),
+                    Due::Stale => {
+                        shared.pool().left(&link.address);
+                        return End::Lost(ConnectError::TimedOut);
+                    }
+                }
+                alarm.set(tokio::time::sleep(alive.next().saturating_sub(clock::now())));
+            }
+            Woke::Prepared(prepared) => {
+                preparing = None;
+                if let Some(prepared) = prepared {
+                    let old = exchange(shared, &mut link, *prepared);
+                    alive = Keepalive::new(interval, clock::now());
+                    tokio::spawn(old);
+                    preparing = link.info.lame_duck.then(|| leave(shared, &link));
+                }
+            }
+            Woke::Read => {
+                if let Err(error) = take(shared, &mut link, &mut alive) {
+                    shared.pool().left(&link.address);
+                    shared.pool().failed(&link.address, matches!(error, ConnectError::Refused(_)));
+                    return End::Lost(error);
+                }
+                if link.info.lame_duck && preparing.is_none() {
+                    preparing = Some(leave(shared, &link));
+                }
+                give_way().await;
+            }
+        }
+    }
+}
+
+/// Writes all that was said, as far as that goes now.
+fn write(shared: &Shared, link: &mut Link, cx: &mut std::task::Context<'_>) -> Poll<std::io::Result<()>> {
+    loop {
+        if link.is_written() {
+            let taken = shared.session().take(link.refill());
+            if !taken {
+                return link.poll_write(cx);
+            }
+            shared.room.notify_waiters();
+        }
+        match link.poll_write(cx) {
+            Poll::Ready(Ok(())) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Acts on what was read.
+fn take(shared: &Shared, link: &mut Link, alive: &mut Keepalive) -> Result<(), ConnectError> {
+    while let Some(Taken { bytes, frames, op }) = link.reader.take()? {
+        if !frames.is_empty() {
+            shared.deliver(&bytes, frames);
+        }
+        match op {
+            Some(Op::Ping) => shared.session().pong(),
+            Some(Op::Pong) => {
+                alive.pong();
+                let awaited = shared.session().answered();
+                Shared::resolve(awaited);
+            }
+            Some(Op::Info(json)) => {
+                if let Some(info) = ServerInfo::parse(json.of(&bytes)) {
+                    link.info = info.clone();
+                    describe(shared, link, info);
+                }
+            }
+            Some(Op::Error(text)) => match ServerError::parse(text.of(&bytes)) {
+                ServerError::Permission(text) => shared.tell(Event::Denied(text)),
+                ServerError::Authorization(text) => return Err(ConnectError::Refused(text)),
+                // The server ends the connection itself, where it means to.
+                ServerError::Other(text) => shared.tell(Event::ServerError(text)),
+            },
+            Some(Op::Ok | Op::Message(_)) | None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Begins to look for another server, since the present one goes.
+fn leave(shared: &Arc<Shared>, link: &Link) -> Preparing {
+    shared.pool().left(&link.address);
+    shared.tell(Event::LameDuck);
+    Box::pin(prepare_next(Arc::clone(shared)))
+}
+
+/// Puts a prepared connection in the place of the present one, and gives what ends that.
+fn exchange(
+    shared: &Arc<Shared>,
+    link: &mut Link,
+    Prepared { link: new, prelude }: Prepared,
+) -> impl Future<Output = ()> + use<> {
+    describe(shared, &new, new.info.clone());
+    shared.pool().connected(&new.address);
+    let departed = shared.session().move_to(&prelude);
+    let old = std::mem::replace(link, new);
+    let shared = Arc::clone(shared);
+    async move {
+        let Departed { out, awaited } =
+            departed.unwrap_or(Departed { out: Vec::new(), awaited: VecDeque::new() });
+        let mut awaited = awaited;
+        let finished = finish(&shared, old, &out, &mut awaited);
+        // What the server has not sent by then is lost with it.
+        let _ = tokio::time::timeout(RETIRE, finished).await;
+        awaited.iter_mut().for_each(|one| {
+            if let Awaited::End(sids, _) = one {
+                shared.unsubscribe(sids);
+            }
+        });
+        Shared::fail(awaited);
+    }
+}
+
+/// Sends the last bytes of a connection and delivers what the server had sent by then.
+async fn finish(
+    shared: &Shared,
+    mut link: Link,
+    out: &[u8],
+    awaited: &mut VecDeque<Awaited<Waiter>>,
+) -> Result<(), ConnectError> {
+    link.send(out).await.map_err(|error| unreachable(&error))?;
+    loop {
+        let Taken { bytes, frames, op } = link.receive().await?;
+        shared.deliver(&bytes, frames);
+        match op {
+            Some(Op::Pong) => {
+                let Some(one) = awaited.pop_front() else { break };
+                let one = shared.session().settle(Some(one));
+                Shared::resolve(one);
+            }
+            Some(Op::Ping) => link.send(b"PONG\r\n").await.map_err(|error| unreachable(&error))?,
+            _ => {}
+        }
+    }
+    link.shutdown().await;
+    Ok(())
+}
+
+/// Lets those run who have just got something to do. Unlike tokio's own, this does not ask the system for
+/// events first.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
