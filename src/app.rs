@@ -139,7 +139,8 @@ async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
         tokio::time::timeout(Duration::from_secs(5), async { while others.join_next().await.is_some() {} })
             .await;
     if worker.link.is_up() {
-        let _ = tokio::time::timeout(Duration::from_secs(2), worker.client.flush()).await;
+        let both = async { tokio::join!(worker.client.flush(), worker.traffic.flush()) };
+        let _ = tokio::time::timeout(Duration::from_secs(2), both).await;
     }
     let lost = worker.tracing.shutdown(FLUSH).await;
     if lost > 0 {

@@ -70,6 +70,9 @@ impl Probe for Readiness {
         if reasons.is_empty() && worker.link.taking() < worker.settings.decide.connections {
             reasons.push("decide: not every connection takes requests".to_owned());
         }
+        if reasons.is_empty() && !worker.link.is_controlled() {
+            reasons.push("control: not subscribed".to_owned());
+        }
         reasons
     }
 

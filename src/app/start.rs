@@ -67,8 +67,14 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         let (link, metrics) = (Arc::clone(&link), Arc::clone(&metrics));
         move |event| link.on_event(&event, &metrics)
     };
-    let capacity = settings.subscription_capacity;
-    let client = connect::connect_worker(&settings.nats, &settings.worker_name, capacity, on_event).await?;
+    let on_traffic_event = {
+        let (link, metrics) = (Arc::clone(&link), Arc::clone(&metrics));
+        move |event| link.on_traffic_event(&event, &metrics)
+    };
+    let (name, capacity) = (&settings.worker_name, settings.subscription_capacity);
+    let client = connect::connect_worker(&settings.nats, name, on_event).await?;
+    let traffic =
+        connect::start_traffic(&settings.nats, &format!("{name}-traffic"), capacity, on_traffic_event)?;
     let verdicts = Arc::new(Verdicts::default());
     let worker = Worker {
         clock,
@@ -82,6 +88,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         metrics,
         discovery: Discovery::default(),
         tracing,
+        traffic,
         jetstream: connect::jetstream(&client),
         client,
         settings,

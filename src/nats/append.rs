@@ -11,7 +11,9 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, ErrorCode};
 
-use super::{Worker, at_once};
+use beamline_nats::encode::Outgoing;
+
+use super::Worker;
 use crate::ledger::Entry;
 use crate::telemetry::labels::Publish;
 use crate::wire;
@@ -111,8 +113,8 @@ impl Worker {
     pub fn append_now(&self, entry: &Entry<'_>) -> bool {
         let Some((kind, body)) = wire::encode_entry(entry) else { return false };
         let subject = format!("{}{}", self.settings.names.log_prefix, kind.as_str());
-        let queued =
-            self.link.is_up() && matches!(at_once(self.client.publish(subject, body.into())), Some(Ok(())));
+        let message = Outgoing { subject: subject.as_bytes(), reply: b"", headers: &[], payload: &body };
+        let queued = self.link.is_up() && self.traffic.publish(&message).is_ok();
         if !queued {
             self.metrics.nats_publish_failures.inc(Publish::Log);
         }

@@ -16,11 +16,10 @@ use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use super::headers::Seen;
 use crate::domain::{Status, Tick};
 use crate::ledger::{Ended, Entry};
 use crate::telemetry::TraceParent;
-use crate::telemetry::labels::Assignment as Counted;
+use crate::telemetry::labels::{Assignment as Counted, Source};
 use crate::wire::{AckStatus, Content, decode_ack};
 
 /// A deadline within this time of a stall is not told.
@@ -155,7 +154,7 @@ pub async fn sweep(worker: Arc<Worker>, stop: CancellationToken) {
 
 /// Hears acknowledgements and acts on those of this worker's assignments.
 pub async fn hear_acks(worker: Arc<Worker>, stop: CancellationToken) {
-    let Ok(mut acks) = worker.client.subscribe(worker.settings.names.exec_ack.clone()).await else { return };
+    let Ok(mut acks) = worker.traffic.subscribe(&worker.settings.names.exec_ack, None) else { return };
     loop {
         let message = tokio::select! {
             () = stop.cancelled() => return,
@@ -164,9 +163,15 @@ pub async fn hear_acks(worker: Arc<Worker>, stop: CancellationToken) {
                 None => return,
             },
         };
-        let headers = Seen(message.headers.as_ref());
-        let Ok(content) = Content::of(&headers, &message.payload) else { continue };
-        let Ok(ack) = decode_ack(content, &message.payload) else { continue };
+        let message = match message.as_ref().read() {
+            Ok(message) => message,
+            Err(malformed) => {
+                worker.link.note_malformed(Source::Ack, malformed, &worker.metrics);
+                continue;
+            }
+        };
+        let Ok(content) = Content::of(&message.headers, message.payload) else { continue };
+        let Ok(ack) = decode_ack(content, message.payload) else { continue };
         match ack.status {
             AckStatus::Accepted => {
                 if worker.assignments.is_tracked(&ack.assignment_id) {

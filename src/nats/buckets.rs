@@ -6,13 +6,14 @@
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::Stream;
+use beamline_nats::Malformed;
+use beamline_nats::jetstream::{Select, Stored as Message};
 use bytes::Bytes;
-use time::format_description::well_known::Rfc3339;
 
 use super::Worker;
-use super::headers::Seen;
+use super::stored::StreamReader;
 use crate::ledger::{Revision, Scope};
 use crate::telemetry::labels::Publish;
 use crate::wire::subjects;
@@ -45,7 +46,8 @@ pub enum BucketError {
 pub struct Stored {
     /// Its number.
     pub revision: u64,
-    /// The document; absent for a delete.
+    /// The document; absent for a delete. Of a message whose headers cannot be read it is empty, which is
+    /// no document.
     pub value: Option<Bytes>,
     /// When, in RFC 3339.
     pub at: String,
@@ -53,6 +55,8 @@ pub struct Stored {
     pub actor: Option<String>,
     /// Why, in their own words.
     pub reason: Option<String>,
+    /// What of its message cannot be read.
+    pub malformed: Option<Malformed>,
 }
 
 /// Who changes a key, and why.
@@ -69,6 +73,7 @@ pub struct By<'a> {
 pub struct Bucket {
     name: String,
     stream: Stream,
+    messages: StreamReader,
 }
 
 impl Bucket {
@@ -77,8 +82,10 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Broker`].
     pub async fn open(worker: &Worker, name: &str) -> Result<Self, BucketError> {
-        let stream = worker.jetstream.get_stream(format!("KV_{name}")).await.map_err(broker)?;
-        Ok(Self { name: name.to_owned(), stream })
+        let stream_name = format!("KV_{name}");
+        let messages = StreamReader::of(worker, &stream_name);
+        let stream = worker.jetstream.get_stream(stream_name).await.map_err(broker)?;
+        Ok(Self { name: name.to_owned(), stream, messages })
     }
 
     /// When it was made, and its last revision.
@@ -101,11 +108,8 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Broker`].
     pub async fn get(&self, key: &str) -> Result<Option<Stored>, BucketError> {
-        match self.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
-            Ok(message) => Ok(Some(stored(&message))),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(broker(error)),
-        }
+        let found = self.messages.find(Select::LastOf(&self.subject(key))).await.map_err(broker)?;
+        Ok(found.map(stored))
     }
 
     /// The revisions of a key that the bucket still has, oldest first.
@@ -113,18 +117,14 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Broker`].
     pub async fn history(&self, key: &str) -> Result<Vec<Stored>, BucketError> {
+        let subject = self.subject(key);
         let mut found = Vec::new();
         let mut from = 1;
-        loop {
-            match self.stream.get_first_raw_message_by_subject(self.subject(key), from).await {
-                Ok(message) => {
-                    from = message.sequence + 1;
-                    found.push(stored(&message));
-                }
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(found),
-                Err(error) => return Err(broker(error)),
-            }
+        while let Some(message) = self.messages.find(Select::NextOf(&subject, from)).await.map_err(broker)? {
+            from = message.sequence + 1;
+            found.push(stored(message));
         }
+        Ok(found)
     }
 
     /// The first revision at or after a number, of whichever key, with its key.
@@ -132,15 +132,12 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Broker`].
     pub async fn next(&self, from: u64) -> Result<Option<(String, Stored)>, BucketError> {
-        match self.stream.get_first_raw_message_by_subject(self.subject(">"), from).await {
-            Ok(message) => {
-                let prefix = self.subject("");
-                let key = message.subject.strip_prefix(prefix.as_str()).unwrap_or_default().to_owned();
-                Ok(Some((key, stored(&message))))
-            }
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(broker(error)),
-        }
+        let found = self.messages.find(Select::NextOf(&self.subject(">"), from)).await.map_err(broker)?;
+        Ok(found.map(|message| {
+            let prefix = self.subject("");
+            let key = message.subject.strip_prefix(prefix.as_str()).unwrap_or_default().to_owned();
+            (key, stored(message))
+        }))
     }
 
     /// Writes what `make` makes of the present revision (absent or deleted: `None`), if no other
@@ -228,16 +225,22 @@ pub fn flag_key(scope: &Scope) -> String {
     }
 }
 
-fn stored(message: &StreamMessage) -> Stored {
-    let headers = Seen(Some(&message.headers));
-    let gone = headers.value(OPERATION).is_some_and(|op| op != "PUT");
-    let text = |name| headers.value(name).map(|t| subjects::unescape_text(t).into_owned());
-    Stored {
-        revision: message.sequence,
-        value: (!gone).then(|| message.payload.clone()),
-        at: message.time.format(&Rfc3339).unwrap_or_default(),
-        actor: text(ACTOR),
-        reason: text(REASON),
+fn stored(message: Message) -> Stored {
+    let read = message.headers().map(|headers| {
+        let gone = headers.get(OPERATION).is_some_and(|op| op != "PUT");
+        let text = |name| headers.get(name).map(|t| subjects::unescape_text(t).into_owned());
+        (gone, text(ACTOR), text(REASON))
+    });
+    let (revision, at) = (message.sequence, message.time.clone());
+    match read {
+        Ok((gone, actor, reason)) => {
+            let value = (!gone).then(|| Bytes::from(message.payload));
+            Stored { revision, value, at, actor, reason, malformed: None }
+        }
+        Err(malformed) => {
+            let (value, malformed) = (Some(Bytes::new()), Some(malformed));
+            Stored { revision, value, at, actor: None, reason: None, malformed }
+        }
     }
 }
 

@@ -1,17 +1,21 @@
-//! Connections to the broker: options from settings, and how often to try.
+//! Connections to the broker, of both kinds: options from settings, and how often to try.
 //!
-//! A worker tries for ever: it starts without a broker, and outlives one that goes. Its delays carry
-//! jitter, since the library's have none and the broker's return would otherwise meet all workers at
-//! one moment. A program in a shell tries once, and says what is wrong.
+//! A worker tries for ever: it starts without a broker, and outlives one that goes. Its delays are those
+//! of [`beamline_nats::backoff`] for both kinds. A program in a shell tries once, and says what is wrong.
 //!
-//! The library tells what happens to a connection by events; they go to the function that the caller
-//! gives, one after the other, and that function must not block.
+//! What happens to a connection is reported by events; they go to the function that the caller gives, one
+//! after the other, and that function must not block.
+
+mod traffic;
+
+pub use traffic::{connect_traffic, start_traffic, subscribed};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use beamline_nats::backoff;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Auth, NatsSettings};
@@ -19,26 +23,16 @@ use crate::config::{Auth, NatsSettings};
 /// The name that the broker lists the connection by.
 const CONNECTION_NAME: &str = "beamline-router";
 
-/// A peer that is gone without a word is noticed after two of these. The library's 60 s would leave a
-/// worker deaf for two minutes.
+/// A peer that is gone without a word is noticed after two or three of these. The library's 60 s would leave
+/// a worker deaf for two minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The first try comes within this: long enough to spread the workers of a restarted broker, short
-/// enough that nobody sees it at start.
-const FIRST_DELAY_MS: u64 = 100;
-
-/// Later tries double from here
-const BASE_DELAY_MS: u64 = 100;
-
-/// up to this: a broker that is back is found again within 2 s.
-const MAX_DELAY_MS: u64 = 2_000;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailed {
     /// The credentials file is no such file, or holds nothing usable.
     #[error("the credentials file cannot be used: {0}")]
-    Credentials(#[source] std::io::Error),
+    Credentials(String),
     /// The broker does not know us.
     #[error("{servers} refused us: wrong or missing user, password, token or credentials")]
     Refused {
@@ -72,7 +66,7 @@ pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectF
     options = match &settings.auth {
         Auth::Anonymous => options,
         Auth::Credentials(path) => {
-            options.credentials_file(path).await.map_err(ConnectFailed::Credentials)?
+            options.credentials_file(path).await.map_err(|e| ConnectFailed::Credentials(e.to_string()))?
         }
         Auth::User { name, password } => {
             options.user_and_password(name.clone(), password.expose().to_owned())
@@ -94,48 +88,21 @@ pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectF
     Ok(options)
 }
 
-/// The options of a worker's connection: tries for ever, with jittered delays seeded by `identity`
-/// (the worker's name and which of its connections this is). In each of its subscriptions `capacity`
-/// messages may wait.
-async fn worker_options(
-    settings: &NatsSettings,
-    identity: &str,
-    capacity: usize,
-    on_event: impl Fn(Event) + Send + Sync + 'static,
-) -> Result<ConnectOptions, ConnectFailed> {
-    let jitter = Jitter::seeded(identity);
-    Ok(with_events(options(settings).await?, on_event)
-        .subscription_capacity(capacity)
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(move |attempt| jitter.delay(attempt)))
-}
-
-/// A worker's connection. It returns at once; [`Event::Connected`] tells when the broker is there.
+/// A worker's connection: tries for ever, with jittered delays seeded by the worker's name. It returns at
+/// once; [`Event::Connected`] tells when the broker is there.
 ///
 /// # Errors
 /// When the credentials file cannot be used. A broker that is away is no error.
 pub async fn connect_worker(
     settings: &NatsSettings,
     identity: &str,
-    capacity: usize,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> Result<Client, ConnectFailed> {
-    connected(settings, worker_options(settings, identity, capacity, on_event).await?).await
-}
-
-/// A worker's connection for decide requests. Subjects are published to as they are: what is published
-/// are replies, to subjects that the broker has delivered.
-///
-/// # Errors
-/// As [`connect_worker`].
-pub async fn connect_decider(
-    settings: &NatsSettings,
-    identity: &str,
-    capacity: usize,
-    on_event: impl Fn(Event) + Send + Sync + 'static,
-) -> Result<Client, ConnectFailed> {
-    let options = worker_options(settings, identity, capacity, on_event).await?;
-    connected(settings, options.skip_subject_validation(true)).await
+    let jitter = Jitter::seeded(identity);
+    let options = with_events(options(settings).await?, on_event)
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(move |attempt| jitter.delay(attempt));
+    connected(settings, options).await
 }
 
 /// JetStream over a connection.
@@ -202,56 +169,26 @@ fn failed(settings: &NatsSettings, error: &async_nats::ConnectError) -> ConnectF
     }
 }
 
-/// Delays between tries. The generator is xorshift64: jitter needs no more, and its seed is the worker's
-/// own name, so that workers differ and a test can tell what comes.
+/// Delays between tries, seeded by the worker's own name, so that workers differ.
 #[derive(Debug)]
 struct Jitter(AtomicU64);
 
 impl Jitter {
     fn seeded(identity: &str) -> Self {
-        // Zero is the one state that xorshift never leaves.
-        Self(AtomicU64::new(xxh3_64(identity.as_bytes()).max(1)))
+        Self(AtomicU64::new(xxh3_64(identity.as_bytes())))
     }
 
     /// The delay before a try; tries count from 1, over all servers, since the connection was last up.
     fn delay(&self, attempt: usize) -> Duration {
-        let (fixed, spread) = match attempt {
-            0 | 1 => (0, FIRST_DELAY_MS),
-            n => {
-                let doublings = u32::try_from(n - 2).unwrap_or(u32::MAX).min(16);
-                let full = BASE_DELAY_MS.saturating_mul(1 << doublings).min(MAX_DELAY_MS);
-                (full / 2, full / 2)
-            }
-        };
-        Duration::from_millis(fixed + self.next() % (spread + 1))
-    }
-
-    fn next(&self) -> u64 {
-        let step = |mut x: u64| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^ (x << 17)
-        };
-        let previous = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(step(x)));
-        step(previous.unwrap_or(1))
+        let step = |seed| Some(backoff::scatter(seed));
+        let random = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).unwrap_or_default();
+        backoff::delay(u32::try_from(attempt).unwrap_or(u32::MAX), false, random)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn delays_grow_to_their_bound_and_never_fall_below_half() {
-        let jitter = Jitter::seeded("w1");
-        assert!(jitter.delay(1) <= Duration::from_millis(FIRST_DELAY_MS));
-        for attempt in 2..200 {
-            let full = (BASE_DELAY_MS << (attempt - 2).min(16)).min(MAX_DELAY_MS);
-            let delay = jitter.delay(attempt);
-            assert!(delay >= Duration::from_millis(full / 2) && delay <= Duration::from_millis(full));
-        }
-        assert!(jitter.delay(usize::MAX) <= Duration::from_millis(MAX_DELAY_MS));
-    }
 
     #[test]
     fn workers_of_different_names_come_at_different_times() {

@@ -17,8 +17,8 @@ pub use reply::ControlError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message};
-use futures_util::StreamExt as _;
+use beamline_nats::encode::Outgoing;
+use beamline_nats::{Message, Subscriber};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,12 +26,13 @@ use tokio_util::task::TaskTracker;
 
 use super::Worker;
 use super::buckets::Bucket;
+use super::connect;
 use super::events::Event;
-use super::headers::Seen;
+use super::headers::{Received, field_of, incoming};
 use crate::domain::ErrorCode;
 use crate::ledger::Entry;
-use crate::telemetry::labels::{Publish, Queue, Verb};
-use crate::telemetry::{Facts, Incoming, Message as Told};
+use crate::telemetry::labels::{Publish, Queue, Source, Verb};
+use crate::telemetry::{Facts, Message as Told};
 use crate::wire::{CONTENT_TYPE, Content, SERVICE_ERROR, SERVICE_ERROR_CODE, service_error};
 use body::Body;
 
@@ -47,58 +48,81 @@ const MAX_BODY: usize = 1 << 20;
 /// Answers until stopped; then finishes what it has.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let names = &worker.settings.names;
-    let subscribed =
-        worker.client.queue_subscribe(names.control_all.clone(), names.queue_group.clone()).await;
-    let Ok(mut verbs) = subscribed else { return };
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let working = TaskTracker::new();
-    loop {
-        let message = tokio::select! {
-            () = stop.cancelled() => break,
-            message = verbs.next() => match message {
-                Some(message) => message,
-                None => break,
-            },
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+    let Ok(mut verbs) = worker.traffic.subscribe(&names.control_all, Some(&names.queue_group)) else {
+        return;
+    };
+    let working = Working { places: Arc::new(Semaphore::new(AT_ONCE)), tasks: TaskTracker::new() };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = confirm(&worker) => {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = take_all(&worker, &mut verbs, &working) => {}
+            }
+        }
+    }
+    worker.link.set_controlled(false);
+    verbs.drain();
+    // The broker says in milliseconds that it sends nothing more; a drain has a bound of its own.
+    let _ = tokio::time::timeout(ANSWER_PATIENCE, take_all(&worker, &mut verbs, &working)).await;
+    working.tasks.close();
+    working.tasks.wait().await;
+}
+
+/// Waits until the broker holds the subscription, so that a worker that is ready is reached.
+async fn confirm(worker: &Worker) {
+    connect::subscribed(&worker.traffic).await;
+    worker.link.set_controlled(true);
+}
+
+/// Verbs that are worked on.
+struct Working {
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+async fn take_all(worker: &Arc<Worker>, verbs: &mut Subscriber, working: &Working) {
+    while let Some(message) = verbs.next().await {
+        let worker = Arc::clone(worker);
+        let Ok(place) = Arc::clone(&working.places).try_acquire_owned() else {
             worker.metrics.queue_refused.inc(Queue::Control);
             worker.discovery.control.record(0, Some(ErrorCode::Overloaded.as_str()));
             let error = ControlError::new(ErrorCode::Overloaded, "too many control requests at once");
-            let worker = Arc::clone(&worker);
-            tokio::spawn(async move { answer(&worker, &message, &error.body()).await });
+            answer(&worker, &Received::of(message.as_ref()), &error.body());
             continue;
         };
-        let worker = Arc::clone(&worker);
-        working.spawn(async move {
+        working.tasks.spawn(async move {
             one(&worker, message).await;
             drop(place);
         });
     }
-    let _ = verbs.unsubscribe().await;
-    working.close();
-    working.wait().await;
 }
 
 async fn one(worker: &Arc<Worker>, message: Message) {
     let began = worker.clock.nanos();
+    let message = Received::of(message.as_ref());
     let verb_text =
         message.subject.strip_prefix(worker.settings.names.control_prefix.as_str()).unwrap_or_default();
     let verb = Verb::parse(verb_text);
-    if message.reply.as_ref().is_some_and(|reply| !worker.may_answer_at(reply)) {
+    if let Some(malformed) = message.malformed {
+        worker.link.note_malformed(Source::Control, malformed, &worker.metrics);
+    }
+    if message.is_unanswerable() || message.reply.is_some_and(|reply| !worker.may_answer_at(reply)) {
         return;
     }
-    if crate::wire::is_answer(&message.payload) {
+    if crate::wire::is_answer(message.payload) {
         return;
     }
-    let headers = Seen(message.headers.as_ref());
-    let incoming = Incoming::read(headers.value("traceparent"), headers.value("tracestate"));
-    let told = Told { subject: message.subject.as_str(), body_size: message.payload.len(), id: None };
+    let incoming = incoming(&message.headers);
+    let told = Told { subject: message.subject, body_size: message.payload.len(), id: None };
     let span = worker.tracing.control(&incoming, verb, &told);
 
-    let parsed = if message.payload.len() > MAX_BODY {
+    let parsed = if let Some(malformed) = message.malformed {
+        Err(ControlError::field(field_of(malformed), &format!("cannot be read: {malformed}")))
+    } else if message.payload.len() > MAX_BODY {
         Err(ControlError::new(ErrorCode::InvalidRequest, "the body has more than 1 MiB"))
     } else {
-        Body::parse(&message.payload)
+        Body::parse(message.payload)
     };
     let tenant_id = parsed.as_ref().ok().and_then(|b| b.peek("tenant_id"));
     let result = match parsed {
@@ -132,7 +156,7 @@ async fn one(worker: &Arc<Worker>, message: Message) {
     };
     // Before it is answered, so that who has the answer finds it counted.
     worker.discovery.control.record(worker.clock.nanos() - began, code.map(ErrorCode::as_str));
-    answer(worker, &message, &body).await;
+    answer(worker, &message, &body);
     if let Some(span) = span {
         span.end(&Facts {
             tenant_id: tenant_id.as_deref(),
@@ -178,19 +202,19 @@ async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value,
     }
 }
 
-async fn answer(worker: &Worker, message: &Message, body: &Value) {
-    let Some(reply) = message.reply.clone() else { return };
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, Content::Json.mime());
-    if let Some(error) = body.get("error") {
-        let text = error.get("message").and_then(Value::as_str).unwrap_or_default();
-        headers.insert(SERVICE_ERROR, service_error(text).as_ref());
-        let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
-        headers.insert(SERVICE_ERROR_CODE, reply::number_of(code).to_string().as_str());
+fn answer(worker: &Worker, message: &Received<'_>, body: &Value) {
+    let Some(reply) = message.reply.filter(|reply| worker.may_answer_at(reply)) else { return };
+    let text = |pointer| body.pointer(pointer).and_then(Value::as_str);
+    let mut headers = vec![(CONTENT_TYPE, Content::Json.mime())];
+    let (error, code);
+    if body.get("error").is_some() {
+        error = service_error(text("/error/message").unwrap_or_default());
+        code = reply::number_of(text("/error/code").unwrap_or_default()).to_string();
+        headers.extend([(SERVICE_ERROR, error.as_ref()), (SERVICE_ERROR_CODE, code.as_str())]);
     }
-    let bytes = serde_json::to_vec(body).unwrap_or_default();
-    let publish = worker.client.publish_with_headers(reply, headers, bytes.into());
-    if !matches!(tokio::time::timeout(Duration::from_secs(5), publish).await, Ok(Ok(()))) {
+    let payload = serde_json::to_vec(body).unwrap_or_default();
+    let reply = Outgoing { subject: reply.as_bytes(), reply: b"", headers: &headers, payload: &payload };
+    if worker.traffic.publish(&reply).is_err() {
         worker.metrics.nats_publish_failures.inc(Publish::Reply);
     }
 }
@@ -236,7 +260,7 @@ async fn command(worker: &Worker, entry: &Entry<'_>) -> Result<bool, ControlErro
 /// cursor behind an item.
 fn page(worker: &Worker, field: &str, limit: usize, items: impl Iterator<Item = (String, Value)>) -> Value {
     // Room for the envelope and headers.
-    let most = worker.client.max_payload().saturating_sub(4_096).max(4_096);
+    let most = worker.traffic.max_payload().saturating_sub(4_096).max(4_096);
     let mut taken = Vec::new();
     let mut bytes = 0;
     let mut last = None;

@@ -1,17 +1,15 @@
 //! The asking side of the control subject: what `policy`, `breaker` and `flag` speak through.
 //!
 //! A refusal by the router, by the broker and by silence are told apart, since a script needs to know
-//! whether asking again can help. Requests that wait leave an entry in the client library when nobody
-//! answers (nats.rs#1617): fit for a program that asks a few times and ends, not for a worker.
+//! whether asking again can help.
 
 use std::time::Duration;
 
-use async_nats::connection::State;
-use async_nats::{Client, Event, RequestErrorKind, ServerError};
+use beamline_nats::{Client, Event, PublishError, RequestError};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use super::connect::{ConnectFailed, connect_once};
+use super::connect::{ConnectFailed, connect_traffic};
 use crate::config::{ClientSettings, Names};
 
 /// Pages followed before a list counts as endless: at a hundred entries a page, a million.
@@ -104,15 +102,12 @@ impl ControlClient {
     pub async fn connect(settings: &ClientSettings) -> Result<Self, ConnectFailed> {
         let (deny, denied) = watch::channel(None);
         let on_event = move |event| match event {
-            Event::ServerError(ServerError::Other(text)) => {
+            Event::Denied(text) | Event::ServerError(text) => {
                 deny.send_replace(Some(text));
-            }
-            Event::ServerError(ServerError::AuthorizationViolation) => {
-                deny.send_replace(Some("authorization violation".to_owned()));
             }
             _ => {}
         };
-        let client = connect_once(&settings.nats, settings.timeout, on_event).await?;
+        let client = connect_traffic(&settings.nats, settings.timeout, on_event).await?;
         Ok(Self { client, names: settings.names.clone(), timeout: settings.timeout, denied })
     }
 
@@ -122,17 +117,17 @@ impl ControlClient {
     /// Why it came to nothing, a refusal by the router included.
     pub async fn request(&self, verb: &str, body: &Value) -> Result<Value, ControlError> {
         let subject = self.names.control(verb);
-        let request = async_nats::Request::new().payload(body.to_string().into()).timeout(Some(self.timeout));
+        let body = body.to_string();
         let mut denied = self.denied.clone();
         let message = tokio::select! {
-            answer = self.client.send_request(subject.clone(), request) => {
-                answer.map_err(|error| self.no_answer(&subject, &error))?
+            answer = self.client.request(&subject, &[], body.as_bytes(), self.timeout) => {
+                answer.map_err(|error| self.no_answer(&subject, error))?
             }
             Ok(reason) = denied.wait_for(Option::is_some) => {
                 return Err(ControlError::NotPermitted(reason.clone().unwrap_or_default()));
             }
         };
-        answered(subject, &message.payload)
+        answered(subject, message.payload())
     }
 
     /// Asks a verb that lists, and follows its cursor to the end: the answer is the first body with the
@@ -168,20 +163,14 @@ impl ControlClient {
         Err(ControlError::NotARouter { subject: self.names.control(verb), what: "its list has no end" })
     }
 
-    fn no_answer(&self, subject: &str, error: &async_nats::RequestError) -> ControlError {
+    fn no_answer(&self, subject: &str, error: RequestError) -> ControlError {
         let subject = subject.to_owned();
-        match error.kind() {
-            RequestErrorKind::NoResponders => ControlError::NoResponders { subject },
-            RequestErrorKind::TimedOut if self.client.connection_state() != State::Connected => {
-                ControlError::Disconnected
-            }
-            RequestErrorKind::TimedOut => ControlError::TimedOut { subject, after: self.timeout },
-            RequestErrorKind::MaxPayloadExceeded => {
-                ControlError::TooLong { limit: self.client.server_info().max_payload }
-            }
-            RequestErrorKind::InvalidSubject | RequestErrorKind::Other => {
-                ControlError::Failed(error.to_string())
-            }
+        match error {
+            RequestError::NoResponders => ControlError::NoResponders { subject },
+            RequestError::TimedOut if !self.client.is_connected() => ControlError::Disconnected,
+            RequestError::TimedOut => ControlError::TimedOut { subject, after: self.timeout },
+            RequestError::Publish(PublishError::TooLong { limit }) => ControlError::TooLong { limit },
+            RequestError::Publish(error) => ControlError::Failed(error.to_string()),
         }
     }
 }

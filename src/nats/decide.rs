@@ -1,17 +1,17 @@
 //! Answering requests for decisions.
 //!
-//! Each decide connection has a thread of its own, on whose runtime the client library's task for it and
-//! the two of ours take turns: a request that is on its way passes no other thread, and wakes none. The
-//! *intake* takes messages off the subscription as they come, stamps them and queues them in batches; what
-//! a full queue refuses is answered `overloaded` at once, so that the library's own buffer never drops in
+//! Each decide connection has a thread of its own, on whose runtime the connection's task and the two of
+//! this module take turns: a request that is on its way passes no other thread, and wakes none. The
+//! *intake* takes batches off the subscriber as they were read from the socket, stamps and queues them;
+//! what a full queue refuses is answered `overloaded` at once, so that the subscriber never drops in
 //! silence. The *decider* takes batches and answers each request inline: no task, no lock and no wait on
-//! the network for one that needs no probe. It reads a few requests, then looks up all their policies, then
+//! the network for one that needs no probe. A request is read where it lies in its batch, and a reply is
+//! written into the connection's buffer. It reads a few requests, then looks up all their policies, then
 //! decides them: what has to be fetched from memory for one does not wait for what another needs. Where a
 //! breaker is half-open and a slot may be free, the request goes on in a task of its own that claims it;
 //! there are never more of these than free slots.
 
 mod explain;
-mod incoming;
 mod intake;
 mod pulse;
 mod push;
@@ -25,23 +25,21 @@ pub use thread::on_a_thread;
 
 use std::sync::Arc;
 
-use async_nats::{HeaderMap, Message, Subject};
 use bytes::BytesMut;
 
 use self::reading::{Asked, Question};
-use self::refusals::{refuse, typed};
+use self::refusals::{ReplyHeaders, refuse};
 use super::Worker;
-use super::headers::Seen;
+use super::headers::{Received, incoming};
 use crate::domain::{Decision, ErrorCode, RouteRequest, Tick};
 use crate::routing::{self, Choice, Excluded, Refused, Routed, Trail};
 use crate::state::{Answer, Asking, Reservation, Routable};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
 use crate::wire::{self, Content, DecisionReply, Details};
 
-/// A reply, ready to be published.
+/// A reply, ready to be published; its body stands in the buffer that it was written into.
 pub(super) struct Reply {
-    pub(super) headers: Option<HeaderMap>,
-    pub(super) body: bytes::Bytes,
+    headers: ReplyHeaders,
     pub(super) outcome: Result<crate::domain::Reason, ErrorCode>,
     /// The candidate that the request probes.
     pub(super) probe: Option<usize>,
@@ -72,7 +70,7 @@ pub(super) struct MustClaim {
 /// One request on its way through.
 pub(super) struct Request<'m> {
     pub(super) worker: &'m Arc<Worker>,
-    pub(super) message: &'m Message,
+    pub(super) message: Received<'m>,
     pub(super) arrived: Tick,
     /// Whether it may have waited for longer than since then.
     pub(super) stale: bool,
@@ -89,17 +87,14 @@ pub(super) struct Request<'m> {
 impl Request<'_> {
     /// The request's span, if it is recorded.
     pub(super) fn span(&self) -> Option<SpanGuard> {
-        let headers = Seen(self.message.headers.as_ref());
-        let told = Told {
-            subject: self.message.subject.as_str(),
-            body_size: self.message.payload.len(),
-            id: headers.value("Nats-Msg-Id"),
-        };
-        self.worker.tracing.decide(&incoming(headers), &told)
+        let Received { subject, headers, payload, .. } = self.message;
+        let told = Told { subject, body_size: payload.len(), id: headers.get("Nats-Msg-Id") };
+        self.worker.tracing.decide(&incoming(&headers), &told)
     }
 
     /// Answers it as far as that goes without waiting. `answers` are the claims made so far; a claim
-    /// that is to be made in the background is put into `unwaited`. The reply takes the span.
+    /// that is to be made in the background is put into `unwaited`. The reply takes the span, and its body
+    /// is appended to `out`.
     fn answer(
         &self,
         asked: &Asked<'_>,
@@ -133,7 +128,7 @@ impl Request<'_> {
             return to.with(ErrorCode::PolicyNotFound, message, details, span, out);
         };
         let now = self.now;
-        let incoming = incoming(Seen(self.message.headers.as_ref()));
+        let incoming = incoming(&self.message.headers);
         let (choice, trail) = loop {
             let mut asking = Asking::new(&self.worker.state, routable, &request.request_id, now, answers);
             let mut trail = Trail::new(request.explain || span.is_some());
@@ -291,8 +286,11 @@ impl Request<'_> {
         wire::encode_decision(to.content, &reply, out);
         Handled::Reply(Reply {
             // JSON is what a reply is taken for; protobuf could not be told from garbage.
-            headers: (to.named || to.content == Content::Protobuf).then(|| typed(to.content)),
-            body: out.split().freeze(),
+            headers: if to.named || to.content == Content::Protobuf {
+                ReplyHeaders::typed(to.content)
+            } else {
+                ReplyHeaders::default()
+            },
             outcome: Ok(decision.reason),
             probe: choice.probe.then_some(choice.candidate),
             span: span.take(),
@@ -329,17 +327,13 @@ impl Request<'_> {
 }
 
 /// Whether there is somebody to answer; else the request is dropped, counted.
-fn is_answerable(worker: &Worker, reply: Option<&Subject>) -> bool {
-    reply.is_none_or(|reply| worker.may_answer_at(reply))
+fn is_answerable(worker: &Worker, message: &Received<'_>) -> bool {
+    !message.is_unanswerable() && message.reply.is_none_or(|reply| worker.may_answer_at(reply))
 }
 
 /// Where the answer goes.
-fn answer_at(worker: &Worker, reply: Option<Subject>) -> Subject {
-    reply.unwrap_or_else(|| Subject::from(worker.settings.names.decide_reply.as_str()))
-}
-
-fn incoming<'m>(headers: Seen<'m>) -> Incoming<'m> {
-    Incoming::read(headers.value("traceparent"), headers.value("tracestate"))
+fn answer_at<'a>(worker: &'a Worker, message: &Received<'a>) -> &'a str {
+    message.reply.unwrap_or(&worker.settings.names.decide_reply)
 }
 
 enum Failed {

@@ -8,12 +8,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use async_nats::{Client, Message, SubscribeError};
+use beamline_nats::encode::Outgoing;
+use beamline_nats::{Client, PublishError, Subscriber};
 use bytes::Bytes;
-use futures_util::stream::{Stream, StreamExt as _, select_all};
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -21,15 +20,13 @@ use uuid::Uuid;
 
 use super::Worker;
 use crate::config::Names;
-use crate::telemetry::labels::{Label as _, Publish};
+use crate::telemetry::labels::{Label as _, Publish, Source};
 use crate::telemetry::names::SERVICE;
 use crate::wire::subjects::reply_allowed;
 
 const PREFIX: &str = "$SRV";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const DESCRIPTION: &str = "says which provider serves a request";
-/// An answer that cannot be handed over by then is of no use: who asks waits a few seconds at most.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is told of this worker's endpoints.
 #[derive(Debug, Default)]
@@ -86,40 +83,48 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 
 async fn answer_all(worker: &Worker) {
     let service = Service::new(&worker.settings.names, &worker.settings.worker_name, worker.clock.wall_ms());
-    let mut questions = match subscribe(&worker.client, &service.id).await {
-        Ok(questions) => questions,
+    let (mut questions, verbs) = match subscribe(&worker.traffic, &service.id) {
+        Ok(subscribed) => subscribed,
         Err(error) => {
             tracing::error!(event = "discovery_not_subscribed", error = %error);
             return;
         }
     };
-    while let Some((verb, question)) = questions.next().await {
-        let Some(inbox) = question.reply else { continue };
-        if !reply_allowed(&inbox, &worker.settings.decide.reply_prefixes) {
+    while let Some(question) = questions.next().await {
+        let question = question.as_ref();
+        let asked = match question.read() {
+            Ok(asked) => asked,
+            Err(malformed) => {
+                worker.link.note_malformed(Source::Discovery, malformed, &worker.metrics);
+                continue;
+            }
+        };
+        let Some(inbox) = asked.reply else { continue };
+        if !reply_allowed(inbox, &worker.settings.decide.reply_prefixes) {
             worker.metrics.replies_dropped.inc();
             continue;
         }
-        let Some(answer) = service.answer(verb, &worker.discovery) else { continue };
-        let sent = tokio::time::timeout(PATIENCE, worker.client.publish(inbox, answer)).await;
-        if !matches!(sent, Ok(Ok(()))) {
+        let verb = verbs.iter().find(|(sid, _)| *sid == question.sid()).map(|(_, verb)| *verb);
+        let answer = verb.and_then(|verb| service.answer(verb, &worker.discovery));
+        let Some(payload) = answer else { continue };
+        let answer = Outgoing { subject: inbox.as_bytes(), reply: b"", headers: &[], payload: &payload };
+        if worker.traffic.publish(&answer).is_err() {
             worker.metrics.nats_publish_failures.inc(Publish::Reply);
         }
     }
 }
 
-/// The questions to all services, to all of this name, and to this instance.
-async fn subscribe(
-    client: &Client,
-    id: &str,
-) -> Result<impl Stream<Item = (Verb, Message)> + Unpin + use<>, SubscribeError> {
-    let mut all = Vec::new();
+/// The questions to all services, to all of this name, and to this instance; each subscription's verb.
+fn subscribe(client: &Client, id: &str) -> Result<(Subscriber, Vec<(u64, Verb)>), PublishError> {
+    let mut questions = client.subscriber();
+    let mut verbs = Vec::new();
     for verb in [Verb::Ping, Verb::Info, Verb::Stats] {
         for whom in ["", &format!(".{SERVICE}"), &format!(".{SERVICE}.{id}")] {
             let subject = format!("{PREFIX}.{}{whom}", verb.as_str());
-            all.push(client.subscribe(subject).await?.map(move |question| (verb, question)));
+            verbs.push((questions.subscribe(&subject, None)?, verb));
         }
     }
-    Ok(select_all(all))
+    Ok((questions, verbs))
 }
 
 #[derive(Clone, Copy)]

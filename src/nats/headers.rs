@@ -1,39 +1,69 @@
-use async_nats::HeaderMap;
+use beamline_nats::{Headers, Malformed, MessageRef};
 
-use crate::telemetry::Outgoing;
-use crate::wire::Headers;
+use crate::telemetry::{Incoming, Outgoing};
+use crate::wire;
 
-/// Headers of a message, seen through the wire room's trait.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seen<'a>(pub(super) Option<&'a HeaderMap>);
-
-impl<'a> Seen<'a> {
-    /// The first value of a header, in any letter case. The map is case-sensitive, and most messages
-    /// use the name as it is asked for.
-    pub(super) fn value(self, name: &str) -> Option<&'a str> {
-        let map = self.0?;
-        if let Some(value) = map.get(name) {
-            return Some(value.as_str());
-        }
-        map.iter()
-            .find(|(key, _)| AsRef::<str>::as_ref(*key).eq_ignore_ascii_case(name))
-            .and_then(|(_, values)| values.first())
-            .map(async_nats::HeaderValue::as_str)
-    }
-}
-
-impl Headers for Seen<'_> {
+impl wire::Headers for Headers<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        self.value(name)
+        Headers::get(self, name)
     }
 }
 
-/// Puts trace headers on an outgoing message.
-pub(super) fn put_trace(map: &mut HeaderMap, trace: &Outgoing<'_>) {
-    if let Some(traceparent) = &trace.traceparent {
-        map.insert("traceparent", traceparent.as_ref());
+/// The trace that a message came with.
+pub(super) fn incoming<'m>(headers: &Headers<'m>) -> Incoming<'m> {
+    Incoming::read(headers.get("traceparent"), headers.get("tracestate"))
+}
+
+/// The trace headers of an outgoing message.
+pub(super) fn trace<'t>(trace: &'t Outgoing<'_>) -> impl Iterator<Item = (&'static str, &'t str)> {
+    let parent = trace.traceparent.as_ref().map(|value| ("traceparent", value.as_ref()));
+    let state = trace.tracestate.as_ref().map(|value| ("tracestate", value.as_ref()));
+    parent.into_iter().chain(state)
+}
+
+/// A request as it was received. What of it cannot be read is left out, and said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received<'m> {
+    /// Its subject; empty if that cannot be read.
+    pub(super) subject: &'m str,
+    /// Where an answer goes.
+    pub(super) reply: Option<&'m str>,
+    /// Its headers; none if they cannot be read.
+    pub(super) headers: Headers<'m>,
+    /// Its body.
+    pub(super) payload: &'m [u8],
+    /// What cannot be read; the reply subject before all else, since then there is nobody to answer.
+    pub(super) malformed: Option<Malformed>,
+}
+
+impl<'m> Received<'m> {
+    pub(super) fn of(message: MessageRef<'m>) -> Self {
+        let (reply, subject, headers) = (message.reply(), message.subject(), message.headers());
+        let malformed = reply.err().or(subject.err()).or(headers.err());
+        Self {
+            subject: subject.unwrap_or_default(),
+            reply: reply.unwrap_or_default(),
+            headers: headers.unwrap_or_default(),
+            payload: message.payload(),
+            malformed,
+        }
     }
-    if let Some(tracestate) = &trace.tracestate {
-        map.insert("tracestate", tracestate.as_ref());
+
+    /// Whether somebody waits for an answer who cannot be reached.
+    pub(super) fn is_unanswerable(&self) -> bool {
+        self.malformed == Some(Malformed::Reply)
+    }
+}
+
+/// The part of a message that cannot be read, as an error names it.
+pub(super) const fn field_of(malformed: Malformed) -> &'static str {
+    match malformed {
+        Malformed::Subject => "subject",
+        Malformed::Reply => "reply",
+        Malformed::HeaderText
+        | Malformed::HeaderVersion
+        | Malformed::HeaderLine
+        | Malformed::HeaderName
+        | Malformed::HeaderValue => "headers",
     }
 }

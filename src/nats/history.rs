@@ -10,11 +10,11 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
-use futures_util::StreamExt as _;
+use beamline_nats::encode::Outgoing;
+use beamline_nats::jetstream::Delivery;
 use serde_json::Value;
 
 use super::Worker;
-use super::headers::Seen;
 use crate::domain::Stamp;
 use crate::wire::subjects::escape_token;
 
@@ -91,7 +91,8 @@ async fn read(worker: &Worker, asked: Asked<'_>) -> Result<History, async_nats::
         let pending = consumer.cached_info().num_pending;
         let last = from == asked.since;
         if pending <= MOST {
-            let (events, all) = fetch(&consumer, pending, wanted).await?;
+            let name = &consumer.cached_info().name;
+            let (events, all) = fetch(worker, name, pending, wanted).await?;
             best = History { events, complete: last && all && pending <= wanted };
         }
         let _ = stream.delete_consumer(&consumer.cached_info().name).await;
@@ -123,7 +124,8 @@ async fn consumer(stream: &Stream<()>, filter: &str, from: Stamp) -> Result<Pull
 
 /// Reads what is pending and keeps the last ones. Tells too whether all of it came.
 async fn fetch(
-    consumer: &PullConsumer,
+    worker: &Worker,
+    consumer: &str,
     pending: u64,
     wanted: u64,
 ) -> Result<(Vec<Recorded>, bool), async_nats::Error> {
@@ -131,20 +133,32 @@ async fn fetch(
     if pending == 0 {
         return Ok((events, true));
     }
-    let count = usize::try_from(pending).unwrap_or(0);
-    let skip = usize::try_from(pending.saturating_sub(wanted)).unwrap_or(0);
-    let mut messages = consumer.fetch().max_messages(count).expires(PATIENCE).messages().await?;
+    let inbox = worker.traffic.new_inbox();
+    let mut deliveries = worker.traffic.subscribe(&inbox, None)?;
+    let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", worker.settings.names.events_stream);
+    let body = format!("{{\"batch\":{pending},\"expires\":{}}}", PATIENCE.as_nanos());
+    let (subject, reply) = (subject.as_bytes(), inbox.as_bytes());
+    worker.traffic.publish(&Outgoing { subject, reply, headers: &[], payload: body.as_bytes() })?;
+    let skip = pending.saturating_sub(wanted);
     let mut met = 0;
-    while let Some(message) = messages.next().await {
-        let message = message?;
-        met += 1;
-        if met <= skip {
-            continue;
+    while met < pending
+        && let Some(message) = deliveries.next().await
+    {
+        let message = message.as_ref();
+        match Delivery::of(&message) {
+            Delivery::Message(_) => met += 1,
+            // The request has ended before all of it came.
+            Delivery::Status { .. } => break,
+            _ => continue,
         }
-        let id = Seen(message.headers.as_ref()).value("Nats-Msg-Id").unwrap_or_default().to_owned();
-        if let Ok(body) = serde_json::from_slice(&message.payload) {
+        // One that cannot be read is no event of ours.
+        if met > skip
+            && let Ok(event) = message.read()
+            && let Ok(body) = serde_json::from_slice(event.payload)
+        {
+            let id = event.headers.get("Nats-Msg-Id").unwrap_or_default().to_owned();
             events.push(Recorded { id, body });
         }
     }
-    Ok((events, met == count))
+    Ok((events, met == pending))
 }

@@ -8,8 +8,14 @@
 //! that streams and buckets are. [`control_client`] and [`watch`] are the other side: what the command line
 //! asks through.
 //!
-//! No read loop waits for a publish: the library's `publish` waits for ever while the broker is away
-//! and its queue is full. What must not be lost goes through a bounded queue to a task of its own.
+//! **Two kinds of connection.** No released client library survives the headers that anybody may send, so
+//! whatever others can influence is received over [`beamline_nats`]: requests, acks, discovery, what the
+//! log's and the usage consumer deliver, and every single message of a stream or bucket. Streams and
+//! consumers are managed over `async_nats`, which also publishes with acknowledgement. [`connect`] makes
+//! both, and [`link`] takes them for one: the broker is there when both are up.
+//!
+//! No read loop waits for a publish. What must not be lost goes through a bounded queue to a task of its
+//! own.
 
 pub mod append;
 pub mod assignments;
@@ -30,6 +36,7 @@ pub mod measuring;
 pub mod reconcile;
 pub mod simulation;
 pub mod snapshots;
+mod stored;
 mod stream_info;
 pub mod streams;
 pub mod upkeep;
@@ -38,21 +45,13 @@ pub mod watch;
 
 use std::sync::Arc;
 
-use async_nats::jetstream;
-use futures_util::FutureExt as _;
-
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::ledger::Verdicts;
 use crate::state::State;
 use crate::telemetry::{Metrics, Tracing};
 use crate::wire::subjects::reply_allowed;
-
-/// What a future gives without waiting. A task that has run for long is told by tokio to wait even where
-/// it need not (its budget); that is not what is asked here.
-fn at_once<F: Future>(future: F) -> Option<F::Output> {
-    tokio::task::unconstrained(future).now_or_never()
-}
+use async_nats::jetstream;
 
 /// What every conversation of one worker has at hand. Cheap to share; each field is a narrow handle.
 #[derive(Debug)]
@@ -81,7 +80,10 @@ pub struct Worker {
     pub discovery: discovery::Discovery,
     /// Where spans are made.
     pub tracing: Tracing,
-    /// The connection for all but decide requests.
+    /// The connection for all that others can influence, but for decide requests, which have their own.
+    pub traffic: beamline_nats::Client,
+    /// The connection for the management of streams and consumers, and for publishing with
+    /// acknowledgement.
     pub client: async_nats::Client,
     /// JetStream over it.
     pub jetstream: jetstream::Context,

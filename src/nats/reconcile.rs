@@ -22,6 +22,7 @@ use super::ledger::Held;
 use crate::domain::{PolicyId, TenantId};
 use crate::ledger::{Entry, FlagEntry, FlagRecord, PolicyEntry, Revision, Scope};
 use crate::policy;
+use crate::telemetry::labels::Source;
 use crate::wire::subjects;
 
 /// How long an appended entry may take to come back through the reader.
@@ -148,6 +149,9 @@ async fn scan(
         && let Some((key, stored)) = bucket.next(from).await?
     {
         from = stored.revision + 1;
+        if let Some(malformed) = stored.malformed {
+            worker.link.note_malformed(Source::Bucket, malformed, &worker.metrics);
+        }
         scan.last.revision = scan.last.revision.max(stored.revision);
         match entry(&key, &stored, last.created) {
             Some(entry) if unseen(worker, &entry) => {

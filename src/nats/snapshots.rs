@@ -19,7 +19,10 @@ use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use beamline_nats::jetstream::Select;
+
 use super::Worker;
+use super::stored::StreamReader;
 use crate::domain::Stamp;
 use crate::ledger::{At, Entry, Fold};
 use crate::telemetry::labels::Snapshot as Counted;
@@ -112,7 +115,7 @@ async fn write(
     let first = match put(worker, &key, serde_json::to_vec(&manifest)?.into(), Some(0)).await {
         Ok(revision) => revision,
         Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-            let theirs = bucket.get_last_raw_message_by_subject(&key).await?;
+            let theirs = messages(worker).get(Select::LastOf(&key)).await?;
             return Ok(Some(serde_json::from_slice(&theirs.payload)?));
         }
         Err(error) => return Err(error.into()),
@@ -135,7 +138,7 @@ pub async fn load(worker: &Worker, stream: &str, last: u64) -> Option<At> {
     let bucket = open(worker).await.ok()?;
     let known = positions(worker, &bucket, stream).await.ok()?;
     for position in known.into_iter().rev().filter(|p| *p <= last) {
-        let refused = match read(worker, &bucket, stream, position).await {
+        let refused = match read(worker, stream, position).await {
             Ok(bytes) => match take(worker, stream, &bytes) {
                 Ok(at) => {
                     tracing::info!(event = "snapshot_restored", position = at.position, bytes = bytes.len());
@@ -161,16 +164,16 @@ fn take(worker: &Worker, stream: &str, bytes: &[u8]) -> Result<At, crate::ledger
     restored
 }
 
-async fn read(worker: &Worker, bucket: &Stream, stream: &str, position: u64) -> Result<Vec<u8>, Failed> {
-    let base = base(worker, stream, position);
-    let message = bucket.get_last_raw_message_by_subject(&format!("{base}.manifest")).await?;
+async fn read(worker: &Worker, stream: &str, position: u64) -> Result<Vec<u8>, Failed> {
+    let (base, messages) = (base(worker, stream, position), messages(worker));
+    let message = messages.get(Select::LastOf(&format!("{base}.manifest"))).await?;
     let manifest: Manifest = serde_json::from_slice(&message.payload)?;
     if !manifest.complete {
         return Err("its writer did not finish it".into());
     }
     let mut bytes = Vec::with_capacity(manifest.bytes);
     for n in 0..manifest.bytes.div_ceil(PIECE) {
-        let piece = bucket.get_last_raw_message_by_subject(&format!("{base}.{n}")).await?;
+        let piece = messages.get(Select::LastOf(&format!("{base}.{n}"))).await?;
         bytes.extend_from_slice(&piece.payload);
     }
     if bytes.len() != manifest.bytes || xxh3_64(&bytes) != manifest.hash {
@@ -205,8 +208,15 @@ async fn put(
 }
 
 async fn open(worker: &Worker) -> Result<Stream, Failed> {
-    let name = format!("KV_{}", worker.settings.names.snapshots_bucket);
-    Ok(worker.jetstream.get_stream(name).await?)
+    Ok(worker.jetstream.get_stream(bucket_stream(worker)).await?)
+}
+
+fn messages(worker: &Worker) -> StreamReader {
+    StreamReader::of(worker, &bucket_stream(worker))
+}
+
+fn bucket_stream(worker: &Worker) -> String {
+    format!("KV_{}", worker.settings.names.snapshots_bucket)
 }
 
 fn subject(worker: &Worker, key: &str) -> String {

@@ -11,6 +11,8 @@
 //! makes it anew begins behind that; what it meters twice is then seconds old. A worker that was not
 //! there goes by the last events themselves, which tell their result's place in the log.
 
+mod pulling;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,13 +21,17 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream;
-use async_nats::jetstream::{self, AckKind};
+use beamline_nats::Message;
+use beamline_nats::encode::Outgoing;
+use beamline_nats::jetstream::{Place as Placed, Select};
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use self::pulling::Pulling;
 use super::Worker;
-use super::headers::{Seen, put_trace};
+use super::headers::{incoming, trace};
+use super::stored::StreamReader;
 use crate::domain::{Outcome, Stamp, Tick};
 use crate::ledger::Metering;
 use crate::telemetry::labels::{Publish, Usage as Counted};
@@ -153,11 +159,13 @@ async fn consumer(
 async fn last_metered(worker: &Worker, made: i128) -> Result<u64, async_nats::Error> {
     let kept = worker.jetstream.get_stream(&worker.settings.names.usage_stream).await?;
     let last = kept.cached_info().state.last_sequence;
+    let messages = StreamReader::of(worker, &worker.settings.names.usage_stream);
     let mut furthest = 0;
     for sequence in last.saturating_sub(LAST_EVENTS - 1).max(1)..=last {
         // One that is gone tells nothing.
-        let Ok(event) = kept.get_raw_message(sequence).await else { continue };
-        let place = Seen(Some(&event.headers)).value(PLACE).and_then(Place::parse);
+        let Ok(event) = messages.get(Select::At(sequence)).await else { continue };
+        let headers = event.headers().unwrap_or_default();
+        let place = headers.get(PLACE).and_then(Place::parse);
         if let Some(place) = place.filter(|place| place.made == made) {
             furthest = furthest.max(place.position);
         }
@@ -194,12 +202,7 @@ async fn meter(worker: &Arc<Worker>, far: &Far, stop: &CancellationToken) -> Res
     let position = consumer.cached_info().ack_floor.stream_sequence;
     far.note(Place { made, position }, &worker.metrics);
     let failures = Failures::default();
-    let messages = consumer
-        .stream()
-        .max_messages_per_batch(AT_ONCE)
-        .heartbeat(Duration::from_secs(5))
-        .messages()
-        .await?;
+    let messages = Pulling::begin(worker, &names.log_stream, CONSUMER, AT_ONCE as u64)?.into_stream();
     let ended = Mutex::new(None);
     let over = async {
         tokio::select! {
@@ -211,7 +214,7 @@ async fn meter(worker: &Arc<Worker>, far: &Far, stop: &CancellationToken) -> Res
     messages
         .take_until(over)
         .scan((), |(), message| std::future::ready(message.map_err(|error| note(&ended, error.into())).ok()))
-        .for_each_concurrent(AT_ONCE, |message| one(worker, &failures, made, message))
+        .for_each_concurrent(AT_ONCE, |(message, placed)| one(worker, &failures, made, message, placed))
         .await;
     ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
@@ -242,24 +245,40 @@ impl Failures {
     }
 }
 
+/// The answer to a delivery that is done with.
+const ACK: &str = "+ACK";
+
+/// The answer to one that should come again.
+fn later() -> String {
+    format!("-NAK {{\"delay\":{}}}", RETRY.as_nanos())
+}
+
 /// Meters one result. What fails is left unacknowledged and comes again.
-async fn one(worker: &Worker, failures: &Failures, made: i128, message: jetstream::Message) {
-    let Ok(info) = message.info() else { return };
-    let position = info.stream_sequence;
-    let stamp = Stamp(u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0));
+async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message, placed: Placed) {
+    let message = message.as_ref();
+    let (position, stamp) = (placed.stream, Stamp(placed.nanos / 1_000_000));
+    let answer = |kind: &str| {
+        let reply = message.reply().ok().flatten().unwrap_or_default();
+        let answer =
+            Outgoing { subject: reply.as_bytes(), reply: b"", headers: &[], payload: kind.as_bytes() };
+        // One that is lost has the result delivered again, and the usage stream drops its copy.
+        let _ = worker.traffic.publish(&answer);
+    };
     if worker.verdicts.metering(position) == Metering::Wait
         && !worker.ledger.wait_applied(position, FOLD_PATIENCE).await
     {
         worker.metrics.usage_events.inc(Counted::Failed);
-        let _ = message.ack_with(AckKind::Nak(Some(RETRY))).await;
+        answer(&later());
         return;
     }
     let names = &worker.settings.names;
-    let tenant = subjects::token_at_star(&names.exec_result_tenants, message.subject.as_str());
-    let headers = Seen(message.headers.as_ref());
-    let outcome = Content::of(&headers, &message.payload)
-        .ok()
-        .and_then(|content| wire::decode_result(content, &message.payload, tenant).ok());
+    // What cannot be read is no result; the log's reader counts it.
+    let readable = message.read().ok();
+    let outcome = readable.as_ref().and_then(|message| {
+        let tenant = subjects::token_at_star(&names.exec_result_tenants, message.subject);
+        let content = Content::of(&message.headers, message.payload).ok()?;
+        wire::decode_result(content, message.payload, tenant).ok()
+    });
     let wanted = match worker.verdicts.metering(position) {
         Metering::Meter => true,
         // What this fold does not remember it judges by what it can: the id keeps copies out.
@@ -270,14 +289,14 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: jetstrea
     };
     let Some(outcome) = outcome.filter(|_| wanted) else {
         worker.metrics.usage_events.inc(Counted::Skipped);
-        let _ = message.ack().await;
+        answer(ACK);
         return;
     };
-    let trace = Incoming::read(headers.value("traceparent"), headers.value("tracestate"));
+    let trace = incoming(&readable.map(|message| message.headers).unwrap_or_default());
     match publish(worker, &outcome, stamp, Place { made, position }, &trace).await {
         Ok(()) => {
             worker.metrics.usage_events.inc(Counted::Published);
-            let _ = message.ack().await;
+            answer(ACK);
         }
         Err(error) => {
             worker.metrics.usage_events.inc(Counted::Failed);
@@ -285,7 +304,7 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: jetstrea
             if let Some(count) = failures.due(worker.clock.tick()) {
                 tracing::warn!(event = "usage_not_published", position, count, error = %error);
             }
-            let _ = message.ack_with(AckKind::Nak(Some(RETRY))).await;
+            answer(&later());
         }
     }
 }
@@ -302,7 +321,10 @@ async fn publish(
     let mut headers = async_nats::HeaderMap::new();
     headers.insert(CONTENT_TYPE, Content::Json.mime());
     headers.insert(PLACE, place.text().as_str());
-    put_trace(&mut headers, &trace.pass_on());
+    let passed_on = trace.pass_on();
+    for (name, value) in self::trace(&passed_on) {
+        headers.insert(name, value);
+    }
     let message = PublishMessage::build()
         .payload(body.freeze())
         .headers(headers)

@@ -3,8 +3,7 @@
 //! Nothing is asked of the workers that any client could not ask: all breakers by `breaker.list`, page by
 //! page, at an interval; transitions as they are published; and who is there, with how many decisions, by
 //! service discovery. One task does all of it, asks one page after the other, and waits for no publish.
-//! Answers come to one inbox that lasts, not by the library's `request`, which leaks an entry for each
-//! that stays unanswered (nats.rs#1617): this runs for days.
+//! Answers come to one inbox that lasts.
 //!
 //! What is seen goes to one bounded channel. A reader that is slow slows the asking down; transitions that
 //! are lost meanwhile are in the next list.
@@ -12,13 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, Event, Message, ServerError, StatusCode, Subscriber};
-use futures_util::StreamExt as _;
+use beamline_nats::encode::Outgoing;
+use beamline_nats::{Client, Event, Readable};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::at_once;
-use super::connect::{ConnectFailed, connect_once};
+use super::connect::{ConnectFailed, connect_traffic};
 use super::control_client::{ControlError, answered};
 use crate::clock::Clock;
 use crate::config::{ClientSettings, Names};
@@ -31,6 +29,8 @@ const PAGE: usize = 500;
 const LOOK: Duration = Duration::from_millis(50);
 /// Notes of the client library that wait to be read.
 const NOTES: usize = 64;
+/// The broker's status where nobody listens.
+const NO_RESPONDERS: u16 = 503;
 /// Behind the inbox: where answers of discovery come.
 const DISCOVERY: &str = "srv";
 
@@ -123,28 +123,24 @@ impl Watch {
         let on_event = move |event| {
             let note = match event {
                 Event::Connected => Note::Connected,
-                Event::Disconnected => Note::Disconnected,
-                Event::ServerError(ServerError::Other(text)) => Note::Denied(text),
-                Event::ServerError(ServerError::AuthorizationViolation) => {
-                    Note::Denied("authorization violation".to_owned())
-                }
+                Event::Disconnected(_) => Note::Disconnected,
+                Event::Denied(text) | Event::ServerError(text) => Note::Denied(text),
                 _ => return,
             };
             // A crowd of refusals says the same; the state of the connection is asked before each list.
             let _full = tell.try_send(note);
         };
-        let client = connect_once(&settings.nats, settings.timeout, on_event).await?;
+        let client = connect_traffic(&settings.nats, settings.timeout, on_event).await?;
         Ok(Self { client, names: settings.names.clone(), patience: settings.timeout, scope, clock, notes })
     }
 
     /// Watches until nobody reads any more. Lists are `every` apart; `now` asks for one at once.
     pub async fn run(mut self, every: watch::Receiver<Duration>, now: Arc<Notify>, to: mpsc::Sender<Seen>) {
         let inbox = self.client.new_inbox();
-        let subscribed = tokio::try_join!(
-            self.client.subscribe(format!("{inbox}.*")),
-            self.client.subscribe(format!("{}>", self.names.events_prefix)),
-        );
-        let (mut answers, mut events): (Subscriber, Subscriber) = match subscribed {
+        let subscribed = self.client.subscribe(&format!("{inbox}.*"), None).and_then(|answers| {
+            Ok((answers, self.client.subscribe(&format!("{}>", self.names.events_prefix), None)?))
+        });
+        let (mut answers, mut events) = match subscribed {
             Ok(both) => both,
             Err(error) => {
                 let _gone = to.send(Seen::Failed(error.to_string())).await;
@@ -171,8 +167,9 @@ impl Watch {
                     Note::Denied(text) => Some(Seen::Denied(text)),
                 },
                 Some(answer) = answers.next() => {
-                    let subject = answer.subject.as_str();
-                    let of = subject.rsplit_once('.').map_or("", |(_, last)| last);
+                    // What cannot be read is no answer of a worker's.
+                    let Ok(answer) = answer.as_ref().read() else { continue };
+                    let of = answer.subject.rsplit_once('.').map_or("", |(_, last)| last);
                     if of == DISCOVERY {
                         worker_seen(&self.names, &answer).map(Seen::Worker)
                     } else if asked.as_ref().is_some_and(|a| a.number.to_string() == of) {
@@ -191,6 +188,7 @@ impl Watch {
                     }
                 }
                 Some(event) = events.next() => {
+                    let Ok(event) = event.as_ref().read() else { continue };
                     let moved = self.moved(&event);
                     if moved.is_none() {
                         // Policies and switches change which breakers there are.
@@ -226,7 +224,7 @@ impl Watch {
     }
 
     fn is_up(&self) -> bool {
-        self.client.connection_state() == async_nats::connection::State::Connected
+        self.client.is_connected()
     }
 
     /// Asks for a page. One that cannot be sent stays unanswered, and is told so.
@@ -245,24 +243,28 @@ impl Watch {
             }
         }
         let reply = format!("{inbox}.{number}");
-        let subject = self.names.control("breaker.list");
-        let _unsent = at_once(self.client.publish_with_reply(subject, reply, body.to_string().into()));
+        self.publish(&self.names.control("breaker.list"), &reply, body.to_string().as_bytes());
         Asked { number: *number, since: self.clock.tick() }
     }
 
     /// Asks all workers what they did. Each answers for itself, and who does not is away.
     fn ask_who(&self, inbox: &str) {
         let (subject, reply) = (format!("$SRV.STATS.{SERVICE}"), format!("{inbox}.{DISCOVERY}"));
-        let _unsent = at_once(self.client.publish_with_reply(subject, reply, bytes::Bytes::new()));
+        self.publish(&subject, &reply, b"");
+    }
+
+    fn publish(&self, subject: &str, reply: &str, payload: &[u8]) {
+        let (subject, reply) = (subject.as_bytes(), reply.as_bytes());
+        let _unsent = self.client.publish(&Outgoing { subject, reply, headers: &[], payload });
     }
 
     /// An answer to [`Self::ask`], and where the next page begins.
-    fn page(&self, answer: &Message) -> (Seen, Option<Value>) {
+    fn page(&self, answer: &Readable<'_>) -> (Seen, Option<Value>) {
         let subject = self.names.control("breaker.list");
-        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+        if answer.headers.status() == Some(NO_RESPONDERS) && answer.payload.is_empty() {
             return (Seen::Failed(ControlError::NoResponders { subject }.to_string()), None);
         }
-        match answered(subject, &answer.payload) {
+        match answered(subject, answer.payload) {
             Ok(mut body) => {
                 let breakers = match body.get_mut("breakers").map(Value::take) {
                     Some(Value::Array(breakers)) => breakers,
@@ -277,9 +279,9 @@ impl Watch {
     }
 
     /// A breaker's transition; `None` for an event of another kind.
-    fn moved(&self, event: &Message) -> Option<Value> {
+    fn moved(&self, event: &Readable<'_>) -> Option<Value> {
         event.subject.strip_prefix(self.names.events_prefix.as_str())?.strip_prefix("breaker.")?;
-        serde_json::from_slice(&event.payload).ok()
+        serde_json::from_slice(event.payload).ok()
     }
 
     fn watches(&self, event: &Value) -> bool {
@@ -295,8 +297,8 @@ fn later(at: Tick, by: Duration) -> Tick {
 }
 
 /// An answer of discovery, if it is one of a worker of this deployment: another one may share the broker.
-fn worker_seen(names: &Names, answer: &Message) -> Option<WorkerSeen> {
-    let told: Value = serde_json::from_slice(&answer.payload).ok()?;
+fn worker_seen(names: &Names, answer: &Readable<'_>) -> Option<WorkerSeen> {
+    let told: Value = serde_json::from_slice(answer.payload).ok()?;
     let endpoints = told.get("endpoints")?.as_array()?;
     let figures = |subject: &str| {
         let endpoint =

@@ -288,6 +288,24 @@ labels! {
 }
 
 labels! {
+    /// Where a message came from that could not be read.
+    Source {
+        /// A request for a decision.
+        Decide = "decide",
+        /// An executor's acknowledgement.
+        Ack = "ack",
+        /// A control verb.
+        Control = "control",
+        /// A question of service discovery.
+        Discovery = "discovery",
+        /// An entry of the log.
+        Log = "log",
+        /// A value in a bucket.
+        Bucket = "bucket",
+    }
+}
+
+labels! {
     /// What became of a snapshot of the fold.
     Snapshot {
         /// This worker wrote it.
@@ -331,6 +349,7 @@ mod tests {
         is_closed::<Claim>();
         is_closed::<Usage>();
         is_closed::<Trouble>();
+        is_closed::<Source>();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::breakers::Breakers;
 use super::histogram::Histogram;
-use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Trouble, Usage, Verb};
+use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Source, Trouble, Usage, Verb};
 use super::names::{Family, metric};
 use super::table::{Counters, Grid, Levels};
 use crate::domain::{Disposition, ErrorCode, Reason, Status};
@@ -57,6 +57,8 @@ pub struct Metrics {
     pub nats_remade: Counter,
     /// Messages that could not be published.
     pub nats_publish_failures: Counters<Publish>,
+    /// Messages that could not be read.
+    pub nats_malformed: Counters<Source>,
     /// Requests whose reply subject is no inbox.
     pub replies_dropped: Counter,
     /// Spans lost; counted by `traces`.
@@ -140,6 +142,7 @@ impl Exposition {
             nats_trouble: r.add(metric::NATS_TROUBLE, Levels::new("kind")),
             nats_remade: r.add(metric::NATS_REMADE, Counter::default()),
             nats_publish_failures: r.add(metric::NATS_PUBLISH_FAILURES, Counters::new("kind")),
+            nats_malformed: r.add(metric::NATS_MALFORMED, Counters::new("source")),
             replies_dropped: r.add(metric::REPLIES_DROPPED, Counter::default()),
             trace_spans_started: r.add(metric::TRACE_SPANS_STARTED, Counter::default()),
             trace_spans_dropped: r.add(metric::TRACE_SPANS_DROPPED, Counter::default()),

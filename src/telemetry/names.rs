@@ -61,6 +61,7 @@ pub mod metric {
         NATS_TROUBLE = "router_nats_trouble", "1 while something is wrong with the router's streams, else 0, by kind";
         NATS_REMADE = "router_nats_remade_total", "Streams, buckets and consumers of the router that were gone and that this worker made again";
         NATS_PUBLISH_FAILURES = "router_nats_publish_failures_total", "Messages that could not be published, by kind";
+        NATS_MALFORMED = "router_nats_malformed_total", "Messages whose subject or headers cannot be read, by where they came from";
         REPLIES_DROPPED = "router_replies_dropped_total", "Requests dropped because their reply subject is no inbox";
         TRACE_SPANS_STARTED = "router_trace_spans_started_total", "Spans that were built; a request that is not recorded builds none";
         TRACE_SPANS_DROPPED = "router_trace_spans_dropped_total", "Spans that were built and never reached the collector: queue full, export failed, or closing";

@@ -30,10 +30,10 @@ async fn a_measurement_counts_what_was_asked_answered_and_followed() {
             .map(|m| format!("{}: {}", m["load"].as_str().unwrap(), m["target"].as_str().unwrap()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(targets("closed").len(), 12);
+    assert_eq!(targets("closed").len(), 16);
     assert_eq!(
-        targets("closed")[..3],
-        ["1 in flight: floor", "1 in flight: router", "1 in flight: floor again"]
+        targets("closed")[..4],
+        ["1 in flight: floor", "1 in flight: router", "1 in flight: raw echo", "1 in flight: floor again"]
     );
     assert_eq!(targets("open").len(), 8);
     assert_eq!(targets("results"), ["512 in flight: usageoff", "512 in flight: usageon"]);

@@ -201,6 +201,12 @@ impl Client {
         self.shared.session().max_payload()
     }
 
+    /// Waits until there is a connection.
+    pub async fn connected(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.shared.server.subscribe().wait_for(Option::is_some).await;
+    }
+
     /// The server that is connected, as it last described itself.
     #[must_use]
     pub fn server(&self) -> Option<Arc<ServerInfo>> {
@@ -255,6 +261,7 @@ impl Shared {
         let mut subscribed = self.requests_subscribed.lock().unwrap_or_else(PoisonError::into_inner);
         if !*subscribed {
             self.session().subscribe(&self.requests.subject(), None, Sink::Requests)?;
+            self.wake.notify_one();
             *subscribed = true;
         }
         Ok(())
@@ -348,6 +355,7 @@ impl Shared {
             }
             session.lost()
         };
+        self.server.send_replace(None);
         Self::fail(awaited);
         self.room.notify_waiters();
         self.tell(Event::Closed);

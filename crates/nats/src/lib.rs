@@ -15,7 +15,7 @@
 //! | [`handshake`] | INFO, PONG, -ERR | CONNECT, or why there is no connection |
 //! | [`session`] | publish, subscribe, flush, PONG | bytes for the broker, and who is answered |
 //! | [`keepalive`] | time, bytes heard | PING, or a stale connection |
-//! | [`pool`] | servers, failures | which server is tried next, and when |
+//! | [`pool`], [`backoff`] | servers, failures | which server is tried next, and when |
 //! | [`jetstream`] | deliveries, statuses, time | entries, pull requests, stored messages |
 //!
 //! Around them stands a thin shell: [`Client`] and [`Subscriber`] are handles, and one task per connection
@@ -31,6 +31,7 @@
 //! bytes, over a reconnect too; what does not fit is refused to the publisher.
 
 pub mod auth;
+pub mod backoff;
 pub mod batch;
 mod client;
 mod clock;

@@ -4,23 +4,13 @@
 //! names them. The one with the fewest failures since it was last connected to is tried first; among equals
 //! chance decides, so that clients spread, and the server that was just left comes last.
 //!
-//! Delays grow from try to try, over all servers, until a connection is made. They carry jitter, since a
-//! restarted broker would otherwise meet all clients at one moment. After a refusal for who we are they are
-//! longer: trying again helps only once somebody has changed something.
+//! [Delays](crate::backoff) grow from try to try, over all servers, until a connection is made.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The first try comes within this: long enough to spread the clients of a restarted broker, short enough
-/// that nobody sees it at start.
-const FIRST_DELAY_MS: u64 = 100;
-/// Later delays double from here
-const BASE_DELAY_MS: u64 = 100;
-/// up to this: a broker that is back is found again within 2 s.
-const MAX_DELAY_MS: u64 = 2_000;
-/// The same after a refusal.
-const BASE_REFUSED_MS: u64 = 1_000;
-const MAX_REFUSED_MS: u64 = 10_000;
+use crate::backoff::{delay, scatter};
+
 /// So many servers of a cluster are remembered.
 const MAX_DISCOVERED: usize = 64;
 
@@ -100,7 +90,8 @@ impl Pool {
     /// The server to try next, and how long to wait before. `None` if there is none at all.
     pub fn choose(&mut self) -> Option<(Address, Duration)> {
         self.tries = self.tries.saturating_add(1);
-        let delay = self.delay();
+        let random = self.random();
+        let delay = delay(self.tries, self.refused, random);
         let best = self.servers.iter().map(|s| (s.failures, s.left)).min()?;
         let equals: Vec<usize> = self
             .servers
@@ -180,31 +171,9 @@ impl Pool {
         self.servers.iter_mut().find(|server| server.address.is(address))
     }
 
-    /// The delay before this try.
-    fn delay(&mut self) -> Duration {
-        let doubled = |base: u64, most: u64, n: u32| base.saturating_mul(1 << n.min(16)).min(most);
-        let (fixed, spread) = match (self.tries, self.refused) {
-            (0 | 1, false) => (0, FIRST_DELAY_MS),
-            (n, false) => {
-                let full = doubled(BASE_DELAY_MS, MAX_DELAY_MS, n - 2);
-                (full / 2, full / 2)
-            }
-            (n, true) => {
-                let full = doubled(BASE_REFUSED_MS, MAX_REFUSED_MS, n.saturating_sub(2));
-                (full / 2, full / 2)
-            }
-        };
-        Duration::from_millis(fixed + self.random() % (spread + 1))
-    }
-
-    /// xorshift64: jitter needs no more.
     fn random(&mut self) -> u64 {
-        let mut x = self.jitter;
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.jitter = x;
-        x
+        self.jitter = scatter(self.jitter);
+        self.jitter
     }
 }
 
@@ -237,28 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn delays_grow_to_their_bound_and_never_fall_below_half() {
+    fn delays_grow_until_a_connection_is_made() {
         let mut pool = pool(&["a:1"]);
-        let ms = |pool: &mut Pool| u64::try_from(pool.choose().unwrap().1.as_millis()).unwrap();
-        assert!(ms(&mut pool) <= FIRST_DELAY_MS);
-        for n in 0..200 {
-            let full = (BASE_DELAY_MS << n.min(16)).min(MAX_DELAY_MS);
-            let delay = ms(&mut pool);
-            assert!(delay >= full / 2 && delay <= full, "{n}: {delay}");
-        }
-        pool.connected(&address("a:1"));
-        assert!(ms(&mut pool) <= FIRST_DELAY_MS, "after a connection it begins anew");
-    }
-
-    #[test]
-    fn a_refusal_backs_off_further() {
-        let mut pool = pool(&["a:1"]);
-        pool.choose();
-        pool.failed(&address("a:1"), true);
         let delays: Vec<_> = (0..20).map(|_| pool.choose().unwrap().1).collect();
-        assert!(delays[0] >= Duration::from_millis(BASE_REFUSED_MS / 2), "{delays:?}");
-        assert!(delays[19] >= Duration::from_millis(MAX_REFUSED_MS / 2), "{delays:?}");
-        assert!(delays.iter().all(|d| *d <= Duration::from_millis(MAX_REFUSED_MS)), "{delays:?}");
+        assert!(delays[0] < delays[19] && delays[19] >= Duration::from_secs(1), "{delays:?}");
+        pool.connected(&address("a:1"));
+        assert!(pool.choose().unwrap().1 <= Duration::from_millis(100));
+        pool.failed(&address("a:1"), true);
+        assert!(pool.choose().unwrap().1 >= Duration::from_millis(500), "a refusal waits longer");
     }
 
     #[test]

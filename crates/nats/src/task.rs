@@ -55,6 +55,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut first: Option<Prepared>) {
             End::Closed => break,
             End::Lost(error) => {
                 let awaited = shared.session().lost();
+                shared.server.send_replace(None);
                 Shared::fail(awaited);
                 shared.room.notify_waiters();
                 shared.tell(Event::Disconnected(error.to_string()));
@@ -129,10 +130,10 @@ async fn prepare(shared: &Shared, mut link: Link) -> Result<Prepared, ConnectErr
 
 /// Goes over to a connection. What the present one has left is finished beside it.
 fn move_to(shared: &Shared, Prepared { link, prelude }: Prepared) -> Link {
-    describe(shared, &link, link.info.clone());
     shared.pool().connected(&link.address);
     // A connection that was lost has left nothing.
     let _ = shared.session().move_to(&prelude);
+    describe(shared, &link, link.info.clone());
     shared.tell(Event::Connected);
     link
 }

@@ -1,14 +1,14 @@
 use std::process::ExitCode;
 
 use super::BenchFailed;
-use super::site::FLOOR_SUBJECT;
+use super::site::echo_subject;
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::cli::stand::{client_settings, end};
-use crate::nats::measuring::{AskerFailed, echo};
+use crate::nats::measuring::{AskerFailed, EchoOver, echo};
 
-/// Is the floor until the broker goes.
-pub(super) async fn run(url: &str, out: Output) -> ExitCode {
+/// Echoes until the broker goes.
+pub(super) async fn run(url: &str, over: EchoOver, out: Output) -> ExitCode {
     let ended = match client_settings(url) {
         Err(failed) => Err(BenchFailed::Stand(failed)),
         Ok(settings) => {
@@ -16,7 +16,7 @@ pub(super) async fn run(url: &str, out: Output) -> ExitCode {
             let echoing = std::thread::Builder::new().name("floor".to_owned()).spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| AskerFailed::Thread(error.to_string()))?;
-                runtime.block_on(echo(&settings, FLOOR_SUBJECT))
+                runtime.block_on(echo(over, &settings, echo_subject(over)))
             });
             let joined =
                 tokio::task::spawn_blocking(move || echoing.map(std::thread::JoinHandle::join)).await;

@@ -9,12 +9,12 @@ use super::site::{Deployment, Plan, PolicyKind, Site};
 use super::{BenchArgs, BenchFailed, Effort};
 use crate::cli::output::Output;
 use crate::cli::stand::Machine;
-use crate::nats::measuring::Load;
+use crate::nats::measuring::{EchoOver, Load};
 
 /// What can be measured.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// 1, 64, 512 and 4096 requests in flight, floor and router
+    /// 1, 64, 512 and 4096 requests in flight, floor, router and raw echo
     Closed,
     /// Breakers on and off, at 64 in flight
     Breakers,
@@ -264,7 +264,9 @@ fn plans(group: Group, tenants: u32, collector: Option<&str>) -> Vec<Plan> {
 
 fn cases(group: Group, deployments: &[Deployment]) -> Vec<Case> {
     let closed = |in_flight| Load::Closed { in_flight };
-    let floor = |load| Case { name: "floor".to_owned(), target: Target::Floor, load };
+    let floor = |load| Case { name: "floor".to_owned(), target: Target::Echo(EchoOver::Library), load };
+    let raw_echo =
+        |load| Case { name: "raw echo".to_owned(), target: Target::Echo(EchoOver::Connection), load };
     let router = |name: &str, at, policy, load, results| Case {
         name: name.to_owned(),
         target: Target::Router { at, policy, results },
@@ -281,7 +283,7 @@ fn cases(group: Group, deployments: &[Deployment]) -> Vec<Case> {
             for in_flight in [1, 64, 512, 4_096] {
                 let load = closed(in_flight);
                 cases.extend([floor(load), router("router", 0, "on", load, false)]);
-                cases.push(Case { name: "floor again".to_owned(), ..floor(load) });
+                cases.extend([raw_echo(load), Case { name: "floor again".to_owned(), ..floor(load) }]);
             }
             cases
         }

@@ -1,8 +1,8 @@
 //! `bench`: how fast decisions are, against the least that any responder over NATS can do.
 //!
-//! It starts a nats-server, the floor (a responder that echoes, over the same client library, in a
-//! process of this very program, so that both share one build) and workers, and asks them in turn,
-//! round by round, so that what else happens on the machine meets all of them alike. What is told is
+//! It starts a nats-server, two responders that echo, each in a process of this very program, so that all
+//! share one build, and workers. The *floor* echoes over the client library; the *raw echo* over the
+//! connection that workers take decide requests from. All are asked in turn, round by round, so that what else happens on the machine meets all of them alike. What is told is
 //! the median over the rounds with the least and the greatest; ratios are those within a round.
 //!
 //! The asker, the broker and the responder share the machine, as told with the figures. A floor below
@@ -31,7 +31,7 @@ use super::stand::{Broken, StandFailed, end, stop_at_a_signal};
 use crate::config::parse_duration;
 use crate::nats::connect::ConnectFailed;
 use crate::nats::control_client::ControlError;
-use crate::nats::measuring::AskerFailed;
+use crate::nats::measuring::{AskerFailed, EchoOver};
 use groups::Group;
 
 const EXAMPLES: &str = "\
@@ -81,9 +81,13 @@ pub struct BenchArgs {
     #[arg(last = true, value_name = "SERVE FLAGS")]
     pub serve: Vec<String>,
 
-    /// Be the floor on this broker; how this program starts itself
+    /// Echo on this broker; how this program starts itself
     #[arg(long, hide = true, value_name = "URL")]
-    pub floor: Option<String>,
+    pub echo: Option<String>,
+
+    /// What the echo is built on
+    #[arg(long, hide = true, value_enum, default_value = "library")]
+    pub over: EchoOver,
 }
 
 fn run_duration(text: &str) -> Result<Duration, String> {
@@ -134,8 +138,8 @@ impl Effort {
 /// Measures, and tells.
 pub async fn run(args: BenchArgs) -> ExitCode {
     let out = Output::new(args.json);
-    if let Some(url) = &args.floor {
-        return floor::run(url, out).await;
+    if let Some(url) = &args.echo {
+        return floor::run(url, args.over, out).await;
     }
     let effort = Effort::of(&args);
     let groups = if args.only.is_empty() { Group::usual(args.quick) } else { args.only.clone() };

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::figures::{Followed, Run};
 use super::process::{Used, resident_bytes};
-use super::site::{Deployment, FLOOR_SUBJECT, Site};
+use super::site::{Deployment, Site, echo_subject};
 use super::{BenchFailed, Effort};
 use crate::clock::Clock;
-use crate::nats::measuring::{Asked, Load, Questions, ask};
+use crate::nats::measuring::{Asked, EchoOver, Load, Questions, ask};
 
 /// Between measurements: what the broker still cleans up is none of the next one's.
 const REST: Duration = Duration::from_millis(30);
@@ -27,7 +27,7 @@ pub(super) struct Case {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
-    Floor,
+    Echo(EchoOver),
     Router {
         /// Which deployment.
         at: usize,
@@ -67,8 +67,11 @@ async fn one(
     case: &Case,
     effort: Effort,
 ) -> Result<Run, BenchFailed> {
-    let (questions, deployment, results) = match case.target {
-        Target::Floor => (questions(FLOOR_SUBJECT, "on", 1_000, b"{\"version\""), None, false),
+    let (questions, responders, deployment, results) = match case.target {
+        Target::Echo(over) => {
+            let questions = questions(echo_subject(over), "on", 1_000, b"{\"version\"");
+            (questions, vec![site.echo_id(over)], None, false)
+        }
         Target::Router { at, policy, results } => {
             let Some(deployment) = deployments.get(at) else {
                 return Err(BenchFailed::Never {
@@ -80,10 +83,9 @@ async fn one(
             let tenants = deployment.plan.tenants;
             let mut questions = questions(&deployment.names.decide, policy, tenants, b"{\"ok\":true");
             questions.results = results.then(|| deployment.names.exec_result.clone());
-            (questions, Some(deployment), results)
+            (questions, deployment.ids(), Some(deployment), results)
         }
     };
-    let responders = deployment.map_or_else(|| vec![site.floor_id()], Deployment::ids);
     let broker = site.broker_id();
     let sampled = responders.clone();
     let sample = move || Used::by(&sampled, broker);

@@ -12,10 +12,15 @@ use crate::cli::stand::{
 };
 use crate::config::{ClientSettings, Names, SubjectPrefix};
 use crate::nats::control_client::ControlClient;
-use crate::nats::measuring::{AskerFailed, LogSize, log_size, tenant_id};
+use crate::nats::measuring::{AskerFailed, EchoOver, LogSize, log_size, tenant_id};
 
-/// Where the floor listens; as long as a decide subject of a deployment.
-pub(super) const FLOOR_SUBJECT: &str = "bench.floor.v1.decide";
+/// Where an echo listens; as long as a decide subject of a deployment.
+pub(super) const fn echo_subject(over: EchoOver) -> &'static str {
+    match over {
+        EchoOver::Library => "bench.floor.v1.decide",
+        EchoOver::Connection => "bench.echo1.v1.decide",
+    }
+}
 
 /// The providers of the policy, with their weights.
 pub(super) const PROVIDERS: [(&str, u32); 3] = [("openai", 50), ("anthropic", 30), ("local_llm", 20)];
@@ -33,6 +38,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) struct Site {
     // Fields are dropped in this order: the folder last.
     floor: Process,
+    raw_echo: Process,
     broker: Broker,
     folder: Folder,
     settings: ClientSettings,
@@ -105,17 +111,21 @@ pub(super) struct Deployment {
 }
 
 impl Site {
-    /// Starts broker and floor.
+    /// Starts broker and echoes.
     pub(super) async fn open(args: &BenchArgs) -> Result<Self, BenchFailed> {
         let folder = Folder::new()?;
         let broker = Broker::start(args.nats_server.as_deref(), folder.path()).await?;
         let program = std::env::current_exe()
             .map_err(|source| StandFailed::Spawn { program: "beamline-router".into(), source })?;
-        let mut command = Command::new(program);
-        command.args(["bench", "--floor", &broker.url]);
-        let floor = Process::spawn("the floor", command, folder.path().join("floor.log"))?;
+        let echo = |name: &str, over: &str, log: &str| {
+            let mut command = Command::new(&program);
+            command.args(["bench", "--echo", &broker.url, "--over", over]);
+            Process::spawn(name, command, folder.path().join(log))
+        };
+        let floor = echo("the floor", "library", "floor.log")?;
+        let raw_echo = echo("the raw echo", "connection", "echo.log")?;
         let settings = client_settings(&broker.url)?;
-        Ok(Self { floor, broker, folder, settings, serve: args.serve.clone() })
+        Ok(Self { floor, raw_echo, broker, folder, settings, serve: args.serve.clone() })
     }
 
     pub(super) fn broker_version(&self) -> &str {
@@ -130,19 +140,25 @@ impl Site {
         self.broker.id().unwrap_or_default()
     }
 
-    pub(super) fn floor_id(&self) -> u32 {
-        self.floor.id().unwrap_or_default()
+    pub(super) fn echo_id(&self, over: EchoOver) -> u32 {
+        let echo = match over {
+            EchoOver::Library => &self.floor,
+            EchoOver::Connection => &self.raw_echo,
+        };
+        echo.id().unwrap_or_default()
     }
 
-    /// Ends broker and floor.
+    /// Ends broker and echoes.
     pub(super) async fn close(mut self) {
         self.floor.stop(Duration::from_secs(2)).await;
+        self.raw_echo.stop(Duration::from_secs(2)).await;
         self.broker.stop().await;
     }
 
-    /// Fails if broker or floor has ended by itself.
+    /// Fails if broker or an echo has ended by itself.
     pub(super) fn check(&mut self) -> Result<(), BenchFailed> {
         self.floor.check()?;
+        self.raw_echo.check()?;
         Ok(self.broker.check()?)
     }
 

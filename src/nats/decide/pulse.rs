@@ -1,8 +1,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use async_nats::Client;
-use bytes::Bytes;
+use beamline_nats::Client;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::domain::Tick;
@@ -12,7 +11,7 @@ use crate::nats::Worker;
 const LEAST_STILL: Duration = Duration::from_secs(1);
 /// How often the intake wakes where nothing comes: far more often than it may stand still.
 const BEAT: Duration = Duration::from_millis(200);
-/// A broker that does not send an echo in this time has nothing else to send either.
+/// A broker that does not answer in this time has nothing else to send either.
 const ECHO_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether the intake itself runs.
@@ -21,7 +20,7 @@ const ECHO_PATIENCE: Duration = Duration::from_secs(5);
 /// stopped (SIGSTOP, a frozen container, a laptop that sleeps) looks fresh when the process goes on. How
 /// long it waited nobody can tell: requests bear no stamp. But the intake can tell that it stood still
 /// for longer than a request may wait. What was on its way then is *stale*, and refused as overloaded. It
-/// ends where the broker's echo of a message comes that was sent after the standstill: a connection keeps
+/// ends where the broker's answer to a PING comes that was sent after the standstill: a connection keeps
 /// its order.
 pub(super) struct Pulse {
     interval: Interval,
@@ -75,13 +74,7 @@ impl Pulse {
     }
 }
 
-/// Ends when a message that is sent now has come back, or cannot.
+/// Ends when a PING that is sent now is answered, or cannot be.
 async fn echo(client: Client) {
-    let round = async {
-        let inbox = client.new_inbox();
-        let mut back = client.subscribe(inbox.clone()).await.ok()?;
-        client.publish(inbox, Bytes::new()).await.ok()?;
-        futures_util::StreamExt::next(&mut back).await
-    };
-    let _ = tokio::time::timeout(ECHO_PATIENCE, round).await;
+    let _ = tokio::time::timeout(ECHO_PATIENCE, client.flush()).await;
 }

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
+use beamline_nats::encode::Outgoing;
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 use super::Request;
 use crate::config::Settings;
 use crate::domain::{Decision, ErrorCode, Push, RouteRequest, Tick};
 use crate::nats::assignments::Tracked;
-use crate::nats::at_once;
-use crate::nats::headers::put_trace;
+use crate::nats::headers::trace;
 use crate::telemetry::labels::{Publish, Queue};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
 use crate::wire::{Assignment, CONTENT_TYPE, Content, Retry, encode_assignment};
@@ -65,13 +65,17 @@ impl Request<'_> {
         let subject = push.subject.as_deref().unwrap_or(&settings.names.exec_assign);
         let told = Told { subject, body_size: body.len(), id: Some(assignment_id) };
         let sending = self.worker.tracing.assign(span, &told);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, Content::Json.mime());
-        headers.insert("Nats-Msg-Id", assignment_id);
-        put_trace(&mut headers, &self.worker.tracing.outgoing(sending.as_ref().or(span), incoming));
-        let publish = self.worker.client.publish_with_headers(subject.to_owned(), headers, body.freeze());
-        // The queue to the broker is full only while it is away: then nobody would get it.
-        let sent = matches!(at_once(publish), Some(Ok(())));
+        // While the broker is away nobody would get it.
+        let sent = self.worker.link.is_up() && {
+            let outgoing = self.worker.tracing.outgoing(sending.as_ref().or(span), incoming);
+            let mut headers: SmallVec<[(&str, &str); 4]> = SmallVec::new();
+            headers.push((CONTENT_TYPE, Content::Json.mime()));
+            headers.push(("Nats-Msg-Id", assignment_id));
+            headers.extend(trace(&outgoing));
+            let message =
+                Outgoing { subject: subject.as_bytes(), reply: b"", headers: &headers, payload: &body };
+            self.worker.traffic.publish(&message).is_ok()
+        };
         if let Some(sending) = sending {
             let error = (!sent).then_some("publish_failed");
             sending.end(&Facts {

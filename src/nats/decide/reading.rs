@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::domain::{ErrorCode, RouteRequest};
-use crate::nats::headers::Seen;
+use crate::nats::headers::field_of;
 use crate::wire::subjects::token_at_star;
 use crate::wire::{CONTENT_TYPE, Content, Refusal, Rules, Scratch, decode_request, is_answer};
 
@@ -29,9 +29,18 @@ pub(super) struct Question<'m> {
 impl<'m> Request<'m> {
     /// Reads the body. What is read borrows from the message and, in protobuf, from `scratch`.
     pub(super) fn read(&self, scratch: &'m mut Scratch) -> Asked<'m> {
-        let (settings, message) = (&self.worker.settings, self.message);
-        let (headers, body) = (Seen(message.headers.as_ref()), &message.payload);
-        let content = match Content::of(&headers, body) {
+        let (settings, message) = (&self.worker.settings, &self.message);
+        let (headers, body) = (&message.headers, message.payload);
+        if let Some(malformed) = message.malformed {
+            if is_answer(body) {
+                return Asked::Nothing;
+            }
+            let (content, field) = (Content::sniff(body), Some(field_of(malformed)));
+            let problem = format!("the message cannot be read: {malformed}");
+            let refusal = Refusal::echoing(ErrorCode::InvalidRequest, field, problem, content, body);
+            return Asked::Refused(content, refusal);
+        }
+        let content = match Content::of(headers, body) {
             Ok(content) => content,
             Err(_) if is_answer(body) => return Asked::Nothing,
             Err(refusal) => return Asked::Refused(Content::sniff(body), refusal),
@@ -48,10 +57,10 @@ impl<'m> Request<'m> {
             assign_prefix: &settings.names.exec_assign_prefix,
             ack_subject: &settings.names.exec_ack,
         };
-        let tenant = token_at_star(&settings.names.decide_tenants, message.subject.as_str());
+        let tenant = token_at_star(&settings.names.decide_tenants, message.subject);
         match decode_request(content, body, tenant, &rules, scratch) {
             Ok(request) => {
-                let named = headers.value(CONTENT_TYPE).is_some();
+                let named = headers.get(CONTENT_TYPE).is_some();
                 Asked::Decision(Question { content, named, of_tenant: tenant.is_some(), request })
             }
             Err(_) if content == Content::Json && is_answer(body) => Asked::Nothing,

@@ -1,7 +1,9 @@
 //! Replies that hold no decision.
 
-use async_nats::HeaderMap;
+use std::borrow::Cow;
+
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 use super::reading::Question;
 use super::{Handled, Reply};
@@ -125,21 +127,34 @@ fn error_reply(
             ..Facts::default()
         });
     }
-    let mut headers = typed(content);
-    headers.insert(SERVICE_ERROR, wire::service_error(reply.message).as_ref());
-    headers.insert(SERVICE_ERROR_CODE, reply.code.number().to_string().as_str());
     Reply {
-        headers: Some(headers),
-        body: out.split().freeze(),
+        headers: ReplyHeaders::of_error(content, reply),
         outcome: Err(reply.code),
         probe: None,
         span: span.take(),
     }
 }
 
-/// Headers that name a body's form.
-pub(super) fn typed(content: Content) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, content.mime());
-    headers
+/// Headers of a reply.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReplyHeaders(SmallVec<[(&'static str, Cow<'static, str>); 3]>);
+
+impl ReplyHeaders {
+    /// Those that name a body's form.
+    pub(super) fn typed(content: Content) -> Self {
+        Self([(CONTENT_TYPE, Cow::Borrowed(content.mime()))].into_iter().collect())
+    }
+
+    /// Those of an error.
+    pub(super) fn of_error(content: Content, reply: &ErrorReply<'_>) -> Self {
+        let mut headers = Self::typed(content);
+        headers.0.push((SERVICE_ERROR, Cow::Owned(wire::service_error(reply.message).into_owned())));
+        headers.0.push((SERVICE_ERROR_CODE, Cow::Owned(reply.code.number().to_string())));
+        headers
+    }
+
+    /// As they are published.
+    pub(super) fn pairs(&self) -> SmallVec<[(&str, &str); 3]> {
+        self.0.iter().map(|(name, value)| (*name, value.as_ref())).collect()
+    }
 }

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message, Subject};
-use bytes::{Bytes, BytesMut};
+use beamline_nats::encode::Outgoing;
+use beamline_nats::{Client, Message, MessageRef, PublishError};
+use bytes::BytesMut;
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -10,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::intake::{Batch, Came};
 use super::reading::{Asked, Question};
+use super::refusals::ReplyHeaders;
 use super::tally::Tally;
 use super::{Handled, MustClaim, Reply, Request, answer_at, explain, is_answerable};
 use crate::clock::Clock;
@@ -17,12 +19,11 @@ use crate::domain::{ErrorCode, Tick};
 use crate::nats::Worker;
 use crate::nats::claims::Claimed;
 use crate::nats::discovery::EndpointStats;
+use crate::nats::headers::Received;
 use crate::state::{Answer, Reader};
-use crate::telemetry::labels::Publish;
+use crate::telemetry::labels::{Publish, Source};
 use crate::telemetry::{Facts, RoutingStep, SpanGuard};
-use crate::wire::{
-    Content, Refusal, SERVICE_ERROR, SERVICE_ERROR_CODE, Scratch, encode_error, is_answer, service_error,
-};
+use crate::wire::{Content, Refusal, Scratch, encode_error, is_answer};
 
 /// So many requests are read before the first of them is decided: enough for what they need of memory to
 /// be fetched at one time, and few enough to stay in the fastest cache.
@@ -31,7 +32,7 @@ const TOGETHER: usize = 16;
 /// A request that was read.
 struct Opened<'m> {
     request: Request<'m>,
-    reply_to: Option<Subject>,
+    message: MessageRef<'m>,
     span: Option<SpanGuard>,
     asked: Asked<'m>,
 }
@@ -39,20 +40,29 @@ struct Opened<'m> {
 impl<'m> Opened<'m> {
     fn of(
         worker: &'m Arc<Worker>,
-        message: &'m mut Message,
+        message: MessageRef<'m>,
         scratch: &'m mut Scratch,
         came: Came,
         complete: bool,
     ) -> Self {
-        // Taken out of the message: a copy would cost an allocation.
-        let reply_to = message.reply.take();
         let Came { arrived, stale } = came;
-        let request =
-            Request { worker, message, arrived, stale, complete, found: None, now: arrived, timed: false };
+        let received = Received::of(message);
+        if let Some(malformed) = received.malformed {
+            worker.link.note_malformed(Source::Decide, malformed, &worker.metrics);
+        }
+        let request = Request {
+            worker,
+            message: received,
+            arrived,
+            stale,
+            complete,
+            found: None,
+            now: arrived,
+            timed: false,
+        };
         let span = request.span();
-        let asked =
-            if is_answerable(worker, reply_to.as_ref()) { request.read(scratch) } else { Asked::Nothing };
-        Self { request, reply_to, span, asked }
+        let asked = if is_answerable(worker, &received) { request.read(scratch) } else { Asked::Nothing };
+        Self { request, message, span, asked }
     }
 
     fn look_up(&mut self, policies: &'m Reader) {
@@ -80,10 +90,10 @@ pub(super) async fn run(
         out: BytesMut::new(),
     };
     let mut scratches: Vec<Scratch> = (0..TOGETHER).map(|_| Scratch::default()).collect();
-    while let Some(mut batch) = queue.recv().await {
+    while let Some(batch) = queue.recv().await {
         // Of a batch the first is timed in its parts.
         let mut timed = true;
-        for messages in batch.messages.chunks_mut(TOGETHER) {
+        for messages in batch.messages.chunks(TOGETHER) {
             decider.answer(messages, &mut scratches, batch.came, std::mem::take(&mut timed)).await;
         }
         decider.tally.tell(&decider.worker);
@@ -111,7 +121,7 @@ impl Decider {
     /// before theirs.
     async fn answer(
         &mut self,
-        messages: &mut [Message],
+        messages: impl ExactSizeIterator<Item = MessageRef<'_>>,
         scratches: &mut [Scratch],
         came: Came,
         mut timed: bool,
@@ -121,14 +131,14 @@ impl Decider {
         // Asked before the policies are: what is missing from them then may be missing for good.
         let complete = worker.ledger.is_complete();
         policies.refresh(worker.state.catalog());
-        let each = messages.iter_mut().zip(scratches);
+        let each = messages.zip(scratches);
         let mut opened: SmallVec<[Opened<'_>; TOGETHER]> =
             each.map(|(message, scratch)| Opened::of(worker, message, scratch, came, complete)).collect();
         opened.iter_mut().for_each(|opened| opened.look_up(policies));
         opened.iter().filter_map(|opened| opened.request.found).for_each(|found| found.touch());
         let mut began = worker.clock.nanos();
         let share = (began - opening) / opened.len().max(1) as u64;
-        for Opened { request, reply_to, span, asked } in &mut opened {
+        for Opened { request, message, span, asked } in &mut opened {
             (request.now, request.timed) = (Clock::tick_at(began), std::mem::take(&mut timed));
             let mut unwaited = None;
             let handled = request.answer(asked, answers, out, &mut unwaited, span);
@@ -144,22 +154,19 @@ impl Decider {
             match handled {
                 Handled::Reply(reply) => {
                     let ended = worker.clock.nanos();
-                    let plain = is_plain(worker, request.message);
+                    let plain = is_plain(worker, &request.message);
                     tally.note(worker, reply.outcome, plain, share + ended - began);
                     began = ended;
-                    let mut sent =
-                        std::pin::pin!(publish(worker, client, answer_at(worker, reply_to.take()), reply));
-                    if futures_util::poll!(&mut sent).is_pending() {
-                        // The connection takes no more for now: nothing that the next request is late by.
-                        sent.await;
+                    let to = answer_at(worker, &request.message);
+                    if publish(worker, client, to, reply, out).await.is_late() {
+                        // Nothing that the next request is late by.
                         began = worker.clock.nanos();
                     }
                 }
                 Handled::Dropped => {}
                 Handled::Claim(claim) => {
                     let task = Claiming {
-                        message: request.message.clone(),
-                        reply_to: reply_to.take(),
+                        message: message.to_message(),
                         arrived: came.arrived,
                         began,
                         answers: std::mem::take(answers),
@@ -174,36 +181,59 @@ impl Decider {
 }
 
 /// Whether a request came on the subject of all tenants.
-fn is_plain(worker: &Worker, message: &Message) -> bool {
-    *message.subject.as_str() == *worker.settings.names.decide
+fn is_plain(worker: &Worker, message: &Received<'_>) -> bool {
+    *message.subject == *worker.settings.names.decide
 }
 
-async fn publish(worker: &Worker, client: &Client, subject: Subject, reply: Reply) {
-    let Reply { headers, body, span, .. } = reply;
-    let sent = match headers {
-        Some(headers) => client.publish_with_headers(subject, headers, body).await,
-        None => client.publish(subject, body).await,
-    };
+/// How a reply was taken by the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    AtOnce,
+    /// It had to make room first.
+    Late,
+}
+
+impl Taken {
+    fn is_late(self) -> bool {
+        self == Self::Late
+    }
+}
+
+/// Publishes a reply whose body stands in `out`, and clears that.
+async fn publish(worker: &Worker, client: &Client, to: &str, reply: Reply, out: &mut BytesMut) -> Taken {
+    let Reply { headers, span, .. } = reply;
+    let mut taken = Taken::AtOnce;
+    let mut sent = send(client, to, &headers, out);
+    if sent == Err(PublishError::Full) {
+        client.room().await;
+        taken = Taken::Late;
+        sent = send(client, to, &headers, out);
+    }
+    out.clear();
     if sent.is_err() {
         worker.metrics.nats_publish_failures.inc(Publish::Reply);
     }
     if let Some(span) = span {
         span.end(&Facts::default());
     }
+    taken
+}
+
+fn send(client: &Client, to: &str, headers: &ReplyHeaders, body: &[u8]) -> Result<(), PublishError> {
+    let headers = headers.pairs();
+    client.publish(&Outgoing { subject: to.as_bytes(), reply: b"", headers: &headers, payload: body })
 }
 
 impl Worker {
     /// The endpoint that a request for a decision came to.
-    pub(super) fn asked_of(&self, message: &Message) -> &EndpointStats {
-        let plain = *message.subject.as_str() == *self.settings.names.decide;
-        if plain { &self.discovery.decide } else { &self.discovery.tenant_decide }
+    pub(super) fn asked_of(&self, message: &Received<'_>) -> &EndpointStats {
+        if is_plain(self, message) { &self.discovery.decide } else { &self.discovery.tenant_decide }
     }
 }
 
 /// A request that waits for its claim.
 struct Claiming {
     message: Message,
-    reply_to: Option<Subject>,
     arrived: Tick,
     began: u64,
     answers: Vec<(usize, Answer)>,
@@ -213,6 +243,8 @@ struct Claiming {
 impl Claiming {
     async fn run(mut self, worker: Arc<Worker>, client: Client, mut claim: MustClaim) {
         let mut claims: Vec<(usize, Claimed)> = Vec::new();
+        let message = Received::of(self.message.as_ref());
+        let mut out = BytesMut::new();
         let (request_id, begun) = (claim.request_id.clone(), Arc::clone(&claim.routable));
         let handled = loop {
             let cell = Arc::clone(claim.reservation.cell());
@@ -229,7 +261,7 @@ impl Claiming {
             claims.push((claim.candidate, claimed));
             let request = Request {
                 worker: &worker,
-                message: &self.message,
+                message,
                 arrived: self.arrived,
                 stale: false,
                 complete: true,
@@ -237,7 +269,7 @@ impl Claiming {
                 now: worker.clock.tick(),
                 timed: true,
             };
-            let (mut scratch, mut out, mut unwaited) = (Scratch::default(), BytesMut::new(), None);
+            let (mut scratch, mut unwaited) = (Scratch::default(), None);
             let asked = request.read(&mut scratch);
             match request.answer(&asked, &mut self.answers, &mut out, &mut unwaited, &mut self.span) {
                 Handled::Claim(next) => claim = next,
@@ -259,9 +291,9 @@ impl Claiming {
         if let Handled::Reply(reply) = handled {
             let mut tally = Tally::default();
             let took = worker.clock.nanos() - self.began;
-            tally.note(&worker, reply.outcome, is_plain(&worker, &self.message), took);
+            tally.note(&worker, reply.outcome, is_plain(&worker, &message), took);
             tally.tell(&worker);
-            publish(&worker, &client, answer_at(&worker, self.reply_to), reply).await;
+            publish(&worker, &client, answer_at(&worker, &message), reply, &mut out).await;
         }
         if let Some(unwaited) = unwaited {
             worker.claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms).await;
@@ -269,20 +301,20 @@ impl Claiming {
     }
 }
 
-/// The answer to a request that a full queue refused, undecoded but for its ids.
-pub(super) fn overloaded(worker: &Worker, message: &mut Message) -> Option<(Subject, HeaderMap, Bytes)> {
-    if is_answer(&message.payload) || !is_answerable(worker, message.reply.as_ref()) {
-        return None;
+/// Answers a request that a full queue refused, undecoded but for its ids. What the connection does not
+/// take at once is not sent.
+pub(super) fn answer_overloaded(worker: &Worker, client: &Client, message: &Received<'_>) {
+    if is_answer(message.payload) || !is_answerable(worker, message) {
+        return;
     }
-    let subject = answer_at(worker, message.reply.take());
-    let content = Content::sniff(&message.payload);
+    let content = Content::sniff(message.payload);
     let message_text = "this worker's queue is full";
-    let refusal = Refusal::echoing(ErrorCode::Overloaded, None, message_text, content, &message.payload);
+    let refusal = Refusal::echoing(ErrorCode::Overloaded, None, message_text, content, message.payload);
     let reply = refusal.reply();
     let mut out = BytesMut::new();
     encode_error(content, &reply, &mut out);
-    let mut headers = super::refusals::typed(content);
-    headers.insert(SERVICE_ERROR, service_error(reply.message).as_ref());
-    headers.insert(SERVICE_ERROR_CODE, reply.code.number().to_string().as_str());
-    Some((subject, headers, out.freeze()))
+    let headers = ReplyHeaders::of_error(content, &reply);
+    if send(client, answer_at(worker, message), &headers, &out).is_err() {
+        worker.metrics.nats_publish_failures.inc(Publish::Reply);
+    }
 }

@@ -49,7 +49,7 @@ async fn serve(
     let identity = format!("{}-decide-{number}", settings.worker_name);
     let on_event = move |event| link.on_decide_event(&event, &metrics);
     let capacity = settings.subscription_capacity;
-    match connect::connect_decider(&settings.nats, &identity, capacity, on_event).await {
+    match connect::start_traffic(&settings.nats, &identity, capacity, on_event) {
         Ok(client) => intake::run(Arc::clone(&worker), client, ready, stop, claims).await,
         Err(error) => tracing::error!(event = "decider_failed", error = %error),
     }

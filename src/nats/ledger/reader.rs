@@ -2,19 +2,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
-use async_nats::{Message, StatusCode, Subscriber};
-use futures_util::StreamExt as _;
+use beamline_nats::encode::Outgoing;
+use beamline_nats::jetstream::{Delivery, Select};
+use beamline_nats::{Batch, Malformed, MessageRef, Subscriber};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::watchdog::{Described, deleted_up_to, describe, nanos_of};
+use super::watchdog::{Described, deleted_up_to, describe, nanos_of, stamp_of};
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{AHEAD, At, Entry, Fold};
-use crate::nats::headers::Seen;
+use crate::nats::Worker;
+use crate::nats::connect;
+use crate::nats::stored::StreamReader;
 use crate::nats::stream_info::Undescribed;
-use crate::nats::{Worker, at_once};
 use crate::nats::{snapshots, streams};
-use crate::telemetry::labels::{Snapshot, Trouble};
+use crate::telemetry::labels::{Snapshot, Source, Trouble};
 use crate::wire::{self, Content, subjects};
 
 /// The broker says each second that the consumer is alive; three missed ones mean that it is not.
@@ -22,7 +24,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE_MS: u64 = 3_000;
 /// A stream that is ahead while nothing comes for this long has its consumer made anew.
 const STALL_MS: u64 = 1_000;
-/// Entries applied under one lock, before others may look at the fold.
+/// Entries applied under one lock at most, before others may look at the fold.
 const BATCH: usize = 256;
 /// How long a consumer outlives its reader.
 const INACTIVE: Duration = Duration::from_secs(30);
@@ -174,10 +176,10 @@ async fn follow(worker: &Arc<Worker>, known: &mut Known) -> Restart {
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            message = subscription.next() => {
-                let Some(message) = message else { return Restart::Disconnected };
+            batch = subscription.next_batch() => {
+                let Some(batch) = batch else { return Restart::Disconnected };
                 heard = worker.clock.tick();
-                match take_batch(worker, known, &mut subscription, message).await {
+                match take(worker, known, &batch) {
                     Ok(0) => {}
                     Ok(_) => applied = heard,
                     Err(restart) => return restart,
@@ -250,8 +252,12 @@ fn is_stalled(worker: &Worker, known: &Known, now: Tick, applied: Tick) -> bool 
 }
 
 async fn subscribe(worker: &Worker, next: u64) -> Result<Subscriber, String> {
-    let inbox = worker.client.new_inbox();
-    let subscription = worker.client.subscribe(inbox.clone()).await.map_err(|e| e.to_string())?;
+    let inbox = worker.traffic.new_inbox();
+    let subscription = worker.traffic.subscribe(&inbox, None).map_err(|e| e.to_string())?;
+    // The consumer is made over another connection, and delivers at once.
+    if tokio::time::timeout(CREATE_PATIENCE, connect::subscribed(&worker.traffic)).await.is_err() {
+        return Err("the broker does not hold the subscription".to_owned());
+    }
     let config = push::Config {
         deliver_subject: inbox,
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
@@ -288,72 +294,62 @@ async fn check_identity(worker: &Worker, known: &Known, stream: &Described) -> R
     if last.stamp == Stamp(0) || stream.first > last.position {
         return Ok(());
     }
-    let name = worker.settings.names.log_stream.as_str();
-    let Ok(log) = worker.jetstream.get_stream_no_info(name).await else { return Ok(()) };
-    match tokio::time::timeout(Duration::from_secs(2), log.get_raw_message(last.position)).await {
-        Ok(Ok(message)) => {
-            let stamp = u64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-            if stamp == last.stamp.0 { Ok(()) } else { Err("the last entry read has another stamp") }
-        }
-        // Deleted, or no answer: nothing speaks against it.
+    let log = StreamReader::of(worker, &worker.settings.names.log_stream);
+    let entry = tokio::time::timeout(Duration::from_secs(2), log.find(Select::At(last.position))).await;
+    // Deleted, or no answer: nothing speaks against it.
+    let Ok(Ok(Some(entry))) = entry else { return Ok(()) };
+    match stamp_of(&entry.time) {
+        Some(stamp) if stamp != last.stamp => Err("the last entry read has another stamp"),
         _ => Ok(()),
     }
 }
 
-/// Applies a message and what else is there already. Tells how many entries were applied.
-async fn take_batch(
-    worker: &Arc<Worker>,
-    known: &mut Known,
-    subscription: &mut Subscriber,
-    first: Message,
-) -> Result<usize, Restart> {
-    let mut messages = Vec::with_capacity(16);
-    let mut next = Some(first);
+/// A message of the log, and where it stands.
+type Placed<'m> = (MessageRef<'m>, At);
+
+/// Applies what came together. Tells how many entries were applied.
+fn take(worker: &Arc<Worker>, known: &mut Known, batch: &Batch) -> Result<usize, Restart> {
+    let mut entries: Vec<Placed<'_>> = Vec::with_capacity(batch.len());
     let mut asked = Vec::new();
-    while let Some(message) = next {
-        if message.status == Some(StatusCode::IDLE_HEARTBEAT) {
-            if let Some(reply) = flow_control(&message) {
-                asked.push(reply);
-            } else if let Some(lost) = missed(&message, known, messages.len()) {
-                apply(worker, known, &messages)?;
-                tracing::warn!(event = "log_entries_missed", until = lost);
-                return Err(Restart::Consumer("it skipped entries"));
+    for message in batch.iter() {
+        match Delivery::of(&message) {
+            Delivery::Message(place) => {
+                entries.push((message, At { position: place.stream, stamp: Stamp(place.nanos / 1_000_000) }));
             }
-        } else {
-            messages.push(message);
+            Delivery::FlowControl(reply) => asked.push(reply),
+            Delivery::Heartbeat(heartbeat) => {
+                let have = known.last.map_or(0, |at| at.position) + entries.len() as u64;
+                if let Some(reply) = heartbeat.stalled {
+                    asked.push(reply);
+                } else if let Some(until) = heartbeat.last_stream.filter(|delivered| *delivered > have) {
+                    apply(worker, known, &entries)?;
+                    tracing::warn!(event = "log_entries_missed", until);
+                    return Err(Restart::Consumer("it skipped entries"));
+                }
+            }
+            // Nobody but the broker knows the subject, and it has nothing else to say.
+            Delivery::Status { .. } | Delivery::Foreign => {}
         }
-        if messages.len() >= BATCH {
-            break;
-        }
-        next = at_once(subscription.next()).flatten();
     }
-    let applied = apply(worker, known, &messages);
+    let applied = apply(worker, known, &entries);
     for reply in asked {
         // The consumer waits for it; without an answer it is made anew.
-        let _ = at_once(worker.client.publish(reply, bytes::Bytes::new()));
+        let answer = Outgoing { subject: reply.as_bytes(), reply: b"", headers: &[], payload: b"" };
+        let _ = worker.traffic.publish(&answer);
     }
     applied
 }
 
-/// The subject that a flow-control request wants an answer at.
-fn flow_control(message: &Message) -> Option<String> {
-    if let Some(reply) = &message.reply {
-        return Some(reply.to_string());
+fn apply(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -> Result<usize, Restart> {
+    let mut count = 0;
+    for entries in entries.chunks(BATCH) {
+        count += apply_some(worker, known, entries)?;
     }
-    Seen(message.headers.as_ref()).value("Nats-Consumer-Stalled").map(str::to_owned)
+    Ok(count)
 }
 
-/// The entry that a heartbeat says was delivered and that has not come.
-fn missed(message: &Message, known: &Known, waiting: usize) -> Option<u64> {
-    let delivered: u64 = Seen(message.headers.as_ref()).value("Nats-Last-Stream")?.parse().ok()?;
-    let have = known.last.map_or(0, |at| at.position) + waiting as u64;
-    (delivered > have).then_some(delivered)
-}
-
-fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Result<usize, Restart> {
-    if messages.is_empty() {
-        return Ok(0);
-    }
+/// Applies entries under one lock.
+fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -> Result<usize, Restart> {
     let offset = worker.clock.offset();
     let every = worker.settings.ledger.snapshot_every;
     let mut count = 0;
@@ -361,11 +357,17 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
     let mut outcome = Ok(());
     let mut policies_changed = false;
     let mut ahead = Vec::with_capacity(AHEAD);
-    'batch: for messages in messages.chunks(AHEAD) {
-        ahead.extend(messages.iter().filter_map(|m| Some((m, place(m)?, read(worker, m)))));
-        let until = ahead.last().map_or_else(Stamp::default, |(_, at, _)| at.stamp);
-        fold.foresee(ahead.iter().map(|(_, _, entry)| entry), until);
-        for (message, at, entry) in ahead.drain(..) {
+    'batch: for entries in entries.chunks(AHEAD) {
+        ahead.extend(entries.iter().map(|(message, at)| {
+            let (entry, malformed) = match read(worker, message) {
+                Ok(entry) => (entry, None),
+                Err(malformed) => (Entry::Rejected, Some(malformed)),
+            };
+            (message, *at, entry, malformed)
+        }));
+        let until = ahead.last().map_or_else(Stamp::default, |(_, at, ..)| at.stamp);
+        fold.foresee(ahead.iter().map(|(_, _, entry, _)| entry), until);
+        for (message, at, entry, malformed) in ahead.drain(..) {
             let last = known.last.map_or(0, |l| l.position);
             if at.position <= last {
                 continue;
@@ -383,6 +385,9 @@ fn apply(worker: &Arc<Worker>, known: &mut Known, messages: &[Message]) -> Resul
             known.gap_at = None;
             let live = at.position > known.catch_up_to;
             let applied = fold.apply(&entry, at, offset, live);
+            if let Some(malformed) = malformed.filter(|_| live) {
+                worker.link.note_malformed(Source::Log, malformed, &worker.metrics);
+            }
             super::told::tell(worker, message, &entry, at, &applied, live);
             policies_changed |= matches!(entry, Entry::Policy(_));
             if live && known.last.is_some_and(|before| snapshots::is_due(before, at, every)) {
@@ -437,29 +442,16 @@ fn tell_progress(worker: &Worker, known: &Known) {
     });
 }
 
-/// Where a delivered message stands: from its reply subject,
-/// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>`, which newer
-/// servers write with a domain and an account hash before the stream.
-fn place(message: &Message) -> Option<At> {
-    let reply = message.reply.as_deref()?;
-    let tokens = reply.strip_prefix("$JS.ACK.")?.split('.').count();
-    let skip = if tokens >= 9 { 5 } else { 3 };
-    let mut fields = reply.strip_prefix("$JS.ACK.")?.split('.').skip(skip);
-    let position = fields.next()?.parse().ok()?;
-    let nanos: u64 = fields.nth(1)?.parse().ok()?;
-    Some(At { position, stamp: Stamp(nanos / 1_000_000) })
-}
-
-fn read<'m>(worker: &Worker, message: &'m Message) -> Entry<'m> {
+/// The entry of a message; one that cannot be read is rejected, on every worker alike.
+fn read<'m>(worker: &Worker, message: &MessageRef<'m>) -> Result<Entry<'m>, Malformed> {
     let names = &worker.settings.names;
-    let subject = message.subject.as_str();
-    if let Some(kind) = subject.strip_prefix(names.log_prefix.as_str()) {
-        return wire::decode_entry(kind, &message.payload);
+    let message = message.read()?;
+    if let Some(kind) = message.subject.strip_prefix(names.log_prefix.as_str()) {
+        return Ok(wire::decode_entry(kind, message.payload));
     }
-    let tenant = subjects::token_at_star(&names.exec_result_tenants, subject);
-    let headers = Seen(message.headers.as_ref());
-    let decoded = Content::of(&headers, &message.payload)
+    let tenant = subjects::token_at_star(&names.exec_result_tenants, message.subject);
+    let decoded = Content::of(&message.headers, message.payload)
         .ok()
-        .and_then(|content| wire::decode_result(content, &message.payload, tenant).ok());
-    decoded.map_or(Entry::Rejected, Entry::Result)
+        .and_then(|content| wire::decode_result(content, message.payload, tenant).ok());
+    Ok(decoded.map_or(Entry::Rejected, Entry::Result))
 }

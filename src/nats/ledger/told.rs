@@ -1,19 +1,19 @@
 //! What an applied entry makes known: to those who wait for it, in metrics, logs, events and traces.
 
-use async_nats::Message;
+use beamline_nats::MessageRef;
 
 use crate::breaker::{Cause, State};
 use crate::domain::{Disposition, Outcome};
 use crate::ledger::{Applied, At, Entry, FlagEntry, Moved, PolicyChange, PolicyEntry, Scope, What};
 use crate::nats::Worker;
 use crate::nats::events::Event;
-use crate::nats::headers::Seen;
-use crate::telemetry::{Facts, Incoming, Message as Told, TraceParent};
+use crate::nats::headers::incoming;
+use crate::telemetry::{Facts, Message as Told, TraceParent};
 
 /// Tells of an entry. One read while catching up is history: only its claim, were it ours, is told.
 pub(super) fn tell(
     worker: &Worker,
-    message: &Message,
+    message: &MessageRef<'_>,
     entry: &Entry<'_>,
     at: At,
     applied: &Applied,
@@ -36,13 +36,14 @@ pub(super) fn tell(
         (Entry::Policy(entry), What::Policy(change)) if live => policy(worker, entry, change, at),
         (Entry::Flag(entry), What::Flag { newer: true }) if live => flag(worker, entry, at),
         (Entry::Unknown, _) => {
-            tracing::warn!(event = "log_entry_unknown", position = at.position, subject = %message.subject);
+            let subject = message.subject().unwrap_or_default();
+            tracing::warn!(event = "log_entry_unknown", position = at.position, subject);
         }
         _ => {}
     }
     if live && !applied.moved.is_empty() {
-        let headers = Seen(message.headers.as_ref());
-        let parent = headers.value("traceparent").and_then(TraceParent::parse);
+        let headers = message.headers().unwrap_or_default();
+        let parent = headers.get("traceparent").and_then(TraceParent::parse);
         let trace_id = match entry {
             Entry::Result(outcome) => outcome.trace_id.as_deref().map(str::to_owned),
             _ => None,
@@ -61,21 +62,20 @@ pub(super) fn tell(
 
 /// The result of an assignment that this worker pushed: nobody waits for it any more, and its span is
 /// linked to the decision's.
-fn ended(worker: &Worker, message: &Message, outcome: &Outcome<'_>, disposition: Disposition) {
+fn ended(worker: &Worker, message: &MessageRef<'_>, outcome: &Outcome<'_>, disposition: Disposition) {
     let Some(assignment_id) = outcome.assignment_id.as_deref() else { return };
     let Some(tracked) = worker.assignments.ended(assignment_id) else { return };
     worker.metrics.assignments.inc(crate::telemetry::labels::Assignment::Result);
     if !worker.tracing.is_on() {
         return;
     }
-    let headers = Seen(message.headers.as_ref());
-    let incoming = Incoming::read(headers.value("traceparent"), headers.value("tracestate"));
+    let Ok(message) = message.read() else { return };
     let told = Told {
-        subject: message.subject.as_str(),
+        subject: message.subject,
         body_size: message.payload.len(),
-        id: headers.value("Nats-Msg-Id"),
+        id: message.headers.get("Nats-Msg-Id"),
     };
-    if let Some(span) = worker.tracing.result(&incoming, &told, tracked.trace) {
+    if let Some(span) = worker.tracing.result(&incoming(&message.headers), &told, tracked.trace) {
         span.end(&Facts {
             request_id: outcome.request_id.as_deref(),
             tenant_id: Some(&outcome.tenant_id),

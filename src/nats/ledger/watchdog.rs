@@ -74,7 +74,7 @@ async fn ask(worker: &Worker, request: &(impl serde::Serialize + Sync)) -> Resul
 }
 
 /// A stamp from RFC 3339.
-fn stamp_of(text: &str) -> Option<Stamp> {
+pub(super) fn stamp_of(text: &str) -> Option<Stamp> {
     u64::try_from(nanos_of(text)? / 1_000_000).ok().map(Stamp)
 }
 

@@ -1,0 +1,50 @@
+//! Single messages of streams that others can write to, read over the connection that survives them.
+
+use std::time::Duration;
+
+use beamline_nats::jetstream::{GetError, Select, Stored};
+use beamline_nats::{Client, RequestError};
+
+use super::Worker;
+
+/// How long the broker may take over one message.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a message was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unread {
+    /// The broker gave no answer.
+    #[error("{0}")]
+    Request(#[from] RequestError),
+    /// The broker's answer holds no message.
+    #[error("{0}")]
+    Answer(#[from] GetError),
+}
+
+/// Reads messages of one stream, from its leader.
+#[derive(Clone, Debug)]
+pub(super) struct StreamReader {
+    traffic: Client,
+    subject: String,
+}
+
+impl StreamReader {
+    pub(super) fn of(worker: &Worker, stream: &str) -> Self {
+        Self { traffic: worker.traffic.clone(), subject: format!("$JS.API.STREAM.MSG.GET.{stream}") }
+    }
+
+    /// A message; `None` if the stream holds none such.
+    pub(super) async fn find(&self, select: Select<'_>) -> Result<Option<Stored>, Unread> {
+        match self.get(select).await {
+            Ok(stored) => Ok(Some(stored)),
+            Err(Unread::Answer(GetError::NotFound)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A message that must be there.
+    pub(super) async fn get(&self, select: Select<'_>) -> Result<Stored, Unread> {
+        let answer = self.traffic.request(&self.subject, &[], &select.body(), PATIENCE).await?;
+        Ok(Stored::parse(answer.payload())?)
+    }
+}

@@ -1,0 +1,134 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use beamline_nats::encode::Outgoing;
+use beamline_nats::jetstream::{Delivery, Place, Pull, PullSettings, Status};
+use beamline_nats::{Message, PublishError, Subscriber};
+use futures_util::stream::Stream;
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::nats::Worker;
+use crate::nats::link::Connection;
+
+/// How long a request for results stands.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often the broker says that it does, where there are none.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it still says so.
+const LOOK: Duration = Duration::from_millis(500);
+/// Before the next request, where nobody serves the consumer.
+const LATER: Duration = Duration::from_millis(250);
+
+/// Results as a pull consumer delivers them.
+pub(super) struct Pulling {
+    worker: Arc<Worker>,
+    /// Where requests go.
+    subject: String,
+    inbox: String,
+    deliveries: Subscriber,
+    pull: Pull,
+    connection: watch::Receiver<Connection>,
+    looks: Interval,
+}
+
+/// Why there are no more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("the consumer is gone")]
+    Gone,
+    #[error("the consumer sends no heartbeats")]
+    Silent,
+    #[error("the connection is closed")]
+    Closed,
+}
+
+impl Pulling {
+    pub(super) fn begin(
+        worker: &Arc<Worker>,
+        stream: &str,
+        consumer: &str,
+        batch: u64,
+    ) -> Result<Self, PublishError> {
+        let inbox = worker.traffic.new_inbox();
+        let deliveries = worker.traffic.subscribe(&inbox, None)?;
+        let mut connection = worker.link.watch();
+        connection.mark_unchanged();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let settings = PullSettings { batch, expires: EXPIRES, heartbeat: HEARTBEAT };
+        Ok(Self {
+            pull: Pull::new(settings, now(worker)),
+            worker: Arc::clone(worker),
+            subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            inbox,
+            deliveries,
+            connection,
+            looks,
+        })
+    }
+
+    /// All results that come, until the consumer fails.
+    pub(super) fn into_stream(self) -> impl Stream<Item = Result<(Message, Place), Ended>> {
+        futures_util::stream::unfold(self, |mut pulling| async {
+            let next = pulling.next().await;
+            Some((next, pulling))
+        })
+    }
+
+    async fn next(&mut self) -> Result<(Message, Place), Ended> {
+        loop {
+            self.ask();
+            tokio::select! {
+                biased;
+                message = self.deliveries.next() => {
+                    let message = message.ok_or(Ended::Closed)?;
+                    let now = now(&self.worker);
+                    match Delivery::of(&message.as_ref()) {
+                        Delivery::Message(place) => {
+                            self.pull.message(now);
+                            return Ok((message, place));
+                        }
+                        Delivery::Heartbeat(_) => self.pull.heartbeat(now),
+                        Delivery::Status { code, description, undelivered } => {
+                            match self.pull.status(code, description, undelivered, now) {
+                                Status::GoOn => {}
+                                Status::Later => tokio::time::sleep(LATER).await,
+                                Status::Gone => return Err(Ended::Gone),
+                            }
+                        }
+                        Delivery::FlowControl(_) | Delivery::Foreign => {}
+                    }
+                }
+                changed = self.connection.changed() => {
+                    if changed.is_err() {
+                        return Err(Ended::Closed);
+                    }
+                    self.pull.lost(now(&self.worker));
+                }
+                _ = self.looks.tick() => {
+                    if self.pull.is_silent(now(&self.worker)) {
+                        return Err(Ended::Silent);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for more, if it is time to.
+    fn ask(&mut self) {
+        if !self.worker.link.is_up() {
+            return;
+        }
+        if let Some(body) = self.pull.request(now(&self.worker)) {
+            let (subject, reply) = (self.subject.as_bytes(), self.inbox.as_bytes());
+            let request = Outgoing { subject, reply, headers: &[], payload: body.as_bytes() };
+            // One that is lost has no heartbeat.
+            let _ = self.worker.traffic.publish(&request);
+        }
+    }
+}
+
+fn now(worker: &Worker) -> Duration {
+    Duration::from_millis(worker.clock.tick().0)
+}
