@@ -33,6 +33,7 @@ mod hostile;
 mod life;
 mod load;
 mod logs;
+mod malformed;
 mod metrics;
 mod otlp;
 mod readme;

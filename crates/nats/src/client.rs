@@ -307,11 +307,16 @@ impl Shared {
         let session = self.session();
         let mut groups: SmallVec<[(Sink, Vec<Frame>); 2]> = SmallVec::new();
         let sink_of = |frame: &Frame| session.sink(frame.sid);
-        if let Some(first) = frames.first().and_then(sink_of)
-            && frames.iter().all(|frame| sink_of(frame).is_some_and(|sink| sink.is(first)))
-        {
-            groups.push((first.clone(), frames));
-            return groups;
+        if let Some(first) = frames.first().and_then(sink_of) {
+            let mut last = frames.first().map_or(0, |frame| frame.sid);
+            let one = frames.iter().all(|frame| {
+                std::mem::replace(&mut last, frame.sid) == frame.sid
+                    || sink_of(frame).is_some_and(|sink| sink.is(first))
+            });
+            if one {
+                groups.push((first.clone(), frames));
+                return groups;
+            }
         }
         for frame in frames {
             let Some(sink) = sink_of(&frame) else { continue };

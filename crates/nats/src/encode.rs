@@ -7,8 +7,9 @@ pub type Pairs<'a> = [(&'a str, &'a str)];
 
 /// Whether a subject can stand in a line of the protocol. The broker checks the rest of its form.
 fn check_subject(subject: &[u8]) -> Result<(), PublishError> {
-    let fits = !subject.is_empty() && subject.iter().all(|b| *b > b' ' && *b != 0x7F);
-    if fits { Ok(()) } else { Err(PublishError::Subject) }
+    // Without an early end, the compiler checks many bytes at once.
+    let fits = subject.iter().fold(true, |fits, b| fits & (*b > b' ') & (*b != 0x7F));
+    if fits && !subject.is_empty() { Ok(()) } else { Err(PublishError::Subject) }
 }
 
 fn check_headers(headers: &Pairs<'_>) -> Result<(), PublishError> {

@@ -28,10 +28,12 @@ impl<'a> Headers<'a> {
     ///
     /// # Errors
     /// What cannot be read.
+    #[inline]
     pub fn parse(block: &'a [u8]) -> Result<Self, Malformed> {
-        if block.is_empty() {
-            return Ok(Self::default());
-        }
+        if block.is_empty() { Ok(Self::default()) } else { Self::check(block) }
+    }
+
+    fn check(block: &'a [u8]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(block).map_err(|_| Malformed::HeaderText)?;
         let (version, lines) = text.split_once('\n').unwrap_or((text, ""));
         let version = version.strip_suffix('\r').unwrap_or(version);
@@ -50,8 +52,14 @@ impl<'a> Headers<'a> {
 
     /// The first value of a header whose name is written exactly so; without one, the first whose name
     /// differs in letter case only. Blanks around it are not part of it.
+    #[inline]
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a str> {
+        // Most requests have none, and are asked for several.
+        if self.lines.is_empty() { None } else { self.find(name) }
+    }
+
+    fn find(&self, name: &str) -> Option<&'a str> {
         let mut other = None;
         for (key, value) in self.iter() {
             if key == name {

@@ -7,7 +7,7 @@
 //! the broker's own. So a fault in these is a [`ProtocolError`], after which the rest of the stream has
 //! no meaning and the connection ends. All else is [malformed](crate::Malformed) at most.
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 
 /// The longest line of a message or an error. A broker's `max_control_line` is 4 KiB unless it is set
 /// higher; a client that publishes longer ones is cut by it.
@@ -215,7 +215,7 @@ fn message(
     let mut from = 0;
     while from < words.len() {
         let rest = words.get(from..).unwrap_or_default();
-        let len = memchr2(b' ', b'\t', rest).unwrap_or(rest.len());
+        let len = memchr(b' ', rest).unwrap_or(rest.len());
         if len > 0 {
             *found.get_mut(count).ok_or(ProtocolError::MessageLine)? = Span::new(words_at + from, len);
             count += 1;

@@ -8,10 +8,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::parse::{Frame, Op, Parsed, ProtocolError, parse};
 
-/// The room for one read: some 200 decide requests, and what a broker writes at once.
-const READ: usize = 64 << 10;
+/// The room for one read: some 100 decide requests. More would not stay in the fastest caches.
+const READ: usize = 32 << 10;
 /// With less room than this left, the buffer is made anew.
-const LEAST_READ: usize = 8 << 10;
+const LEAST_READ: usize = 4 << 10;
 /// An unfinished message gets room in steps of this: its length is only announced.
 const STEP: usize = 1 << 20;
 /// So many messages are expected in one read at most.

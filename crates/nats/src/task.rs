@@ -42,15 +42,17 @@ enum End {
 type Preparing = Pin<Box<dyn Future<Output = Option<Prepared>> + Send>>;
 
 /// Makes connections and drives them until the owner closes it.
-pub(crate) async fn run(shared: Arc<Shared>, mut first: Option<Prepared>) {
+pub(crate) async fn run(shared: Arc<Shared>, mut first: Option<Link>) {
     let stop = shared.stop.clone();
     loop {
-        let prepared = match first.take() {
-            Some(prepared) => Some(prepared),
-            None => stop.run_until_cancelled(prepare_next(Arc::clone(&shared))).await.flatten(),
+        let link = match first.take() {
+            Some(link) => link,
+            None => {
+                let prepared = stop.run_until_cancelled(prepare_next(Arc::clone(&shared))).await;
+                let Some(prepared) = prepared.flatten() else { break };
+                move_to(&shared, prepared)
+            }
         };
-        let Some(prepared) = prepared else { break };
-        let link = move_to(&shared, prepared);
         match drive(&shared, link).await {
             End::Closed => break,
             End::Lost(error) => {
@@ -65,17 +67,17 @@ pub(crate) async fn run(shared: Arc<Shared>, mut first: Option<Prepared>) {
     shared.close();
 }
 
-/// Tries each server once.
+/// Tries each server once, and goes over to the first that is connected.
 ///
 /// # Errors
 /// What the last one came to.
-pub(crate) async fn try_each(shared: &Shared) -> Result<Prepared, ConnectError> {
+pub(crate) async fn try_each(shared: &Shared) -> Result<Link, ConnectError> {
     let mut last = ConnectError::Unreachable("no server is named".to_owned());
     let servers = shared.pool().len();
     for _ in 0..servers {
         let Some((address, _)) = shared.pool().choose() else { break };
         match dial(&shared.options, address.clone()).await {
-            Ok(link) => return prepare(shared, link).await,
+            Ok(link) => return Ok(move_to(shared, prepare(shared, link).await?)),
             // Another server of the same cluster would refuse us too.
             Err(refused @ ConnectError::Refused(_)) => return Err(refused),
             Err(error) => last = error,

@@ -13,7 +13,7 @@ use crate::nats::headers::Received;
 use crate::nats::{Worker, connect};
 use crate::telemetry::labels::Queue;
 
-/// How many batches wait for the decider: each what one read returned, 64 KiB at most, so 64 MiB together.
+/// How many batches wait for the decider: each what one read returned, 32 KiB at most, so 32 MiB together.
 const QUEUE: usize = 1_024;
 
 /// How long the broker may take to say that it sends nothing more.

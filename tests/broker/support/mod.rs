@@ -7,6 +7,7 @@ mod http;
 mod metrics;
 mod process;
 mod prometheus;
+mod raw;
 mod terminal;
 mod worker;
 
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 
 pub(crate) use broker::{Broker, free_port, nats_server};
 pub(crate) use browser::Browser;
-pub(crate) use caller::{Answer, Caller, request};
+pub(crate) use caller::{Answer, Caller, Listener, request};
 pub(crate) use http::{Page, get, post};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Done, Process, run, tool};
 pub(crate) use prometheus::{Alertmanager, Prometheus, Webhook};
+pub(crate) use raw::{PATIENCE, Raw};
 pub(crate) use terminal::Terminal;
 pub(crate) use worker::{Launch, Worker, bare, cli, program_folder};
 
