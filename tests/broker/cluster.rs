@@ -6,7 +6,7 @@ use async_nats::RequestErrorKind;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Caller, Launch, Worker, eventually, free_port, request};
+use crate::support::{Broker, Caller, Launch, PATIENCE, Worker, eventually, free_port, get, request};
 use crate::traffic::{Asking, Publishing, RECOVERY, agree, policy, result};
 
 /// An election, and the reader's own notice of it, on a busy machine.
@@ -15,22 +15,28 @@ const ELECTION: Duration = Duration::from_secs(60);
 /// Brokers that form one cluster.
 struct Cluster {
     brokers: Vec<Broker>,
+    /// Where each tells of its connections.
+    monitors: Vec<u16>,
 }
 
 impl Cluster {
     async fn start() -> Self {
         let routes: [u16; 3] = std::array::from_fn(|_| free_port());
+        let monitors: Vec<u16> = routes.iter().map(|_| free_port()).collect();
         let all = routes.map(|port| format!("nats-route://127.0.0.1:{port}")).join(", ");
         let mut brokers: Vec<_> = routes
             .iter()
-            .map(|route| {
-                let more =
-                    format!("cluster {{ name: test, listen: \"127.0.0.1:{route}\", routes: [{all}] }}");
+            .zip(&monitors)
+            .map(|(route, monitor)| {
+                let more = format!(
+                    "cluster {{ name: test, listen: \"127.0.0.1:{route}\", routes: [{all}] }}\n\
+                     http: \"127.0.0.1:{monitor}\"\nlame_duck_grace_period: \"1s\""
+                );
                 Broker::prepare(free_port(), &more)
             })
             .collect();
         join_all(brokers.iter_mut().map(Broker::restart)).await;
-        let cluster = Self { brokers };
+        let cluster = Self { brokers, monitors };
         let caller = Caller::to(&cluster.urls()).await;
         eventually("the cluster has a leader", ELECTION, async || {
             let info = caller.jetstream.query_account();
@@ -54,6 +60,16 @@ impl Cluster {
         eventually("the worker is ready", ELECTION, async || worker.reasons().await.is_empty()).await;
         assert!(worker.runs());
         worker
+    }
+
+    /// How many of the workers' connections for what others send a broker has: those of this program that
+    /// bear its own version.
+    async fn connections(&self, at: usize) -> usize {
+        let page = get(self.monitors[at], "/connz?limit=1000").await.expect("the monitor answers");
+        let page: Value = serde_json::from_str(&page.body).unwrap();
+        let connections = page["connections"].as_array().unwrap();
+        let ours = |c: &&Value| c["name"] == "beamline-router" && c["version"] == beamline_nats::VERSION;
+        connections.iter().filter(ours).count()
     }
 
     /// Kills the broker that leads a stream, and tells which it was.
@@ -171,6 +187,69 @@ async fn a_log_that_loses_its_leader_loses_no_entry_and_no_policy() {
         let copies = metrics.sum("router_results_total", &[("disposition", "duplicate")]);
         let all = metrics.sum("router_results_total", &[]);
         assert_eq!(all - copies, published.results as f64, "what was acknowledged counts once");
+        for lost in ["router_log_rebuilds_total", "router_log_gaps_total"] {
+            assert_eq!(metrics.sum(lost, &[]), 0.0, "{lost}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_on_another_node_is_answered_as_soon_as_the_worker_is_ready() {
+    let cluster = Cluster::start().await;
+    let first = Worker::launch(&cluster.brokers[0], cluster.settings());
+    let caller = Caller::to(&cluster.urls()).await;
+    eventually("the worker is ready", ELECTION, async || first.reasons().await.is_empty()).await;
+    caller.put_policy("acme", &switch(0)).await;
+    drop(first);
+    let others = [Caller::connect(&cluster.brokers[1]).await, Caller::connect(&cluster.brokers[2]).await];
+    for round in 0..6 {
+        // On the first broker alone, so that the others know of it over a route.
+        let url = cluster.brokers[0].url();
+        let worker = Worker::launch(&cluster.brokers[0], |l| l.env("NATS_URL", url).flag("--replicas", 3));
+        eventually("the worker is ready", ELECTION, async || worker.reasons().await.is_empty()).await;
+        for caller in &others {
+            let asked = async_nats::Request::new()
+                .payload(request("acme", &format!("r-{round}")).to_string().into())
+                .timeout(Some(PATIENCE));
+            let answer = caller.client.send_request("beamline.router.v1.decide", asked).await;
+            let answer = answer.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+            assert_eq!(answer["ok"], true, "{answer}");
+            let listed = caller.control("policy.list", &json!({})).await;
+            assert_eq!(listed["ok"], true, "{listed}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_announces_its_end_is_left_and_a_rolling_restart_loses_no_request() {
+    let mut cluster = Cluster::start().await;
+    let (first, second) = tokio::join!(cluster.worker(), cluster.worker());
+    let caller = Caller::to(&cluster.urls()).await;
+    caller.put_policy("acme", &switch(0)).await;
+    for worker in [&first, &second] {
+        worker.follows(&caller).await;
+    }
+    for at in 0..3 {
+        // Who asks is on another server: what is shown is that no worker loses a request.
+        let asker = Caller::connect(&cluster.brokers[(at + 1) % 3]).await;
+        let asking = Asking::start(&asker.client, "acme", 400, PATIENCE);
+        cluster.brokers[at].lame_duck();
+        eventually("its connections have moved", RECOVERY, async || cluster.connections(at).await == 0).await;
+        let all = cluster.connections((at + 1) % 3).await + cluster.connections((at + 2) % 3).await;
+        assert_eq!(all, 4, "each worker has two");
+        cluster.brokers[at].kill();
+        cluster.brokers[at].restart().await;
+        for worker in [&first, &second] {
+            eventually("the worker is ready", ELECTION, async || worker.reasons().await.is_empty()).await;
+        }
+        let asked = asking.stop().await;
+        assert!(asked.sent > 200, "{at}: {asked:?}");
+        assert!(asked.refused.is_empty() && asked.unanswered.is_empty(), "{at}: {asked:?}");
+    }
+    for worker in [&first, &second] {
+        assert!(!worker.events("nats_lame_duck").is_empty());
+        let metrics = worker.metrics().await;
         for lost in ["router_log_rebuilds_total", "router_log_gaps_total"] {
             assert_eq!(metrics.sum(lost, &[]), 0.0, "{lost}");
         }

@@ -21,6 +21,7 @@ mod bench;
 mod breakers;
 mod catch_up;
 mod cluster;
+mod connection;
 mod console;
 mod control;
 mod decide;

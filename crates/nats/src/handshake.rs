@@ -109,7 +109,7 @@ impl<'l> Handshake<'l> {
             tls_required,
             name: &self.login.name,
             lang: "rust",
-            version: env!("CARGO_PKG_VERSION"),
+            version: crate::VERSION,
             protocol: 1,
             echo: true,
             headers: true,

@@ -62,3 +62,6 @@ pub use headers::Headers;
 pub use options::{Event, Options, Tls};
 pub use pool::Address;
 pub use subscriber::Subscriber;
+
+/// The version that servers list a connection by.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

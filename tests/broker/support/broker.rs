@@ -43,6 +43,20 @@ impl Broker {
         broker
     }
 
+    /// Without JetStream.
+    pub(crate) async fn plain(config: &str) -> Self {
+        let mut broker = Self::prepare(free_port(), "");
+        let config = format!("listen: 127.0.0.1:{}\n{config}\n", broker.port);
+        std::fs::write(broker.folder.path().join("nats.conf"), config).unwrap();
+        assert!(broker.try_run().await, "nats-server does not start");
+        broker
+    }
+
+    /// SIGUSR2: it takes no new clients, and asks those that it has to leave.
+    pub(crate) fn lame_duck(&self) {
+        self.process.as_ref().unwrap().signal("USR2");
+    }
+
     fn configure(&self, storage: &str, more: &str) {
         let (port, store) = (self.port, self.folder.path().join("store"));
         let config = format!(
