@@ -4,12 +4,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # One step after the other: each says what it does, and cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help demo bench load test build lint fmt tools clean
+.PHONY: help demo bench load test fuzz build lint fmt tools clean
 
 CARGO ?= cargo
 PYTHON ?= python3
 ARGS ?=
 target_dir = $(or $(CARGO_TARGET_DIR),target)
+cargo_fuzz = 0.13.2
 step = @printf '\n==> %s\n'
 
 help: ## Tell the targets
@@ -58,20 +59,30 @@ test: ## Prove all of it: format, licences, deploy files, lints, docs, tests
 	$(step) 'deploy files'
 	@$(PYTHON) deploy/check.py
 	$(step) 'lints (cargo clippy)'
-	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(step) 'docs (cargo doc)'
-	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
 	$(step) 'tests (cargo test)'
-	@$(CARGO) test --locked
+	@$(CARGO) test --locked --workspace
 	$(step) 'instructions of a decision (callgrind)'
 	@$(PYTHON) scripts/instructions.py
+
+# Without a sanitizer, which only an unstable toolchain has: the code has no "unsafe" for one to look into.
+fuzz: ## Look for bytes of a server that break the connection; longer: make fuzz ARGS=-max_total_time=3600
+	$(step) 'cargo-fuzz'
+	@test -x .tools/bin/cargo-fuzz || $(CARGO) install --locked --root .tools --version $(cargo_fuzz) cargo-fuzz
+	$(step) 'server_bytes'
+	@mkdir -p crates/nats/fuzz/target/found
+	@cd crates/nats && ../../.tools/bin/cargo-fuzz run --sanitizer none server_bytes \
+		fuzz/target/found fuzz/corpus/server_bytes -- \
+		-max_len=4096 -max_total_time=60 $(ARGS)
 
 build: ## Build the program: target/release/beamline-router
 	$(CARGO) build --release --locked
 
 lint: ## Check format and lints
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -66,7 +66,9 @@ pub enum Malformed {
 }
 
 impl Batch {
-    pub(crate) const fn new(bytes: Bytes, frames: Vec<Frame>) -> Self {
+    /// Messages that lie in these bytes. A frame that lies outside of them is an empty message.
+    #[must_use]
+    pub const fn new(bytes: Bytes, frames: Vec<Frame>) -> Self {
         Self { bytes, frames }
     }
 

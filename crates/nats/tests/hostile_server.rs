@@ -1,0 +1,68 @@
+//! A server that breaks the protocol in every way that the fuzzer has kept: the client leaves it, comes back,
+//! and works once the server does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use beamline_nats::{Address, Client, Event, Options};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Greets a client and accepts it. Gives the id of its subscription to `a`.
+async fn accept(listener: &TcpListener) -> Option<(BufReader<TcpStream>, String)> {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    stream.write_all(b"INFO {\"server_name\":\"s\",\"headers\":true}\r\n").await.ok()?;
+    let mut sid = None;
+    let mut pings = 0;
+    while pings < 2 {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        match line.trim_end().split_once(' ') {
+            None if line == "PING\r\n" => {
+                pings += 1;
+                stream.write_all(b"PONG\r\n").await.ok()?;
+            }
+            Some(("SUB", rest)) => sid = rest.strip_prefix("a ").map(str::to_owned),
+            _ => {}
+        }
+    }
+    Some((stream, sid?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_outlives_every_server_and_works_with_the_next_sound_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = Address { host: "127.0.0.1".to_owned(), port, tls: false, tls_name: None };
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let options = Options { servers: vec![address], ..Options::default() };
+    let client = Client::start(options, move |event| {
+        let _ = tell.send(event);
+    });
+    let mut messages = client.subscribe("a", None).unwrap();
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/server_bytes");
+    let mut files: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().step_by(3) {
+        let (mut stream, _) = tokio::time::timeout(SOON, accept(&listener)).await.unwrap().unwrap();
+        let bytes = std::fs::read(file).unwrap();
+        // The client may leave before it has all.
+        let _ = stream.write_all(&bytes[1..]).await;
+        let _ = stream.shutdown().await;
+        drop(stream);
+        let left = async { while !matches!(told.recv().await, Some(Event::Disconnected(_))) {} };
+        tokio::time::timeout(SOON, left).await.unwrap_or_else(|_| panic!("{} keeps it", file.display()));
+    }
+    let (mut stream, sid) = tokio::time::timeout(SOON, accept(&listener)).await.unwrap().unwrap();
+    stream.write_all(format!("MSG a {sid} 5\r\nsound\r\n").as_bytes()).await.unwrap();
+    let sound = async { while messages.next().await.unwrap().payload() != b"sound" {} };
+    tokio::time::timeout(SOON, sound).await.unwrap();
+    assert!(client.is_connected());
+}
