@@ -57,7 +57,7 @@ pub mod metric {
         SNAPSHOTS = "router_log_snapshots_total", "Snapshots of the state, by outcome; any that differs means that workers disagree";
         NATS_CONNECTED = "router_nats_connected", "1 while connected to the broker, else 0";
         NATS_RECONNECTS = "router_nats_reconnects_total", "Connections to the broker made anew after one was lost";
-        NATS_SLOW_CONSUMER = "router_nats_slow_consumer_total", "Times that the client dropped a message because a subscription of this worker was full";
+        NATS_SLOW_CONSUMER = "router_nats_slow_consumer_total", "Messages that were dropped because a subscription of this worker was full";
         NATS_TROUBLE = "router_nats_trouble", "1 while something is wrong with the router's streams, else 0, by kind";
         NATS_REMADE = "router_nats_remade_total", "Streams, buckets and consumers of the router that were gone and that this worker made again";
         NATS_PUBLISH_FAILURES = "router_nats_publish_failures_total", "Messages that could not be published, by kind";

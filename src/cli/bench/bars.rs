@@ -66,17 +66,17 @@ pub(super) fn bars(measured: &Measured) -> Vec<Bar> {
     use Wanted::{AtLeast, AtMost};
     add(
         "decisions a second to the floor's, 512 in flight",
-        AtLeast(0.80),
+        AtLeast(0.95),
         to_floor("512 in flight", Figure::PerSecond),
     );
     add(
         "decisions a second to the floor's, 64 in flight",
-        AtLeast(0.85),
+        AtLeast(0.95),
         to_floor("64 in flight", Figure::PerSecond),
     );
     add(
         "decisions a second to the floor's, 4096 in flight",
-        AtLeast(0.85),
+        AtLeast(0.95),
         to_floor("4096 in flight", Figure::PerSecond),
     );
     add("p50 to the floor's, 1 in flight", AtMost(1.10), to_floor("1 in flight", Figure::P50));
@@ -87,6 +87,13 @@ pub(super) fn bars(measured: &Measured) -> Vec<Bar> {
     add("p95 to the floor's, pooled, 10k a second", AtMost(1.25), p95);
     let cpu = closed("512 in flight", "router").map(|s| s.spread(Figure::ResponderCpu));
     add("worker CPU a decision in µs, 512 in flight", AtMost(1.6), cpu);
+    for (load, what) in [
+        ("64 in flight", "worker CPU a decision to the other build's, 64 in flight"),
+        ("512 in flight", "worker CPU a decision to the other build's, 512 in flight"),
+        ("4096 in flight", "worker CPU a decision to the other build's, 4096 in flight"),
+    ] {
+        add(what, AtMost(0.80), ratio(closed(load, "router"), closed(load, "before"), Figure::ResponderCpu));
+    }
     let breakers = |target| measured.find(Group::Breakers, "64 in flight", target);
     for (what, figure) in [
         ("breakers on to off, p50, 64 in flight", Figure::P50),

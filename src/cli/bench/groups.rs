@@ -175,7 +175,14 @@ async fn one(
     out.note(&format!("{}: setting up", group.key()));
     let sink = if group == Group::Tracing { Some(super::sink::open().await?) } else { None };
     let mut deployments = Vec::new();
-    for plan in plans(group, args.tenants, sink.as_ref().map(|sink| sink.url.as_str())) {
+    let against = args.against.as_ref().filter(|_| group == Group::Closed);
+    let before = against.map(|program| Plan {
+        policies: vec![PolicyKind::ON],
+        program: Some(program.clone()),
+        ..Plan::usual("before", args.tenants)
+    });
+    let usual = plans(group, args.tenants, sink.as_ref().map(|sink| sink.url.as_str()));
+    for plan in usual.into_iter().chain(before) {
         deployments.push(site.deploy(plan).await?);
     }
     if let Some(first) = deployments.first().filter(|_| measured.idle_bytes.is_none()) {
@@ -283,6 +290,7 @@ fn cases(group: Group, deployments: &[Deployment]) -> Vec<Case> {
             for in_flight in [1, 64, 512, 4_096] {
                 let load = closed(in_flight);
                 cases.extend([floor(load), router("router", 0, "on", load, false)]);
+                cases.extend(deployments.get(1).map(|_| router("before", 1, "on", load, false)));
                 cases.extend([raw_echo(load), Case { name: "floor again".to_owned(), ..floor(load) }]);
             }
             cases

@@ -40,6 +40,7 @@ Examples:
   beamline-router bench --nats-server .tools/bin/nats-server --rounds 9
   beamline-router bench --only closed,results --json
   beamline-router bench --only closed -- --decide-connections 2
+  beamline-router bench --only closed --rounds 11 --against ./beamline-router-before
 
 What stands behind -- are flags of \"serve\" for the workers. Without --only it runs closed, breakers, open,
 results and tracing, about five minutes; the others show how cost grows, and some take minutes to set up.
@@ -72,6 +73,10 @@ pub struct BenchArgs {
     /// What is measured
     #[arg(long, value_name = "GROUP", value_enum, value_delimiter = ',')]
     pub only: Vec<Group>,
+
+    /// Another build of this program, whose router is measured beside this one's
+    #[arg(long, value_name = "PATH")]
+    pub against: Option<PathBuf>,
 
     /// One JSON object for machines
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! What is measured: a broker, the floor, and deployments of the router under prefixes of their own.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
@@ -83,6 +84,8 @@ pub(super) struct Plan {
     pub(super) policies: Vec<PolicyKind>,
     pub(super) usage: bool,
     pub(super) env: Vec<(&'static str, String)>,
+    /// Another build than this program.
+    pub(super) program: Option<PathBuf>,
 }
 
 impl Plan {
@@ -95,6 +98,7 @@ impl Plan {
             policies: vec![PolicyKind::ON],
             usage: false,
             env: Vec::new(),
+            program: None,
         }
     }
 }
@@ -174,6 +178,7 @@ impl Site {
         let mut workers = Vec::new();
         for number in 1..=plan.workers {
             let start = Start {
+                program: plan.program.as_deref(),
                 name: &format!("worker {number} of {}", plan.key),
                 worker_name: &format!("bench-{}-{number}", plan.key),
                 broker_url: &self.broker.url,

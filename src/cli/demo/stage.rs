@@ -71,6 +71,7 @@ impl Stage {
         self.broker = Some(broker);
         for number in 1..=args.workers {
             let start = Start {
+                program: None,
                 name: &format!("worker {number}"),
                 worker_name: &format!("demo-{number}"),
                 broker_url: &url,

@@ -60,6 +60,7 @@ impl Ground {
         self.broker = Some(broker);
         for number in 1..=usize::from(args.workers) {
             let start = Start {
+                program: None,
                 name: &format!("worker {number}"),
                 worker_name: &format!("load-{number}"),
                 broker_url: &url,

@@ -30,6 +30,8 @@ pub(in crate::cli) struct WorkerProcess {
 /// How a worker is started.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct Start<'a> {
+    /// Another build than this program.
+    pub(in crate::cli) program: Option<&'a Path>,
     /// What it is told by when it fails.
     pub(in crate::cli) name: &'a str,
     /// Its name among the workers, and its log's.
@@ -56,8 +58,11 @@ pub(in crate::cli) struct Page {
 impl WorkerProcess {
     /// Starts one; it is ready some time later.
     async fn start(start: &Start<'_>) -> Result<Self, StandFailed> {
-        let program = std::env::current_exe()
-            .map_err(|source| StandFailed::Spawn { program: "beamline-router".into(), source })?;
+        let program = match start.program {
+            Some(program) => program.to_owned(),
+            None => std::env::current_exe()
+                .map_err(|source| StandFailed::Spawn { program: "beamline-router".into(), source })?,
+        };
         let port = free_port().await.map_err(StandFailed::Folder)?;
         let mut command = Command::new(program);
         // What the environment says of other brokers and workers is none of this
