@@ -8,7 +8,7 @@
 
 mod traffic;
 
-pub use traffic::{connect_traffic, start_traffic, subscribed};
+pub use traffic::{connect_traffic, start_traffic};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

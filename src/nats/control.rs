@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beamline_nats::encode::Outgoing;
-use beamline_nats::{Message, Subscriber};
+use beamline_nats::{Message, PublishError, Subscriber};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,6 @@ use tokio_util::task::TaskTracker;
 
 use super::Worker;
 use super::buckets::Bucket;
-use super::connect;
 use super::events::Event;
 use super::headers::{Received, field_of, incoming};
 use crate::domain::ErrorCode;
@@ -71,7 +70,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 
 /// Waits until the broker holds the subscription, so that a worker that is ready is reached.
 async fn confirm(worker: &Worker) {
-    connect::subscribed(&worker.traffic).await;
+    worker.traffic.subscribed().await;
     worker.link.set_controlled(true);
 }
 
@@ -88,7 +87,7 @@ async fn take_all(worker: &Arc<Worker>, verbs: &mut Subscriber, working: &Workin
             worker.metrics.queue_refused.inc(Queue::Control);
             worker.discovery.control.record(0, Some(ErrorCode::Overloaded.as_str()));
             let error = ControlError::new(ErrorCode::Overloaded, "too many control requests at once");
-            answer(&worker, &Received::of(message.as_ref()), &error.body());
+            answer(&worker, &Received::of(message.as_ref()), &error.body()).await;
             continue;
         };
         working.tasks.spawn(async move {
@@ -156,7 +155,7 @@ async fn one(worker: &Arc<Worker>, message: Message) {
     };
     // Before it is answered, so that who has the answer finds it counted.
     worker.discovery.control.record(worker.clock.nanos() - began, code.map(ErrorCode::as_str));
-    answer(worker, &message, &body);
+    answer(worker, &message, &body).await;
     if let Some(span) = span {
         span.end(&Facts {
             tenant_id: tenant_id.as_deref(),
@@ -202,7 +201,7 @@ async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value,
     }
 }
 
-fn answer(worker: &Worker, message: &Received<'_>, body: &Value) {
+async fn answer(worker: &Worker, message: &Received<'_>, body: &Value) {
     let Some(reply) = message.reply.filter(|reply| worker.may_answer_at(reply)) else { return };
     let text = |pointer| body.pointer(pointer).and_then(Value::as_str);
     let mut headers = vec![(CONTENT_TYPE, Content::Json.mime())];
@@ -214,7 +213,12 @@ fn answer(worker: &Worker, message: &Received<'_>, body: &Value) {
     }
     let payload = serde_json::to_vec(body).unwrap_or_default();
     let reply = Outgoing { subject: reply.as_bytes(), reply: b"", headers: &headers, payload: &payload };
-    if worker.traffic.publish(&reply).is_err() {
+    let mut sent = worker.traffic.publish(&reply);
+    if sent == Err(PublishError::Full) {
+        let _ = tokio::time::timeout(ANSWER_PATIENCE, worker.traffic.room()).await;
+        sent = worker.traffic.publish(&reply);
+    }
+    if sent.is_err() {
         worker.metrics.nats_publish_failures.inc(Publish::Reply);
     }
 }

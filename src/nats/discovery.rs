@@ -108,6 +108,8 @@ async fn answer_all(worker: &Worker) {
         let answer = verb.and_then(|verb| service.answer(verb, &worker.discovery));
         let Some(payload) = answer else { continue };
         let answer = Outgoing { subject: inbox.as_bytes(), reply: b"", headers: &[], payload: &payload };
+        // Questions are cheap: their answers leave room for what the worker itself must say.
+        worker.traffic.room().await;
         if worker.traffic.publish(&answer).is_err() {
             worker.metrics.nats_publish_failures.inc(Publish::Reply);
         }

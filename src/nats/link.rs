@@ -113,7 +113,10 @@ impl Link {
     pub fn on_traffic_event(&self, event: &TrafficEvent, metrics: &Metrics) {
         match event {
             TrafficEvent::Connected => self.came_up(Main::Traffic, metrics),
-            TrafficEvent::Disconnected(_) => self.went_down(Main::Traffic, true, metrics),
+            TrafficEvent::Disconnected(reason) => {
+                self.went_down(Main::Traffic, true, metrics);
+                self.note_fault(reason);
+            }
             TrafficEvent::Closed => self.went_down(Main::Traffic, false, metrics),
             TrafficEvent::LameDuck => {}
             TrafficEvent::Dropped(messages) => self.note_dropped(0, *messages, metrics),
@@ -128,10 +131,8 @@ impl Link {
     pub fn on_decide_event(&self, event: &TrafficEvent, metrics: &Metrics) {
         match event {
             TrafficEvent::Dropped(messages) => self.note_dropped(1, *messages, metrics),
-            TrafficEvent::Connected
-            | TrafficEvent::Disconnected(_)
-            | TrafficEvent::Closed
-            | TrafficEvent::LameDuck => {}
+            TrafficEvent::Disconnected(reason) => self.note_fault(reason),
+            TrafficEvent::Connected | TrafficEvent::Closed | TrafficEvent::LameDuck => {}
             TrafficEvent::ConnectFailed(_) | TrafficEvent::Denied(_) | TrafficEvent::ServerError(_) => {
                 self.note_trouble(event);
             }
@@ -411,7 +412,7 @@ mod tests {
             link.on_traffic_event(&TrafficEvent::Connected, &metrics);
         });
         let events: Vec<_> = told(&said).into_iter().map(|(event, _)| event).collect();
-        assert_eq!(events, ["nats_connected", "nats_disconnected", "nats_connected"]);
+        assert_eq!(events, ["nats_connected", "nats_disconnected", "nats_client_error", "nats_connected"]);
         assert_eq!((link.watch().borrow().epoch, metrics.nats_reconnects.get()), (2, 1));
     }
 

@@ -81,7 +81,7 @@ impl State {
             }
             Op::Error(text) => format!("{:?}", ServerError::parse(text.of(&bytes))),
             Op::Ping => {
-                self.session.pong();
+                let _ = self.session.pong();
                 self.pings += 1;
                 let _ = self.session.flush(self.pings);
                 "ping".to_owned()

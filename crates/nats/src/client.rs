@@ -29,6 +29,10 @@ pub struct Client {
     _open: Arc<DropGuard>,
 }
 
+/// Within a cluster, servers tell each other of subscriptions over their routes, and confirm that to nobody.
+/// A route within a region takes a few milliseconds.
+pub(crate) const ROUTES: Duration = Duration::from_millis(100);
+
 /// Where a subscription's messages go.
 #[derive(Clone)]
 pub(crate) enum Sink {
@@ -165,6 +169,19 @@ impl Client {
         }
         self.shared.wake.notify_one();
         answered.await.map_err(|_| FlushError::Disconnected)
+    }
+
+    /// Waits until the broker holds all subscriptions made before, in a cluster all of its servers.
+    pub async fn subscribed(&self) {
+        loop {
+            self.connected().await;
+            if self.flush().await.is_ok() {
+                break;
+            }
+        }
+        if self.server().is_some_and(|server| !server.cluster.is_empty()) {
+            tokio::time::sleep(ROUTES).await;
+        }
     }
 
     /// A subscriber without a subscription.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -100,7 +101,7 @@ impl Link {
 /// # Errors
 /// Why not.
 pub(crate) async fn dial(options: &Options, address: Address) -> Result<Link, ConnectError> {
-    let stream = connect(&address).await?;
+    let stream = connect(&address, options.connect_timeout).await?;
     let login = Login {
         name: options.name.clone(),
         auth: options.auth.clone(),
@@ -148,12 +149,15 @@ pub(crate) fn unreachable(error: &io::Error) -> ConnectError {
     ConnectError::Unreachable(text)
 }
 
-async fn connect(address: &Address) -> Result<TcpStream, ConnectError> {
+/// Tries each address of a name, each with its share of the time.
+async fn connect(address: &Address, timeout: Duration) -> Result<TcpStream, ConnectError> {
     let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
     let mut addresses: VecDeque<_> = found.map_err(|error| unreachable(&error))?.collect();
+    let share = timeout / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
     let mut last = ConnectError::Unreachable("the name has no address".to_owned());
     while let Some(address) = addresses.pop_front() {
-        match TcpStream::connect(address).await {
+        let connected = tokio::time::timeout(share, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 // Replies are small, and must not wait for more.
                 stream.set_nodelay(true).map_err(|error| unreachable(&error))?;

@@ -1,8 +1,8 @@
 //! Which server is tried next, and when.
 //!
 //! The pool holds the servers of the settings for ever, and those that a cluster names for as long as it
-//! names them. The one with the fewest failures since it was last connected to is tried first; among equals
-//! chance decides, so that clients spread, and the server that was just left comes last.
+//! names them. The one with the fewest failures since there last was a connection that lasted is tried first;
+//! among equals chance decides, so that clients spread, and the server that was just left comes last.
 //!
 //! [Delays](crate::backoff) grow from try to try, over all servers, until a connection is made.
 
@@ -68,6 +68,7 @@ pub struct Pool {
     jitter: u64,
     tries: u32,
     refused: bool,
+    is_settled: bool,
     leavings: u64,
 }
 
@@ -83,6 +84,7 @@ impl Pool {
             jitter: seed.max(1),
             tries: 0,
             refused: false,
+            is_settled: false,
             leavings: 0,
         }
     }
@@ -125,21 +127,29 @@ impl Pool {
         }
     }
 
-    /// A connection was made.
-    pub fn connected(&mut self, address: &Address) {
-        self.tries = 0;
+    /// A connection was made. Delays begin anew only once it has [settled](Self::settled): a server may
+    /// accept connections and end them at once.
+    pub const fn connected(&mut self) {
         self.refused = false;
-        if let Some(server) = self.find(address) {
+        self.is_settled = false;
+    }
+
+    /// The connection has lasted for a while. What failed before says nothing of now.
+    pub fn settled(&mut self) {
+        self.tries = 0;
+        self.is_settled = true;
+        for server in &mut self.servers {
             server.failures = 0;
         }
     }
 
-    /// A connection was lost, or is about to be.
+    /// The connection was lost, or is about to be. One that had not settled counts as a try that failed.
     pub fn left(&mut self, address: &Address) {
         self.leavings += 1;
-        let leavings = self.leavings;
+        let (leavings, failures) = (self.leavings, u32::from(!self.is_settled));
         if let Some(server) = self.find(address) {
             server.left = leavings;
+            server.failures = server.failures.saturating_add(failures);
         }
     }
 
@@ -206,11 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn delays_grow_until_a_connection_is_made() {
+    fn delays_grow_until_a_connection_has_settled() {
         let mut pool = pool(&["a:1"]);
         let delays: Vec<_> = (0..20).map(|_| pool.choose().unwrap().1).collect();
         assert!(delays[0] < delays[19] && delays[19] >= Duration::from_secs(1), "{delays:?}");
-        pool.connected(&address("a:1"));
+        pool.connected();
+        assert!(pool.choose().unwrap().1 >= Duration::from_secs(1), "it may end at once");
+        pool.settled();
         assert!(pool.choose().unwrap().1 <= Duration::from_millis(100));
         pool.failed(&address("a:1"), true);
         assert!(pool.choose().unwrap().1 >= Duration::from_millis(500), "a refusal waits longer");
@@ -229,6 +241,7 @@ mod tests {
     #[test]
     fn every_server_is_tried_and_the_one_just_left_comes_last() {
         let mut pool = pool(&["a:1", "b:1", "c:1"]);
+        pool.settled();
         pool.left(&address("b:1"));
         let mut tried = Vec::new();
         for _ in 0..3 {
@@ -239,6 +252,34 @@ mod tests {
         assert_eq!(tried[2], "b:1");
         tried.sort();
         assert_eq!(tried, ["a:1", "b:1", "c:1"]);
+    }
+
+    #[test]
+    fn a_server_that_ends_connections_at_once_does_not_keep_the_others_from_their_turn() {
+        let mut pool = pool(&["a:1", "b:1"]);
+        pool.failed(&address("a:1"), false);
+        let tried: Vec<_> = (0..6)
+            .map(|_| {
+                let server = next(&mut pool);
+                pool.connected();
+                pool.left(&address(&server));
+                server
+            })
+            .collect();
+        assert_eq!(tried, ["b:1", "a:1", "b:1", "a:1", "b:1", "a:1"]);
+    }
+
+    #[test]
+    fn an_outage_of_all_is_forgotten_once_a_connection_has_settled() {
+        let mut pool = pool(&["a:1", "b:1"]);
+        for _ in 0..100 {
+            let server = next(&mut pool);
+            pool.failed(&address(&server), false);
+        }
+        pool.connected();
+        pool.settled();
+        pool.left(&address("a:1"));
+        assert_eq!(next(&mut pool), "b:1");
     }
 
     #[test]

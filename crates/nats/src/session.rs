@@ -48,8 +48,11 @@ pub enum Awaited<W> {
 /// What an old connection has left.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Departed<W> {
-    /// What is still to be sent on it; the end of all its subscriptions and a PING stand last.
+    /// What is still to be sent on it.
     pub out: Vec<u8>,
+    /// What ends it: the end of all its subscriptions, and a PING. It is sent once all servers of the
+    /// cluster know of the new connection's subscriptions.
+    pub end: Vec<u8>,
     /// What its PONGs are for; the one of that last PING is not among them.
     pub awaited: VecDeque<Awaited<W>>,
 }
@@ -152,11 +155,13 @@ impl<S, W> Session<S, W> {
         }
     }
 
-    /// Answers a PING.
-    pub fn pong(&mut self) {
+    /// Answers a PING. `false` if there is no room: the broker asks and does not read.
+    #[must_use]
+    pub fn pong(&mut self) -> bool {
         if self.up {
             self.out.extend_from_slice(b"PONG\r\n");
         }
+        self.out.len() <= self.limit.saturating_mul(2)
     }
 
     fn ping(&mut self, awaited: Awaited<W>) {
@@ -236,17 +241,18 @@ impl<S, W> Session<S, W> {
     /// if there is one.
     pub fn move_to(&mut self, prelude: &Prelude) -> Option<Departed<W>> {
         let departed = self.up.then(|| {
-            let mut out = std::mem::take(&mut self.out);
+            let mut end = Vec::new();
             for sid in self.subscriptions.ids() {
-                encode::unsubscribe(&mut out, sid);
+                encode::unsubscribe(&mut end, sid);
             }
-            out.extend_from_slice(PING);
-            Departed { out, awaited: std::mem::take(&mut self.awaited) }
+            end.extend_from_slice(PING);
+            let out = std::mem::take(&mut self.out);
+            Departed { out, end, awaited: std::mem::take(&mut self.awaited) }
         });
         // What has changed since the prelude was written; publishes that waited come behind it.
         let mut out = Vec::new();
         self.subscriptions.lines_after(prelude.last, &mut out);
-        for sid in prelude.sids.iter().copied().filter(|sid| self.subscriptions.sink(*sid).is_none()) {
+        for sid in prelude.sids.iter().copied().filter(|sid| !self.subscriptions.stays(*sid)) {
             encode::unsubscribe(&mut out, sid);
         }
         out.append(&mut self.out);
@@ -374,12 +380,33 @@ mod tests {
         publish(&mut session, b"old").unwrap();
         assert_eq!(session.flush(4), None);
         let departed = session.move_to(&prelude).unwrap();
-        let expected = "UNSUB 2\r\nSUB c 3\r\nPUB p 3\r\nold\r\nPING\r\nUNSUB 1\r\nUNSUB 3\r\nPING\r\n";
-        assert_eq!(text(&departed.out), expected);
+        assert_eq!(text(&departed.out), "UNSUB 2\r\nSUB c 3\r\nPUB p 3\r\nold\r\nPING\r\n");
+        assert_eq!(text(&departed.end), "UNSUB 1\r\nUNSUB 3\r\nPING\r\n");
         assert_eq!(departed.awaited, [Awaited::Flush(4)]);
         publish(&mut session, b"new").unwrap();
         assert_eq!(said(&mut session), "SUB c 3\r\nUNSUB 2\r\nPUB p 3\r\nnew\r\n");
         assert_eq!(session.answered(), None);
+    }
+
+    #[test]
+    fn a_subscription_that_is_drained_during_a_move_ends_on_both_connections() {
+        let mut session = up();
+        session.subscribe("a", Some("q"), "A").unwrap();
+        said(&mut session);
+        let prelude = session.prelude();
+        assert_eq!(session.drain(vec![1], 5), None);
+        let mut departed = session.move_to(&prelude).unwrap();
+        assert_eq!(said(&mut session), "UNSUB 1\r\n");
+        let end = departed.awaited.pop_front();
+        assert_eq!(session.settle(end), Some(Awaited::End(vec![1], 5)));
+        assert_eq!(session.sink(1), None);
+    }
+
+    #[test]
+    fn a_broker_that_asks_and_does_not_read_is_noticed() {
+        let mut session = up();
+        let asked = (0..1_000).take_while(|_| session.pong()).count();
+        assert!((30..40).contains(&asked), "{asked}");
     }
 
     #[test]

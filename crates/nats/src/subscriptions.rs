@@ -52,6 +52,11 @@ impl<S> Subscriptions<S> {
         self.live.get(&sid).map(|subscription| &subscription.sink)
     }
 
+    /// Whether there is one that does not end.
+    pub(crate) fn stays(&self, sid: u64) -> bool {
+        self.live.get(&sid).is_some_and(|subscription| !subscription.ending)
+    }
+
     pub(crate) fn sinks(&self) -> impl Iterator<Item = &S> {
         self.live.values().map(|subscription| &subscription.sink)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::client::{Shared, Waiter};
+use crate::client::{ROUTES, Shared, Waiter};
 use crate::clock;
 use crate::dial::{Link, dial, unreachable};
 use crate::error::ConnectError;
@@ -22,6 +22,8 @@ use crate::session::{Awaited, Departed, Prelude};
 
 /// How long a connection that was moved from may take to deliver what the server had sent.
 const RETIRE: Duration = Duration::from_secs(5);
+/// How often the outbound buffer is taken before the connection reads again.
+const REFILLS: usize = 4;
 /// How long the last bytes may take at the end.
 const LAST: Duration = Duration::from_secs(1);
 
@@ -132,7 +134,7 @@ async fn prepare(shared: &Shared, mut link: Link) -> Result<Prepared, ConnectErr
 
 /// Goes over to a connection. What the present one has left is finished beside it.
 fn move_to(shared: &Shared, Prepared { link, prelude }: Prepared) -> Link {
-    shared.pool().connected(&link.address);
+    shared.pool().connected();
     // A connection that was lost has left nothing.
     let _ = shared.session().move_to(&prelude);
     describe(shared, &link, link.info.clone());
@@ -163,8 +165,19 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
     let mut alarm = pin!(tokio::time::sleep(interval));
     let mut stopped = pin!(shared.stop.cancelled());
     let mut wake = pin!(shared.wake.notified());
-    let mut preparing: Option<Preparing> = link.info.lame_duck.then(|| leave(shared, &link));
+    let mut preparing: Option<Preparing> = None;
+    // What was read with the prelude's PONG.
+    let mut unread = true;
     loop {
+        if std::mem::take(&mut unread) {
+            if let Err(error) = take(shared, &mut link, &mut alive) {
+                return lost(shared, &link, error);
+            }
+            give_way().await;
+        }
+        if link.info.lame_duck && preparing.is_none() {
+            preparing = Some(leave(shared, &link));
+        }
         let woke = poll_fn(|cx| {
             loop {
                 match write(shared, &mut link, cx) {
@@ -176,11 +189,7 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
                 }
                 wake.set(shared.wake.notified());
             }
-            match link.poll_read(cx) {
-                Poll::Ready(Ok(())) => return Poll::Ready(Woke::Read),
-                Poll::Ready(Err(error)) => return Poll::Ready(Woke::Failed(error)),
-                Poll::Pending => {}
-            }
+            // Reading comes last: a flood must not keep the rest from its turn.
             if let Some(preparing) = &mut preparing
                 && let Poll::Ready(prepared) = preparing.as_mut().poll(cx)
             {
@@ -192,7 +201,7 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
             if stopped.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woke::Stopped);
             }
-            Poll::Pending
+            link.poll_read(cx).map(|read| read.map_or_else(Woke::Failed, |()| Woke::Read))
         });
         match woke.await {
             Woke::Stopped => {
@@ -202,18 +211,13 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
                 let _ = tokio::time::timeout(LAST, link.shutdown()).await;
                 return End::Closed;
             }
-            Woke::Failed(error) => {
-                shared.pool().left(&link.address);
-                return End::Lost(unreachable(&error));
-            }
+            Woke::Failed(error) => return lost(shared, &link, unreachable(&error)),
             Woke::Alarm => {
+                shared.pool().settled();
                 match alive.due(clock::now()) {
                     Due::Nothing => {}
                     Due::Ping => shared.session().ask_alive(),
-                    Due::Stale => {
-                        shared.pool().left(&link.address);
-                        return End::Lost(ConnectError::TimedOut);
-                    }
+                    Due::Stale => return lost(shared, &link, ConnectError::TimedOut),
                 }
                 alarm.set(tokio::time::sleep(alive.next().saturating_sub(clock::now())));
             }
@@ -223,27 +227,27 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
                     let old = exchange(shared, &mut link, *prepared);
                     alive = Keepalive::new(interval, clock::now());
                     tokio::spawn(old);
-                    preparing = link.info.lame_duck.then(|| leave(shared, &link));
+                    unread = true;
                 }
             }
-            Woke::Read => {
-                if let Err(error) = take(shared, &mut link, &mut alive) {
-                    shared.pool().left(&link.address);
-                    shared.pool().failed(&link.address, matches!(error, ConnectError::Refused(_)));
-                    return End::Lost(error);
-                }
-                if link.info.lame_duck && preparing.is_none() {
-                    preparing = Some(leave(shared, &link));
-                }
-                give_way().await;
-            }
+            Woke::Read => unread = true,
         }
     }
 }
 
-/// Writes all that was said, as far as that goes now.
+fn lost(shared: &Shared, link: &Link, error: ConnectError) -> End {
+    let mut pool = shared.pool();
+    pool.left(&link.address);
+    if matches!(error, ConnectError::Refused(_)) {
+        pool.failed(&link.address, true);
+    }
+    End::Lost(error)
+}
+
+/// Writes what was said, as far as that goes now.
 fn write(shared: &Shared, link: &mut Link, cx: &mut std::task::Context<'_>) -> Poll<std::io::Result<()>> {
-    loop {
+    // Publishers on other threads must not keep the connection from reading.
+    for _ in 0..REFILLS {
         if link.is_written() {
             let taken = shared.session().take(link.refill());
             if !taken {
@@ -256,6 +260,8 @@ fn write(shared: &Shared, link: &mut Link, cx: &mut std::task::Context<'_>) -> P
             other => return other,
         }
     }
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 /// Acts on what was read.
@@ -265,10 +271,16 @@ fn take(shared: &Shared, link: &mut Link, alive: &mut Keepalive) -> Result<(), C
             shared.deliver(&bytes, frames);
         }
         match op {
-            Some(Op::Ping) => shared.session().pong(),
+            Some(Op::Ping) => {
+                if !shared.session().pong() {
+                    return Err(ConnectError::Server("it asks and does not read".to_owned()));
+                }
+            }
             Some(Op::Pong) => {
-                alive.pong();
                 let awaited = shared.session().answered();
+                if awaited.is_some() {
+                    alive.pong();
+                }
                 Shared::resolve(awaited);
             }
             Some(Op::Info(json)) => {
@@ -279,7 +291,10 @@ fn take(shared: &Shared, link: &mut Link, alive: &mut Keepalive) -> Result<(), C
             }
             Some(Op::Error(text)) => match ServerError::parse(text.of(&bytes)) {
                 ServerError::Permission(text) => shared.tell(Event::Denied(text)),
-                ServerError::Authorization(text) => return Err(ConnectError::Refused(text)),
+                ServerError::Authorization(text) => {
+                    shared.tell(Event::ServerError(text.clone()));
+                    return Err(ConnectError::Refused(text));
+                }
                 // The server ends the connection itself, where it means to.
                 ServerError::Other(text) => shared.tell(Event::ServerError(text)),
             },
@@ -303,15 +318,14 @@ fn exchange(
     Prepared { link: new, prelude }: Prepared,
 ) -> impl Future<Output = ()> + use<> {
     describe(shared, &new, new.info.clone());
-    shared.pool().connected(&new.address);
+    shared.pool().connected();
     let departed = shared.session().move_to(&prelude);
+    shared.room.notify_waiters();
     let old = std::mem::replace(link, new);
     let shared = Arc::clone(shared);
     async move {
-        let Departed { out, awaited } =
-            departed.unwrap_or(Departed { out: Vec::new(), awaited: VecDeque::new() });
-        let mut awaited = awaited;
-        let finished = finish(&shared, old, &out, &mut awaited);
+        let Some(Departed { out, end, mut awaited }) = departed else { return };
+        let finished = finish(&shared, old, &out, &end, &mut awaited);
         // What the server has not sent by then is lost with it.
         let _ = tokio::time::timeout(RETIRE, finished).await;
         awaited.iter_mut().for_each(|one| {
@@ -328,11 +342,23 @@ async fn finish(
     shared: &Shared,
     mut link: Link,
     out: &[u8],
+    end: &[u8],
     awaited: &mut VecDeque<Awaited<Waiter>>,
 ) -> Result<(), ConnectError> {
     link.send(out).await.map_err(|error| unreachable(&error))?;
+    let mut known = pin!(tokio::time::sleep(ROUTES));
+    let mut ending = false;
     loop {
-        let Taken { bytes, frames, op } = link.receive().await?;
+        let taken = tokio::select! {
+            biased;
+            () = &mut known, if !ending => None,
+            taken = link.receive() => Some(taken?),
+        };
+        let Some(Taken { bytes, frames, op }) = taken else {
+            ending = true;
+            link.send(end).await.map_err(|error| unreachable(&error))?;
+            continue;
+        };
         shared.deliver(&bytes, frames);
         match op {
             Some(Op::Pong) => {

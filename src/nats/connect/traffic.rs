@@ -6,10 +6,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{CONNECTION_NAME, ConnectFailed, PING_INTERVAL, listed};
 use crate::config::{self, NatsSettings, ServerUrl};
 
-/// Within a cluster, servers tell each other of subscriptions over their routes, and confirm them to
-/// nobody. A route within a region takes a few milliseconds.
-const ROUTES: Duration = Duration::from_millis(100);
-
 /// A connection for what others send, tried for ever. It need not be there yet: events report it. Tries are
 /// jittered by `identity` (the worker's name and which of its connections this is), and in each subscriber
 /// `capacity` messages may wait.
@@ -47,19 +43,6 @@ pub async fn connect_traffic(
             ConnectFailed::Unreachable { servers, reason: error.to_string() }
         }
     })
-}
-
-/// Waits until the broker holds all subscriptions made before, in a cluster all of its servers.
-pub async fn subscribed(client: &Client) {
-    loop {
-        client.connected().await;
-        if client.flush().await.is_ok() {
-            break;
-        }
-    }
-    if client.server().is_some_and(|server| !server.cluster.is_empty()) {
-        tokio::time::sleep(ROUTES).await;
-    }
 }
 
 fn options(settings: &NatsSettings) -> Result<Options, ConnectFailed> {

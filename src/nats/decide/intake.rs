@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beamline_nats::{Batch as Messages, Client, Subscriber};
@@ -9,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::pulse::Pulse;
 use super::serve;
 use crate::domain::{ErrorCode, Tick};
+use crate::nats::Worker;
 use crate::nats::headers::Received;
-use crate::nats::{Worker, connect};
 use crate::telemetry::labels::Queue;
 
-/// How many batches wait for the decider: each what one read returned, 32 KiB at most, so 32 MiB together.
+/// How much waits for the decider: so many batches, each what one read returned,
 const QUEUE: usize = 1_024;
+/// and so many bytes.
+const QUEUE_BYTES: usize = 32 << 20;
 
 /// How long the broker may take to say that it sends nothing more.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -41,10 +44,13 @@ pub(super) async fn run(
     stop: CancellationToken,
     claims: Handle,
 ) {
-    let (batches, queue) = mpsc::channel(QUEUE);
+    let (batches, received) = mpsc::channel(QUEUE);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let queue = Waiting { received, bytes: Arc::clone(&waiting) };
     let decider = tokio::spawn(serve::run(Arc::clone(&worker), client.clone(), queue, claims));
-    take_in(&worker, &client, ready, &batches, &stop).await;
-    drop(batches);
+    let intake = Intake { worker: &worker, client: &client, batches, bytes: waiting };
+    intake.take_in(ready, &stop).await;
+    drop(intake);
     if decider.await.is_err() {
         tracing::error!(event = "decider_died");
         stop.cancel();
@@ -63,63 +69,119 @@ fn subscribe(worker: &Worker, client: &Client) -> Option<Subscriber> {
     Some(requests)
 }
 
-async fn take_in(
-    worker: &Worker,
-    client: &Client,
-    mut ready: tokio::sync::watch::Receiver<bool>,
-    batches: &mpsc::Sender<Batch>,
-    stop: &CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            is_ready = ready.wait_for(|r| *r) => if is_ready.is_err() { return },
-        }
-        let Some(mut requests) = subscribe(worker, client) else { return };
-        // The broker holds the subscriptions before this worker says that it is ready.
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = connect::subscribed(client) => {}
-        }
-        let key = worker.link.begin_taking(client);
-        tracing::info!(event = "serving_decisions");
-        let mut pulse = Pulse::begin(worker);
-        let mut stopped = std::pin::pin!(stop.cancelled());
-        let mut not_ready = std::pin::pin!(ready.wait_for(|r| !*r));
-        let go_on = loop {
-            let woke = tokio::select! {
-                biased;
-                () = &mut stopped => break false,
-                not_ready = &mut not_ready => break not_ready.is_ok(),
-                all = pulse.beat() => if all { Woke::All } else { Woke::Nothing },
-                messages = requests.next_batch() => match messages {
-                    Some(messages) => Woke::Some(messages),
-                    None => break true,
-                },
+/// What waits for the decider.
+pub(super) struct Waiting {
+    received: mpsc::Receiver<Batch>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Waiting {
+    pub(super) async fn next(&mut self) -> Option<Batch> {
+        let batch = self.received.recv().await?;
+        self.bytes.fetch_sub(batch.messages.bytes(), Ordering::Relaxed);
+        Some(batch)
+    }
+}
+
+struct Intake<'w> {
+    worker: &'w Worker,
+    client: &'w Client,
+    batches: mpsc::Sender<Batch>,
+    /// Of all batches that wait.
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Intake<'_> {
+    async fn take_in(&self, mut ready: tokio::sync::watch::Receiver<bool>, stop: &CancellationToken) {
+        let Self { worker, client, .. } = *self;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                is_ready = ready.wait_for(|r| *r) => if is_ready.is_err() { return },
+            }
+            let Some(mut requests) = subscribe(worker, client) else { return };
+            // The broker holds the subscriptions before this worker says that it is ready.
+            let mut subscribed = std::pin::pin!(client.subscribed());
+            let mut taking = None;
+            let mut pulse = Pulse::begin(worker);
+            let mut stopped = std::pin::pin!(stop.cancelled());
+            let mut not_ready = std::pin::pin!(ready.wait_for(|r| !*r));
+            let go_on = loop {
+                let woke = tokio::select! {
+                    biased;
+                    () = &mut stopped => break false,
+                    not_ready = &mut not_ready => break not_ready.is_ok(),
+                    () = &mut subscribed, if taking.is_none() => {
+                        taking = Some(worker.link.begin_taking(client));
+                        tracing::info!(event = "serving_decisions");
+                        Woke::Nothing
+                    }
+                    all = pulse.beat() => if all { Woke::All } else { Woke::Nothing },
+                    messages = requests.next_batch() => match messages {
+                        Some(messages) => Woke::Some(messages),
+                        None => break true,
+                    },
+                };
+                let stood_still = pulse.feel(worker, client);
+                match woke {
+                    Woke::Some(messages) => {
+                        self.offer(messages, pulse.is_stale());
+                    }
+                    Woke::All => {
+                        // They may have been put between the two looks.
+                        while let Some(messages) = requests.try_next_batch() {
+                            self.offer(messages, true);
+                        }
+                        if !stood_still {
+                            pulse.end_stale();
+                        }
+                    }
+                    Woke::Nothing => {}
+                }
             };
-            let stood_still = pulse.feel(worker, client);
-            match woke {
-                Woke::Some(messages) => {
-                    offer(worker, client, batches, messages, pulse.is_stale());
-                }
-                Woke::All => {
-                    // They may have been put between the two looks.
-                    while let Some(messages) = requests.try_next_batch() {
-                        offer(worker, client, batches, messages, true);
-                    }
-                    if !stood_still {
-                        pulse.end_stale();
-                    }
-                }
-                Woke::Nothing => {}
+            if let Some(key) = taking {
+                worker.link.end_taking(key);
+            }
+            self.drain(requests).await;
+            if !go_on {
+                return;
+            }
+            tracing::warn!(event = "serving_paused");
+        }
+    }
+
+    /// Takes the subscriptions back and passes on what the broker had sent by then.
+    async fn drain(&self, mut requests: Subscriber) {
+        requests.drain();
+        let all = async {
+            while let Some(messages) = requests.next_batch().await {
+                self.offer(messages, false);
             }
         };
-        worker.link.end_taking(key);
-        drain(worker, client, batches, requests).await;
-        if !go_on {
-            return;
+        let _ = tokio::time::timeout(DRAIN, all).await;
+    }
+
+    /// Queues a batch, or answers it as overloaded.
+    fn offer(&self, messages: Messages, stale: bool) {
+        let Self { worker, client, .. } = *self;
+        let bytes = messages.bytes();
+        let batch = Batch { came: Came { arrived: worker.clock.tick(), stale }, messages };
+        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let refused = if waiting > 0 && waiting + bytes > QUEUE_BYTES {
+            Some(batch)
+        } else {
+            self.batches.try_send(batch).err().map(mpsc::error::TrySendError::into_inner)
+        };
+        if let Some(refused) = refused {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            for message in refused.messages.iter() {
+                let message = Received::of(message);
+                worker.metrics.queue_refused.inc(Queue::Decide);
+                worker.metrics.refused(ErrorCode::Overloaded);
+                worker.asked_of(&message).record(0, Some(ErrorCode::Overloaded.as_str()));
+                serve::answer_overloaded(worker, client, &message);
+            }
         }
-        tracing::warn!(event = "serving_paused");
     }
 }
 
@@ -129,29 +191,4 @@ enum Woke {
     /// Whatever was on its way when the intake began to run again.
     All,
     Nothing,
-}
-
-/// Takes the subscriptions back and passes on what the broker had sent by then.
-async fn drain(worker: &Worker, client: &Client, batches: &mpsc::Sender<Batch>, mut requests: Subscriber) {
-    requests.drain();
-    let all = async {
-        while let Some(messages) = requests.next_batch().await {
-            offer(worker, client, batches, messages, false);
-        }
-    };
-    let _ = tokio::time::timeout(DRAIN, all).await;
-}
-
-/// Queues a batch, or answers it as overloaded.
-fn offer(worker: &Worker, client: &Client, batches: &mpsc::Sender<Batch>, messages: Messages, stale: bool) {
-    let batch = Batch { came: Came { arrived: worker.clock.tick(), stale }, messages };
-    if let Err(refused) = batches.try_send(batch) {
-        for message in refused.into_inner().messages.iter() {
-            let message = Received::of(message);
-            worker.metrics.queue_refused.inc(Queue::Decide);
-            worker.metrics.refused(ErrorCode::Overloaded);
-            worker.asked_of(&message).record(0, Some(ErrorCode::Overloaded.as_str()));
-            serve::answer_overloaded(worker, client, &message);
-        }
-    }
 }

@@ -6,10 +6,9 @@ use beamline_nats::{Client, Message, MessageRef, PublishError};
 use bytes::BytesMut;
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::intake::{Batch, Came};
+use super::intake::{Came, Waiting};
 use super::reading::{Asked, Question};
 use super::refusals::ReplyHeaders;
 use super::tally::Tally;
@@ -73,12 +72,7 @@ impl<'m> Opened<'m> {
 }
 
 /// Answers batches until there are no more, then waits for requests that still claim.
-pub(super) async fn run(
-    worker: Arc<Worker>,
-    client: Client,
-    mut queue: mpsc::Receiver<Batch>,
-    claims: Handle,
-) {
+pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: Waiting, claims: Handle) {
     let mut decider = Decider {
         worker,
         client,
@@ -90,7 +84,7 @@ pub(super) async fn run(
         out: BytesMut::new(),
     };
     let mut scratches: Vec<Scratch> = (0..TOGETHER).map(|_| Scratch::default()).collect();
-    while let Some(batch) = queue.recv().await {
+    while let Some(batch) = queue.next().await {
         // Of a batch the first is timed in its parts.
         let mut timed = true;
         for messages in batch.messages.chunks(TOGETHER) {

@@ -12,7 +12,6 @@ use super::watchdog::{Described, deleted_up_to, describe, nanos_of, stamp_of};
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{AHEAD, At, Entry, Fold};
 use crate::nats::Worker;
-use crate::nats::connect;
 use crate::nats::stored::StreamReader;
 use crate::nats::stream_info::Undescribed;
 use crate::nats::{snapshots, streams};
@@ -255,7 +254,7 @@ async fn subscribe(worker: &Worker, next: u64) -> Result<Subscriber, String> {
     let inbox = worker.traffic.new_inbox();
     let subscription = worker.traffic.subscribe(&inbox, None).map_err(|e| e.to_string())?;
     // The consumer is made over another connection, and delivers at once.
-    if tokio::time::timeout(CREATE_PATIENCE, connect::subscribed(&worker.traffic)).await.is_err() {
+    if tokio::time::timeout(CREATE_PATIENCE, worker.traffic.subscribed()).await.is_err() {
         return Err("the broker does not hold the subscription".to_owned());
     }
     let config = push::Config {

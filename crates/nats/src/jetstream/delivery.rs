@@ -3,6 +3,9 @@ use crate::batch::MessageRef;
 /// The broker's own message: the consumer is alive, or it wants an answer.
 const IDLE: u16 = 100;
 const ACK_PREFIX: &[u8] = b"$JS.ACK.";
+/// Where a consumer wants flow control to be answered. An answer elsewhere could be made to serve whoever
+/// knows the delivery subject.
+const FLOW_PREFIX: &str = "$JS.FC.";
 
 /// What a message at a consumer's delivery subject is.
 ///
@@ -63,10 +66,10 @@ impl<'a> Delivery<'a> {
         let Ok(headers) = message.headers() else { return Self::Foreign };
         let number = |name| headers.get(name).and_then(|text| text.parse().ok());
         match (headers.status(), reply) {
-            (Some(IDLE), Some(reply)) => Self::FlowControl(reply),
+            (Some(IDLE), Some(reply)) if reply.starts_with(FLOW_PREFIX) => Self::FlowControl(reply),
             (Some(IDLE), None) => Self::Heartbeat(Heartbeat {
                 last_stream: number("Nats-Last-Stream"),
-                stalled: headers.get("Nats-Consumer-Stalled"),
+                stalled: headers.get("Nats-Consumer-Stalled").filter(|at| at.starts_with(FLOW_PREFIX)),
             }),
             (Some(code), None) => Self::Status {
                 code,
@@ -127,6 +130,11 @@ mod tests {
         assert_eq!(Delivery::of(&of(None, stalled).as_ref()), waits);
         let request = b"NATS/1.0 100 FlowControl Request\r\n\r\n";
         assert_eq!(Delivery::of(&of(Some("$JS.FC.y"), request).as_ref()), Delivery::FlowControl("$JS.FC.y"));
+        let forged = of(Some("$JS.API.STREAM.PURGE.LOG"), request);
+        assert_eq!(Delivery::of(&forged.as_ref()), Delivery::Foreign);
+        let forged = b"NATS/1.0 100\r\nNats-Consumer-Stalled: $KV.B.key\r\n\r\n";
+        let alive = Delivery::Heartbeat(Heartbeat { last_stream: None, stalled: None });
+        assert_eq!(Delivery::of(&of(None, forged).as_ref()), alive);
         let ended =
             b"NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: 12\r\nNats-Pending-Bytes: 0\r\n\r\n";
         let timeout = Delivery::Status { code: 408, description: "Request Timeout", undelivered: Some(12) };
