@@ -287,9 +287,9 @@ impl Request<'_> {
         Handled::Reply(Reply {
             // JSON is what a reply is taken for; protobuf could not be told from garbage.
             headers: if to.named || to.content == Content::Protobuf {
-                ReplyHeaders::typed(to.content)
+                ReplyHeaders::Typed(to.content)
             } else {
-                ReplyHeaders::default()
+                ReplyHeaders::None
             },
             outcome: Ok(decision.reason),
             probe: choice.probe.then_some(choice.candidate),

@@ -12,15 +12,28 @@ use std::fmt::Write as _;
 /// Where NATS clients and leaf nodes listen for answers.
 const INBOXES: [&str; 2] = ["_INBOX", "_R_"];
 
+/// The bytes of a literal subject, dots included.
+const LITERAL: [bool; 256] = {
+    let mut literal = [false; 256];
+    let mut byte = 0_usize;
+    while byte < literal.len() {
+        literal[byte] = byte > b' ' as usize && byte < 0x7F && byte != b'*' as usize && byte != b'>' as usize;
+        byte += 1;
+    }
+    literal
+};
+
 /// Whether a text is a subject that a message can be published to: tokens parted by single dots,
 /// printable ASCII, no wildcard.
 #[must_use]
 pub fn is_literal(subject: &str) -> bool {
-    let bytes = subject.as_bytes();
-    // Without an early end, the compiler checks many bytes at once.
-    let fits = bytes.iter().fold(true, |fits, b| fits & b.is_ascii_graphic() & (*b != b'*') & (*b != b'>'));
-    let doubled = bytes.windows(2).fold(false, |doubled, pair| doubled | (pair == b".."));
-    fits && !doubled && !bytes.is_empty() && !bytes.starts_with(b".") && !bytes.ends_with(b".")
+    // What stands before the first token and behind the last counts as a dot. Without an early end there is
+    // no branch to guess: each reply's subject is checked.
+    let (fits, last) = subject.bytes().fold((true, b'.'), |(fits, last), b| {
+        let allowed = LITERAL.get(usize::from(b)).copied().unwrap_or(false);
+        (fits & allowed & !((b == b'.') & (last == b'.')), b)
+    });
+    fits & (last != b'.')
 }
 
 /// Whether a request may be answered at a subject: an inbox, or what lies below one of the configured

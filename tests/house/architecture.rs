@@ -24,10 +24,11 @@ const ROOMS: [&str; 14] = [
 const LEAVES: [(&str, &[&str]); 2] = [("clock", &["domain"]), ("config", &[])];
 /// Rooms without a clock, a lock, a task, the world outside, or a log.
 const PURE: [&str; 4] = ["domain", "breaker", "policy", "routing"];
-const IMPURE: [&str; 12] = [
+const IMPURE: [&str; 13] = [
     "tokio",
     "futures_util",
     "async_nats",
+    "beamline_nats",
     "tracing",
     "SystemTime",
     "Instant",
@@ -257,11 +258,48 @@ fn pure_rooms_know_neither_time_nor_locks_nor_the_world() {
 }
 
 #[test]
-fn only_the_nats_room_knows_the_client() {
+fn only_the_nats_room_knows_the_clients() {
     let mut faults = Vec::new();
     for source in sources().into_iter().filter(|s| s.room != "nats") {
-        for (at, _) in after_word(&source.code, "async_nats") {
-            faults.push(format!("{}:{}: async_nats", source.path.display(), line(&source.code, at)));
+        for client in ["async_nats", "beamline_nats"] {
+            for (at, _) in after_word(&source.code, client) {
+                faults.push(format!("{}:{}: {client}", source.path.display(), line(&source.code, at)));
+            }
+        }
+    }
+    told(&faults);
+}
+
+/// The library gives up, or panics, over headers that anybody may send: it reads no message of a stream, and
+/// hears no subject but the inbox of its own requests. What plays the programs around the router may.
+#[test]
+fn the_client_library_receives_nothing_that_others_send() {
+    const RECEIVING: [&str; 12] = [
+        "queue_subscribe",
+        "get_raw_message",
+        "get_last_raw_message_by_subject",
+        "get_first_raw_message_by_subject",
+        "direct_get",
+        "messages",
+        "fetch",
+        "ordered",
+        "watch_all",
+        "entry",
+        "keys",
+        "send_request",
+    ];
+    const LABORATORY: [&str; 3] = ["simulation.rs", "audit.rs", "measuring"];
+    let mut faults = Vec::new();
+    for source in sources().into_iter().filter(|s| s.room == "nats") {
+        let path = source.path.display().to_string();
+        if LABORATORY.iter().any(|part| path.contains(part)) || !source.code.contains("async_nats") {
+            continue;
+        }
+        for name in RECEIVING {
+            let call = format!(".{name}(");
+            for (at, _) in source.code.match_indices(&call) {
+                faults.push(format!("{path}:{}: {name}", line(&source.code, at)));
+            }
         }
     }
     told(&faults);

@@ -1,7 +1,5 @@
 //! Replies that hold no decision.
 
-use std::borrow::Cow;
-
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
@@ -111,7 +109,7 @@ impl Question<'_> {
     }
 }
 
-/// An error's reply with the headers that NATS ADR-32 wants.
+/// An error's reply.
 fn error_reply(
     content: Content,
     reply: &ErrorReply<'_>,
@@ -136,25 +134,40 @@ fn error_reply(
 }
 
 /// Headers of a reply.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ReplyHeaders(SmallVec<[(&'static str, Cow<'static, str>); 3]>);
+#[derive(Clone, Debug)]
+pub(super) enum ReplyHeaders {
+    /// None.
+    None,
+    /// The form of the body.
+    Typed(Content),
+    /// Those of an error too, as NATS ADR-32 wants them.
+    Error {
+        /// The form of the body.
+        content: Content,
+        /// The message, fit for a header.
+        message: String,
+        /// The number of its code.
+        code: String,
+    },
+}
 
 impl ReplyHeaders {
-    /// Those that name a body's form.
-    pub(super) fn typed(content: Content) -> Self {
-        Self([(CONTENT_TYPE, Cow::Borrowed(content.mime()))].into_iter().collect())
-    }
-
     /// Those of an error.
     pub(super) fn of_error(content: Content, reply: &ErrorReply<'_>) -> Self {
-        let mut headers = Self::typed(content);
-        headers.0.push((SERVICE_ERROR, Cow::Owned(wire::service_error(reply.message).into_owned())));
-        headers.0.push((SERVICE_ERROR_CODE, Cow::Owned(reply.code.number().to_string())));
-        headers
+        let message = wire::service_error(reply.message).into_owned();
+        Self::Error { content, message, code: reply.code.number().to_string() }
     }
 
     /// As they are published.
     pub(super) fn pairs(&self) -> SmallVec<[(&str, &str); 3]> {
-        self.0.iter().map(|(name, value)| (*name, value.as_ref())).collect()
+        match self {
+            Self::None => SmallVec::new(),
+            Self::Typed(content) => [(CONTENT_TYPE, content.mime())].into_iter().collect(),
+            Self::Error { content, message, code } => SmallVec::from([
+                (CONTENT_TYPE, content.mime()),
+                (SERVICE_ERROR, message),
+                (SERVICE_ERROR_CODE, code),
+            ]),
+        }
     }
 }

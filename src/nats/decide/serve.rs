@@ -14,7 +14,7 @@ use super::refusals::ReplyHeaders;
 use super::tally::Tally;
 use super::{Handled, MustClaim, Reply, Request, answer_at, explain, is_answerable};
 use crate::clock::Clock;
-use crate::domain::{ErrorCode, Tick};
+use crate::domain::{ErrorCode, Reason, Tick};
 use crate::nats::Worker;
 use crate::nats::claims::Claimed;
 use crate::nats::discovery::EndpointStats;
@@ -110,9 +110,9 @@ struct Decider {
 }
 
 impl Decider {
-    /// Answers a few requests. The clock is read once for each answer: where one ends the next begins; what
-    /// they have in common is shared out. Spans begin when their request is read, and so hold the answers
-    /// before theirs.
+    /// Answers a few requests. The clock is read for all of them together, since their replies leave together,
+    /// and the time is shared out. Spans begin when their request is read, and so hold the answers before
+    /// theirs.
     async fn answer(
         &mut self,
         messages: impl ExactSizeIterator<Item = MessageRef<'_>>,
@@ -130,10 +130,11 @@ impl Decider {
             each.map(|(message, scratch)| Opened::of(worker, message, scratch, came, complete)).collect();
         opened.iter_mut().for_each(|opened| opened.look_up(policies));
         opened.iter().filter_map(|opened| opened.request.found).for_each(|found| found.touch());
-        let mut began = worker.clock.nanos();
-        let share = (began - opening) / opened.len().max(1) as u64;
+        let mut now = Clock::tick_at(worker.clock.nanos());
+        let mut waited = 0;
+        let mut answered: SmallVec<[(Result<Reason, ErrorCode>, bool); TOGETHER]> = SmallVec::new();
         for Opened { request, message, span, asked } in &mut opened {
-            (request.now, request.timed) = (Clock::tick_at(began), std::mem::take(&mut timed));
+            (request.now, request.timed) = (now, std::mem::take(&mut timed));
             let mut unwaited = None;
             let handled = request.answer(asked, answers, out, &mut unwaited, span);
             if let Some(unwaited) = unwaited {
@@ -147,14 +148,12 @@ impl Decider {
             }
             match handled {
                 Handled::Reply(reply) => {
-                    let ended = worker.clock.nanos();
-                    let plain = is_plain(worker, &request.message);
-                    tally.note(worker, reply.outcome, plain, share + ended - began);
-                    began = ended;
+                    answered.push((reply.outcome, is_plain(worker, &request.message)));
                     let to = answer_at(worker, &request.message);
-                    if publish(worker, client, to, reply, out).await.is_late() {
-                        // Nothing that the next request is late by.
-                        began = worker.clock.nanos();
+                    let nanos = publish(worker, client, to, reply, out).await;
+                    if nanos > 0 {
+                        waited += nanos;
+                        now = worker.clock.tick();
                     }
                 }
                 Handled::Dropped => {}
@@ -162,7 +161,7 @@ impl Decider {
                     let task = Claiming {
                         message: message.to_message(),
                         arrived: came.arrived,
-                        began,
+                        began: opening,
                         answers: std::mem::take(answers),
                         span: span.take(),
                     };
@@ -170,6 +169,12 @@ impl Decider {
                 }
             }
             answers.clear();
+        }
+        // The wait for room is none of a decision's.
+        let took = (worker.clock.nanos() - opening).saturating_sub(waited);
+        let each = took / answered.len().max(1) as u64;
+        for (outcome, plain) in answered {
+            tally.note(worker, outcome, plain, each);
         }
     }
 }
@@ -179,28 +184,16 @@ fn is_plain(worker: &Worker, message: &Received<'_>) -> bool {
     *message.subject == *worker.settings.names.decide
 }
 
-/// How a reply was taken by the connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    AtOnce,
-    /// It had to make room first.
-    Late,
-}
-
-impl Taken {
-    fn is_late(self) -> bool {
-        self == Self::Late
-    }
-}
-
-/// Publishes a reply whose body stands in `out`, and clears that.
-async fn publish(worker: &Worker, client: &Client, to: &str, reply: Reply, out: &mut BytesMut) -> Taken {
+/// Publishes a reply whose body stands in `out`, and clears that. Gives the nanoseconds that it waited for
+/// room.
+async fn publish(worker: &Worker, client: &Client, to: &str, reply: Reply, out: &mut BytesMut) -> u64 {
     let Reply { headers, span, .. } = reply;
-    let mut taken = Taken::AtOnce;
+    let mut waited = 0;
     let mut sent = send(client, to, &headers, out);
     if sent == Err(PublishError::Full) {
+        let began = worker.clock.nanos();
         client.room().await;
-        taken = Taken::Late;
+        waited = worker.clock.nanos() - began;
         sent = send(client, to, &headers, out);
     }
     out.clear();
@@ -210,7 +203,7 @@ async fn publish(worker: &Worker, client: &Client, to: &str, reply: Reply, out: 
     if let Some(span) = span {
         span.end(&Facts::default());
     }
-    taken
+    waited
 }
 
 fn send(client: &Client, to: &str, headers: &ReplyHeaders, body: &[u8]) -> Result<(), PublishError> {
