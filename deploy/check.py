@@ -419,7 +419,7 @@ def check_dockerfile(path):
     context = {
         line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     }
-    for name in ("Cargo.toml", "Cargo.lock", "LICENSE", "build.rs", "proto", "src"):
+    for name in ("Cargo.toml", "Cargo.lock", "LICENSE", "build.rs", "crates", "proto", "src"):
         if name not in context:
             fault(where, f".dockerignore keeps {name} out, which the build needs")
         elif not (ROOT / name).exists():

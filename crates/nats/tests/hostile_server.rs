@@ -14,6 +14,13 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Greets a client and accepts it. Gives the id of its subscription to `a`.
 async fn accept(listener: &TcpListener) -> Option<(BufReader<TcpStream>, String)> {
+    let (mut stream, sid) = greet(listener).await?;
+    stream.write_all(b"PONG\r\n").await.ok()?;
+    Some((stream, sid))
+}
+
+/// The same without the last PONG, which confirms the subscriptions.
+async fn greet(listener: &TcpListener) -> Option<(BufReader<TcpStream>, String)> {
     let (stream, _) = listener.accept().await.unwrap();
     let mut stream = BufReader::new(stream);
     stream.write_all(b"INFO {\"server_name\":\"s\",\"headers\":true}\r\n").await.ok()?;
@@ -27,7 +34,9 @@ async fn accept(listener: &TcpListener) -> Option<(BufReader<TcpStream>, String)
         match line.trim_end().split_once(' ') {
             None if line == "PING\r\n" => {
                 pings += 1;
-                stream.write_all(b"PONG\r\n").await.ok()?;
+                if pings < 2 {
+                    stream.write_all(b"PONG\r\n").await.ok()?;
+                }
             }
             Some(("SUB", rest)) => sid = rest.strip_prefix("a ").map(str::to_owned),
             _ => {}
@@ -66,4 +75,37 @@ async fn a_client_outlives_every_server_and_works_with_the_next_sound_one() {
         tokio::time::timeout(SOON, sound).await.unwrap();
         assert!(client.is_connected());
     }
+}
+
+/// A server, and a client of it that is subscribed to `a`.
+async fn pair() -> (TcpListener, Client, beamline_nats::Subscriber) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = Address { host: "127.0.0.1".to_owned(), port, tls: false, tls_name: None };
+    let client = Client::start(Options { servers: vec![address], ..Options::default() }, |_| {});
+    let messages = client.subscribe("a", None).unwrap();
+    (listener, client, messages)
+}
+
+#[tokio::test]
+async fn what_arrives_with_the_confirmation_of_subscriptions_is_delivered_at_once() {
+    let (listener, _client, mut messages) = pair().await;
+    let (mut stream, sid) = tokio::time::timeout(SOON, greet(&listener)).await.unwrap().unwrap();
+    stream.write_all(format!("PONG\r\nMSG a {sid} 5\r\nfirst\r\n").as_bytes()).await.unwrap();
+    // Well before the client would send a PING of its own.
+    let first = tokio::time::timeout(Duration::from_secs(3), messages.next()).await.unwrap().unwrap();
+    assert_eq!(first.payload(), b"first");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_does_not_keep_a_client_from_ending() {
+    let (listener, client, mut messages) = pair().await;
+    let (mut stream, sid) = tokio::time::timeout(SOON, accept(&listener)).await.unwrap().unwrap();
+    let flood = format!("MSG a {sid} 1\r\nx\r\n").repeat(2_000);
+    let flooding = tokio::spawn(async move { while stream.write_all(flood.as_bytes()).await.is_ok() {} });
+    for _ in 0..100 {
+        tokio::time::timeout(SOON, messages.next()).await.unwrap().unwrap();
+    }
+    drop(client);
+    tokio::time::timeout(SOON, flooding).await.expect("the connection is closed").unwrap();
 }
