@@ -87,7 +87,9 @@ async fn take_all(worker: &Arc<Worker>, verbs: &mut Subscriber, working: &Workin
             worker.metrics.queue_refused.inc(Queue::Control);
             worker.discovery.control.record(0, Some(ErrorCode::Overloaded.as_str()));
             let error = ControlError::new(ErrorCode::Overloaded, "too many control requests at once");
-            answer(&worker, &Received::of(message.as_ref()), &error.body()).await;
+            if !answer_now(&worker, &Received::of(message.as_ref()), &error.body()) {
+                worker.metrics.nats_publish_failures.inc(Publish::Reply);
+            }
             continue;
         };
         working.tasks.spawn(async move {
@@ -201,8 +203,19 @@ async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value,
     }
 }
 
+/// Answers, and waits for room in the connection if there is none.
 async fn answer(worker: &Worker, message: &Received<'_>, body: &Value) {
-    let Some(reply) = message.reply.filter(|reply| worker.may_answer_at(reply)) else { return };
+    if !answer_now(worker, message, body) {
+        let _ = tokio::time::timeout(ANSWER_PATIENCE, worker.traffic.room()).await;
+        if !answer_now(worker, message, body) {
+            worker.metrics.nats_publish_failures.inc(Publish::Reply);
+        }
+    }
+}
+
+/// Answers without waiting; `false` if the connection has no room.
+fn answer_now(worker: &Worker, message: &Received<'_>, body: &Value) -> bool {
+    let Some(reply) = message.reply.filter(|reply| worker.may_answer_at(reply)) else { return true };
     let text = |pointer| body.pointer(pointer).and_then(Value::as_str);
     let mut headers = vec![(CONTENT_TYPE, Content::Json.mime())];
     let (error, code);
@@ -213,13 +226,13 @@ async fn answer(worker: &Worker, message: &Received<'_>, body: &Value) {
     }
     let payload = serde_json::to_vec(body).unwrap_or_default();
     let reply = Outgoing { subject: reply.as_bytes(), reply: b"", headers: &headers, payload: &payload };
-    let mut sent = worker.traffic.publish(&reply);
-    if sent == Err(PublishError::Full) {
-        let _ = tokio::time::timeout(ANSWER_PATIENCE, worker.traffic.room()).await;
-        sent = worker.traffic.publish(&reply);
-    }
-    if sent.is_err() {
-        worker.metrics.nats_publish_failures.inc(Publish::Reply);
+    match worker.traffic.publish(&reply) {
+        Err(PublishError::Full) => false,
+        Err(_) => {
+            worker.metrics.nats_publish_failures.inc(Publish::Reply);
+            true
+        }
+        Ok(()) => true,
     }
 }
 

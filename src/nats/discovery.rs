@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use beamline_nats::encode::Outgoing;
@@ -27,6 +28,9 @@ use crate::wire::subjects::reply_allowed;
 const PREFIX: &str = "$SRV";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const DESCRIPTION: &str = "says which provider serves a request";
+
+/// An answer that cannot be handed over by then is of no use: who asks waits a few seconds at most.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is told of this worker's endpoints.
 #[derive(Debug, Default)]
@@ -109,7 +113,7 @@ async fn answer_all(worker: &Worker) {
         let Some(payload) = answer else { continue };
         let answer = Outgoing { subject: inbox.as_bytes(), reply: b"", headers: &[], payload: &payload };
         // Questions are cheap: their answers leave room for what the worker itself must say.
-        worker.traffic.room().await;
+        let _ = tokio::time::timeout(PATIENCE, worker.traffic.room()).await;
         if worker.traffic.publish(&answer).is_err() {
             worker.metrics.nats_publish_failures.inc(Publish::Reply);
         }

@@ -102,8 +102,8 @@ impl Link {
             Event::Disconnected => self.went_down(Main::Management, true, metrics),
             Event::Closed => self.went_down(Main::Management, false, metrics),
             Event::SlowConsumer(_) => self.note_dropped(0, 1, metrics),
-            Event::LameDuckMode => tracing::warn!(event = "nats_lame_duck"),
-            Event::Draining => {}
+            // The connection for what others send reports it, if it has to move.
+            Event::LameDuckMode | Event::Draining => {}
             Event::ServerError(error) => self.note_refusal(&error.to_string()),
             Event::ClientError(error) => self.note_fault(&error.to_string()),
         }
@@ -118,7 +118,7 @@ impl Link {
                 self.note_fault(reason);
             }
             TrafficEvent::Closed => self.went_down(Main::Traffic, false, metrics),
-            TrafficEvent::LameDuck => {}
+            TrafficEvent::LameDuck => tracing::warn!(event = "nats_lame_duck"),
             TrafficEvent::Dropped(messages) => self.note_dropped(0, *messages, metrics),
             TrafficEvent::ConnectFailed(_) | TrafficEvent::Denied(_) | TrafficEvent::ServerError(_) => {
                 self.note_trouble(event);

@@ -16,7 +16,7 @@ const MAX_MS: u64 = 2_000;
 const BASE_REFUSED_MS: u64 = 1_000;
 const MAX_REFUSED_MS: u64 = 10_000;
 
-/// The delay before a try; tries count from 1, over all servers, since there last was a connection. Chance
+/// The delay before a try; tries count from 1, over all servers, since the last settled connection. Chance
 /// decides on the second half of a delay.
 #[must_use]
 pub fn delay(tries: u32, refused: bool, random: u64) -> Duration {

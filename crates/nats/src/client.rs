@@ -29,9 +29,9 @@ pub struct Client {
     _open: Arc<DropGuard>,
 }
 
-/// Within a cluster, servers tell each other of subscriptions over their routes, and confirm that to nobody.
-/// A route within a region takes a few milliseconds.
-pub(crate) const ROUTES: Duration = Duration::from_millis(100);
+/// How long subscriptions take to reach all servers of a cluster. No server confirms this; a route within a
+/// region takes a few milliseconds.
+pub(crate) const PROPAGATION: Duration = Duration::from_millis(100);
 
 /// Where a subscription's messages go.
 #[derive(Clone)]
@@ -95,8 +95,7 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let shared = Arc::new(Shared::new(options, Box::new(on_event)));
         let client = Self::of(Arc::clone(&shared));
-        let link = tokio::time::timeout(timeout, task::try_each(&shared)).await;
-        let link = link.map_err(|_| ConnectError::TimedOut)??;
+        let link = task::try_each(&shared, timeout).await?;
         tokio::spawn(task::run(shared, Some(link)));
         Ok(client)
     }
@@ -126,7 +125,7 @@ impl Client {
             taken.as_mut().enable();
             {
                 let session = self.shared.session();
-                if !session.is_up() || session.waiting() <= self.shared.options.outbound_limit / 2 {
+                if !session.is_up() || session.queued_bytes() <= self.shared.options.outbound_limit / 2 {
                     return;
                 }
             }
@@ -180,7 +179,7 @@ impl Client {
             }
         }
         if self.server().is_some_and(|server| !server.cluster.is_empty()) {
-            tokio::time::sleep(ROUTES).await;
+            tokio::time::sleep(PROPAGATION).await;
         }
     }
 

@@ -63,6 +63,12 @@ pub enum ConnectError {
     /// The server does not follow the protocol.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    /// The server sends PINGs and does not read the answers.
+    #[error("the server sends PINGs and does not read the answers")]
+    Unread,
+    /// The server's INFO is not JSON.
+    #[error("the server sent an INFO that cannot be read")]
+    Info,
     /// The server ended the connection with this error.
     #[error("the server said: {0}")]
     Server(String),

@@ -73,8 +73,7 @@ impl<'l> Handshake<'l> {
     pub fn on(&mut self, op: Op, bytes: &[u8], alone: bool) -> Result<Step, ConnectError> {
         match op {
             Op::Info(json) => {
-                let info = ServerInfo::parse(json.of(bytes))
-                    .ok_or_else(|| ConnectError::Server("an INFO that is not JSON".to_owned()))?;
+                let info = ServerInfo::parse(json.of(bytes)).ok_or(ConnectError::Info)?;
                 let first = self.info.is_none();
                 let secure = self.login.tls_required || info.tls_required;
                 self.info = Some(info);
@@ -234,7 +233,7 @@ mod tests {
         let early = steps(&mut Handshake::new(&login), "PONG\r\n");
         assert_eq!(early, Err(ConnectError::Protocol(ProtocolError::Unknown)));
         let odd = steps(&mut Handshake::new(&login), "INFO x\r\n");
-        assert!(matches!(odd, Err(ConnectError::Server(_))));
+        assert_eq!(odd, Err(ConnectError::Info));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | [`headers`] | a raw header block | a checked view of it |
 //! | [`handshake`] | INFO, PONG, -ERR | CONNECT, or why there is no connection |
 //! | [`session`] | publish, subscribe, flush, PONG | bytes for the broker, and who is answered |
-//! | [`keepalive`] | time, bytes heard | PING, or a stale connection |
+//! | [`keepalive`] | time, PONGs | PING, or a stale connection |
 //! | [`pool`], [`backoff`] | servers, failures | which server is tried next, and when |
 //! | [`jetstream`] | deliveries, statuses, time | entries, pull requests, stored messages |
 //!

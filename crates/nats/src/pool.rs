@@ -1,10 +1,10 @@
 //! Which server is tried next, and when.
 //!
 //! The pool holds the servers of the settings for ever, and those that a cluster names for as long as it
-//! names them. The one with the fewest failures since there last was a connection that lasted is tried first;
+//! names them. The one with the fewest failures since the last settled connection is tried first;
 //! among equals chance decides, so that clients spread, and the server that was just left comes last.
 //!
-//! [Delays](crate::backoff) grow from try to try, over all servers, until a connection is made.
+//! [Delays](crate::backoff) grow from try to try, over all servers, until a connection has settled.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -134,7 +134,7 @@ impl Pool {
         self.is_settled = false;
     }
 
-    /// The connection has lasted for a while. What failed before says nothing of now.
+    /// The connection has lasted for a while: clears all failure counts.
     pub fn settled(&mut self) {
         self.tries = 0;
         self.is_settled = true;

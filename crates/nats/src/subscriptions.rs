@@ -52,8 +52,8 @@ impl<S> Subscriptions<S> {
         self.live.get(&sid).map(|subscription| &subscription.sink)
     }
 
-    /// Whether there is one that does not end.
-    pub(crate) fn stays(&self, sid: u64) -> bool {
+    /// Whether it exists and is not draining.
+    pub(crate) fn is_active(&self, sid: u64) -> bool {
         self.live.get(&sid).is_some_and(|subscription| !subscription.ending)
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::client::{ROUTES, Shared, Waiter};
+use crate::client::{PROPAGATION, Shared, Waiter};
 use crate::clock;
 use crate::dial::{Link, dial, unreachable};
 use crate::error::ConnectError;
@@ -18,7 +18,7 @@ use crate::keepalive::{Due, Keepalive};
 use crate::options::Event;
 use crate::parse::Op;
 use crate::reader::Taken;
-use crate::session::{Awaited, Departed, Prelude};
+use crate::session::{Awaited, Prelude, Unfinished};
 
 /// How long a connection that was moved from may take to deliver what the server had sent.
 const RETIRE: Duration = Duration::from_secs(5);
@@ -31,6 +31,25 @@ const LAST: Duration = Duration::from_secs(1);
 pub(crate) struct Prepared {
     link: Link,
     prelude: Prelude,
+    moving: Moving,
+}
+
+/// A move that is under way; dropped, it has ended.
+struct Moving(Arc<Shared>);
+
+impl Moving {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        shared.session().begin_move();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        let done = self.0.session().end_move();
+        Shared::fail(done.into_iter().map(|waiter| Awaited::End(Vec::new(), waiter)));
+        self.0.wake.notify_one();
+    }
 }
 
 /// Why a connection is driven no more.
@@ -73,13 +92,16 @@ pub(crate) async fn run(shared: Arc<Shared>, mut first: Option<Link>) {
 ///
 /// # Errors
 /// What the last one came to.
-pub(crate) async fn try_each(shared: &Shared) -> Result<Link, ConnectError> {
+pub(crate) async fn try_each(shared: &Arc<Shared>, timeout: Duration) -> Result<Link, ConnectError> {
     let mut last = ConnectError::Unreachable("no server is named".to_owned());
     let servers = shared.pool().len();
+    let share = timeout / u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
     for _ in 0..servers {
         let Some((address, _)) = shared.pool().choose() else { break };
-        match dial(&shared.options, address.clone()).await {
-            Ok(link) => return Ok(move_to(shared, prepare(shared, link).await?)),
+        let connected = async { prepare(shared, dial(&shared.options, address.clone()).await?).await };
+        let connected = tokio::time::timeout(share, connected).await;
+        match connected.unwrap_or(Err(ConnectError::TimedOut)) {
+            Ok(prepared) => return Ok(move_to(shared, prepared)),
             // Another server of the same cluster would refuse us too.
             Err(refused @ ConnectError::Refused(_)) => return Err(refused),
             Err(error) => last = error,
@@ -108,14 +130,15 @@ async fn prepare_next(shared: Arc<Shared>) -> Option<Prepared> {
 
 /// Subscribes on a fresh connection, and waits until the server has it. What is delivered meanwhile
 /// reaches its subscribers.
-async fn prepare(shared: &Shared, mut link: Link) -> Result<Prepared, ConnectError> {
+async fn prepare(shared: &Arc<Shared>, mut link: Link) -> Result<Prepared, ConnectError> {
+    let moving = Moving::begin(shared);
     let prelude = shared.session().prelude();
     link.send(&prelude.out).await.map_err(|error| unreachable(&error))?;
     loop {
         let Taken { bytes, frames, op } = link.receive().await?;
         shared.deliver(&bytes, frames);
         match op {
-            Some(Op::Pong) => return Ok(Prepared { link, prelude }),
+            Some(Op::Pong) => return Ok(Prepared { link, prelude, moving }),
             Some(Op::Ping) => link.send(b"PONG\r\n").await.map_err(|error| unreachable(&error))?,
             Some(Op::Info(json)) => {
                 if let Some(info) = ServerInfo::parse(json.of(&bytes)) {
@@ -133,11 +156,12 @@ async fn prepare(shared: &Shared, mut link: Link) -> Result<Prepared, ConnectErr
 }
 
 /// Goes over to a connection. What the present one has left is finished beside it.
-fn move_to(shared: &Shared, Prepared { link, prelude }: Prepared) -> Link {
+fn move_to(shared: &Shared, Prepared { link, prelude, moving }: Prepared) -> Link {
     shared.pool().connected();
     // A connection that was lost has left nothing.
     let _ = shared.session().move_to(&prelude);
     describe(shared, &link, link.info.clone());
+    drop(moving);
     shared.tell(Event::Connected);
     link
 }
@@ -170,7 +194,7 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
     let mut unread = true;
     loop {
         if std::mem::take(&mut unread) {
-            if let Err(error) = take(shared, &mut link, &mut alive) {
+            if let Err(error) = process(shared, &mut link, &mut alive) {
                 return lost(shared, &link, error);
             }
             give_way().await;
@@ -179,10 +203,12 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
             preparing = Some(leave(shared, &link));
         }
         let woke = poll_fn(|cx| {
+            let mut refills = REFILLS;
             loop {
-                match write(shared, &mut link, cx) {
+                match write(shared, &mut link, &mut refills, cx) {
                     Poll::Ready(Err(error)) => return Poll::Ready(Woke::Failed(error)),
-                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Pending => break,
                 }
                 if wake.as_mut().poll(cx).is_pending() {
                     break;
@@ -205,7 +231,7 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
         });
         match woke.await {
             Woke::Stopped => {
-                let last = poll_fn(|cx| write(shared, &mut link, cx));
+                let last = poll_fn(|cx| write(shared, &mut link, &mut REFILLS.clone(), cx));
                 // What does not leave by then has no reader.
                 let _ = tokio::time::timeout(LAST, last).await;
                 let _ = tokio::time::timeout(LAST, link.shutdown()).await;
@@ -213,10 +239,14 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
             }
             Woke::Failed(error) => return lost(shared, &link, unreachable(&error)),
             Woke::Alarm => {
-                shared.pool().settled();
                 match alive.due(clock::now()) {
                     Due::Nothing => {}
-                    Due::Ping => shared.session().ask_alive(),
+                    Due::Ping => {
+                        if preparing.is_none() {
+                            shared.pool().settled();
+                        }
+                        shared.session().ask_alive();
+                    }
                     Due::Stale => return lost(shared, &link, ConnectError::TimedOut),
                 }
                 alarm.set(tokio::time::sleep(alive.next().saturating_sub(clock::now())));
@@ -226,6 +256,7 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
                 if let Some(prepared) = prepared {
                     let old = exchange(shared, &mut link, *prepared);
                     alive = Keepalive::new(interval, clock::now());
+                    alarm.set(tokio::time::sleep(interval));
                     tokio::spawn(old);
                     unread = true;
                 }
@@ -244,10 +275,16 @@ fn lost(shared: &Shared, link: &Link, error: ConnectError) -> End {
     End::Lost(error)
 }
 
-/// Writes what was said, as far as that goes now.
-fn write(shared: &Shared, link: &mut Link, cx: &mut std::task::Context<'_>) -> Poll<std::io::Result<()>> {
-    // Publishers on other threads must not keep the connection from reading.
-    for _ in 0..REFILLS {
+/// Writes what was said, as far as that goes now. Takes the outbound buffer so many times at most: publishers
+/// on other threads must not keep the connection from reading.
+fn write(
+    shared: &Shared,
+    link: &mut Link,
+    refills: &mut usize,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<std::io::Result<()>> {
+    while *refills > 0 {
+        *refills -= 1;
         if link.is_written() {
             let taken = shared.session().take(link.refill());
             if !taken {
@@ -265,7 +302,7 @@ fn write(shared: &Shared, link: &mut Link, cx: &mut std::task::Context<'_>) -> P
 }
 
 /// Acts on what was read.
-fn take(shared: &Shared, link: &mut Link, alive: &mut Keepalive) -> Result<(), ConnectError> {
+fn process(shared: &Shared, link: &mut Link, alive: &mut Keepalive) -> Result<(), ConnectError> {
     while let Some(Taken { bytes, frames, op }) = link.reader.take()? {
         if !frames.is_empty() {
             shared.deliver(&bytes, frames);
@@ -273,7 +310,7 @@ fn take(shared: &Shared, link: &mut Link, alive: &mut Keepalive) -> Result<(), C
         match op {
             Some(Op::Ping) => {
                 if !shared.session().pong() {
-                    return Err(ConnectError::Server("it asks and does not read".to_owned()));
+                    return Err(ConnectError::Unread);
                 }
             }
             Some(Op::Pong) => {
@@ -315,16 +352,18 @@ fn leave(shared: &Arc<Shared>, link: &Link) -> Preparing {
 fn exchange(
     shared: &Arc<Shared>,
     link: &mut Link,
-    Prepared { link: new, prelude }: Prepared,
+    Prepared { link: new, prelude, moving }: Prepared,
 ) -> impl Future<Output = ()> + use<> {
     describe(shared, &new, new.info.clone());
     shared.pool().connected();
-    let departed = shared.session().move_to(&prelude);
+    let unfinished = shared.session().move_to(&prelude);
     shared.room.notify_waiters();
     let old = std::mem::replace(link, new);
     let shared = Arc::clone(shared);
     async move {
-        let Some(Departed { out, end, mut awaited }) = departed else { return };
+        // Until here: two connections deliver while the old one is finished.
+        let _moving = moving;
+        let Some(Unfinished { out, end, mut awaited }) = unfinished else { return };
         let finished = finish(&shared, old, &out, &end, &mut awaited);
         // What the server has not sent by then is lost with it.
         let _ = tokio::time::timeout(RETIRE, finished).await;
@@ -346,12 +385,12 @@ async fn finish(
     awaited: &mut VecDeque<Awaited<Waiter>>,
 ) -> Result<(), ConnectError> {
     link.send(out).await.map_err(|error| unreachable(&error))?;
-    let mut known = pin!(tokio::time::sleep(ROUTES));
+    let mut propagated = pin!(tokio::time::sleep(PROPAGATION));
     let mut ending = false;
     loop {
         let taken = tokio::select! {
             biased;
-            () = &mut known, if !ending => None,
+            () = &mut propagated, if !ending => None,
             taken = link.receive() => Some(taken?),
         };
         let Some(Taken { bytes, frames, op }) = taken else {
@@ -361,7 +400,7 @@ async fn finish(
         };
         shared.deliver(&bytes, frames);
         match op {
-            Some(Op::Pong) => {
+            Some(Op::Pong) if ending || !awaited.is_empty() => {
                 let Some(one) = awaited.pop_front() else { break };
                 let one = shared.session().settle(Some(one));
                 Shared::resolve(one);

@@ -39,9 +39,11 @@ pub async fn connect_traffic(
         ConnectError::TimedOut => {
             ConnectFailed::Unreachable { servers, reason: format!("no answer within {timeout:?}") }
         }
-        error @ (ConnectError::Unreachable(_) | ConnectError::Protocol(_) | ConnectError::Server(_)) => {
-            ConnectFailed::Unreachable { servers, reason: error.to_string() }
-        }
+        error @ (ConnectError::Unreachable(_)
+        | ConnectError::Protocol(_)
+        | ConnectError::Unread
+        | ConnectError::Info
+        | ConnectError::Server(_)) => ConnectFailed::Unreachable { servers, reason: error.to_string() },
     })
 }
 

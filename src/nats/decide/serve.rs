@@ -161,7 +161,7 @@ impl Decider {
                     let task = Claiming {
                         message: message.to_message(),
                         arrived: came.arrived,
-                        began: opening,
+                        began: opening + waited,
                         answers: std::mem::take(answers),
                         span: span.take(),
                     };
