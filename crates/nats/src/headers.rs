@@ -10,7 +10,7 @@
 //! and a block that is not UTF-8 are refused (NATS ADR-4). A continuation line, which HTTP has given up, is
 //! a line whose name begins with a blank, and so refused too.
 
-use crate::batch::Malformed;
+use crate::malformed::Malformed;
 
 const VERSION: &[u8] = b"NATS/1.0";
 

@@ -26,7 +26,7 @@
 //! task writes as a whole.
 //!
 //! **Bounds.** Lines, header blocks and messages have hard limits ([`parse`]). A subscriber holds at most
-//! [`Options::subscription_capacity`] messages and [`subscriber::MAX_WAITING_BYTES`]; what does not fit is
+//! [`Options::subscription_capacity`] messages, of 128 MiB together; what does not fit is
 //! dropped and reported as [`Event::Dropped`]. The outbound buffer holds at most [`Options::outbound_limit`]
 //! bytes, over a reconnect too; what does not fit is refused to the publisher.
 
@@ -43,22 +43,27 @@ pub mod headers;
 pub mod info;
 pub mod jetstream;
 pub mod keepalive;
+mod malformed;
 mod options;
 pub mod parse;
 pub mod pool;
+mod queue;
 pub mod reader;
 mod request;
+mod retire;
 pub mod session;
-pub mod subscriber;
+mod shared;
+mod subscriber;
 mod subscriptions;
 mod task;
 mod transport;
 
 pub use auth::{Auth, Credentials, CredentialsError, Seed};
-pub use batch::{Batch, Malformed, Message, MessageRef, Readable};
+pub use batch::{Batch, Message, MessageRef, Readable};
 pub use client::Client;
 pub use error::{ConnectError, FlushError, PublishError, RequestError};
 pub use headers::Headers;
+pub use malformed::Malformed;
 pub use options::{Event, Options, Tls};
 pub use pool::Address;
 pub use subscriber::Subscriber;

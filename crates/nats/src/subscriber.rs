@@ -1,48 +1,13 @@
 //! Receiving messages.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
 use crate::batch::{Batch, Message};
-use crate::client::Shared;
 use crate::error::PublishError;
-
-/// How many bytes may wait in one subscriber.
-pub const MAX_WAITING_BYTES: usize = 128 << 20;
-
-/// The way into a subscriber. It holds what waits within its bounds, so its channel needs none.
-#[derive(Debug)]
-pub(crate) struct Queue {
-    /// `None` ends the stream.
-    sender: mpsc::UnboundedSender<Option<Batch>>,
-    capacity: usize,
-    messages: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Queue {
-    /// Adds messages. Gives how many had no room: all of them, or none.
-    pub(crate) fn offer(&self, batch: Batch) -> usize {
-        let (messages, bytes) = (batch.len(), batch.bytes());
-        let waiting = self.messages.load(Ordering::Relaxed);
-        let waiting_bytes = self.bytes.load(Ordering::Relaxed);
-        if waiting > 0 && (waiting + messages > self.capacity || waiting_bytes + bytes > MAX_WAITING_BYTES) {
-            return messages;
-        }
-        self.messages.fetch_add(messages, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // Without a receiver nobody misses it.
-        let _ = self.sender.send(Some(batch));
-        0
-    }
-
-    /// Ends the stream behind what waits.
-    pub(crate) fn end(&self) {
-        let _ = self.sender.send(None);
-    }
-}
+use crate::queue::Queue;
+use crate::shared::Shared;
 
 /// Messages of one or more subscriptions, in the order of the connection. Dropping it ends them.
 #[derive(Debug)]
@@ -58,9 +23,7 @@ pub struct Subscriber {
 
 impl Subscriber {
     pub(crate) fn new(shared: Arc<Shared>, capacity: usize) -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let (messages, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let queue = Arc::new(Queue { sender, capacity, messages, bytes });
+        let (queue, receiver) = Queue::new(capacity);
         Self { shared, queue, receiver, sids: Vec::new(), rest: Vec::new().into_iter(), ended: false }
     }
 
@@ -92,10 +55,7 @@ impl Subscriber {
 
     fn received(&mut self, batch: Option<Batch>) -> Option<Batch> {
         match &batch {
-            Some(batch) => {
-                self.queue.messages.fetch_sub(batch.len(), Ordering::Relaxed);
-                self.queue.bytes.fetch_sub(batch.bytes(), Ordering::Relaxed);
-            }
+            Some(batch) => self.queue.taken(batch),
             None => self.ended = true,
         }
         batch

@@ -1,14 +1,12 @@
 //! The task of a connection: it moves bytes between the socket and the protocol, and makes the next
 //! connection when one ends.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::client::{PROPAGATION, Shared, Waiter};
 use crate::clock;
 use crate::dial::{Link, dial, unreachable};
 use crate::error::ConnectError;
@@ -18,10 +16,10 @@ use crate::keepalive::{Due, Keepalive};
 use crate::options::Event;
 use crate::parse::Op;
 use crate::reader::Taken;
-use crate::session::{Awaited, Prelude, Unfinished};
+use crate::retire::{Moving, retire};
+use crate::session::Prelude;
+use crate::shared::Shared;
 
-/// How long a connection that was moved from may take to deliver what the server had sent.
-const RETIRE: Duration = Duration::from_secs(5);
 /// How often the outbound buffer is taken before the connection reads again.
 const REFILLS: usize = 4;
 /// How long the last bytes may take at the end.
@@ -32,24 +30,6 @@ pub(crate) struct Prepared {
     link: Link,
     prelude: Prelude,
     moving: Moving,
-}
-
-/// A move that is under way; dropped, it has ended.
-struct Moving(Arc<Shared>);
-
-impl Moving {
-    fn begin(shared: &Arc<Shared>) -> Self {
-        shared.session().begin_move();
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Moving {
-    fn drop(&mut self) {
-        let done = self.0.session().end_move();
-        Shared::fail(done.into_iter().map(|waiter| Awaited::End(Vec::new(), waiter)));
-        self.0.wake.notify_one();
-    }
 }
 
 /// Why a connection is driven no more.
@@ -358,59 +338,7 @@ fn exchange(
     shared.pool().connected();
     let unfinished = shared.session().move_to(&prelude);
     shared.room.notify_waiters();
-    let old = std::mem::replace(link, new);
-    let shared = Arc::clone(shared);
-    async move {
-        // Until here: two connections deliver while the old one is finished.
-        let _moving = moving;
-        let Some(Unfinished { out, end, mut awaited }) = unfinished else { return };
-        let finished = finish(&shared, old, &out, &end, &mut awaited);
-        // What the server has not sent by then is lost with it.
-        let _ = tokio::time::timeout(RETIRE, finished).await;
-        awaited.iter_mut().for_each(|one| {
-            if let Awaited::End(sids, _) = one {
-                shared.unsubscribe(sids);
-            }
-        });
-        Shared::fail(awaited);
-    }
-}
-
-/// Sends the last bytes of a connection and delivers what the server had sent by then.
-async fn finish(
-    shared: &Shared,
-    mut link: Link,
-    out: &[u8],
-    end: &[u8],
-    awaited: &mut VecDeque<Awaited<Waiter>>,
-) -> Result<(), ConnectError> {
-    link.send(out).await.map_err(|error| unreachable(&error))?;
-    let mut propagated = pin!(tokio::time::sleep(PROPAGATION));
-    let mut ending = false;
-    loop {
-        let taken = tokio::select! {
-            biased;
-            () = &mut propagated, if !ending => None,
-            taken = link.receive() => Some(taken?),
-        };
-        let Some(Taken { bytes, frames, op }) = taken else {
-            ending = true;
-            link.send(end).await.map_err(|error| unreachable(&error))?;
-            continue;
-        };
-        shared.deliver(&bytes, frames);
-        match op {
-            Some(Op::Pong) if ending || !awaited.is_empty() => {
-                let Some(one) = awaited.pop_front() else { break };
-                let one = shared.session().settle(Some(one));
-                Shared::resolve(one);
-            }
-            Some(Op::Ping) => link.send(b"PONG\r\n").await.map_err(|error| unreachable(&error))?,
-            _ => {}
-        }
-    }
-    link.shutdown().await;
-    Ok(())
+    retire(Arc::clone(shared), std::mem::replace(link, new), unfinished, moving)
 }
 
 /// Lets those run who have just got something to do. Unlike tokio's own, this does not ask the system for

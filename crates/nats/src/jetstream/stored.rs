@@ -1,8 +1,8 @@
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Malformed;
 use crate::headers::Headers;
+use crate::malformed::Malformed;
 
 /// Which message of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
