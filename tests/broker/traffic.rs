@@ -245,6 +245,7 @@ pub(crate) async fn until_acknowledged(caller: &Caller, body: String) -> u64 {
 /// Decisions asked for at a rate until stopped.
 pub(crate) struct Asking {
     stop: CancellationToken,
+    sent: Arc<AtomicU64>,
     task: JoinHandle<Asked>,
 }
 
@@ -280,9 +281,10 @@ impl Asked {
 impl Asking {
     /// Asks for a tenant's decisions, `rate` a second, each to be answered within `patience`.
     pub(crate) fn start(client: &Client, tenant: &str, rate: u64, patience: Duration) -> Self {
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(Self::run(client.clone(), tenant.to_owned(), rate, patience, stop.clone()));
-        Self { stop, task }
+        let (stop, sent) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+        let (client, tenant) = (client.clone(), tenant.to_owned());
+        let task = tokio::spawn(Self::run(client, tenant, rate, patience, stop.clone(), Arc::clone(&sent)));
+        Self { stop, sent, task }
     }
 
     async fn run(
@@ -291,6 +293,7 @@ impl Asking {
         rate: u64,
         patience: Duration,
         stop: CancellationToken,
+        sent: Arc<AtomicU64>,
     ) -> Asked {
         let mut waiting = JoinSet::new();
         let began = Instant::now();
@@ -305,6 +308,7 @@ impl Asking {
                 ));
                 asked.sent += 1;
             }
+            sent.store(asked.sent, Ordering::Relaxed);
             tokio::time::sleep(SLICE).await;
         }
         for answer in waiting.join_all().await {
@@ -321,6 +325,12 @@ impl Asking {
         }
         asked.took.sort_unstable();
         asked
+    }
+
+    /// Waits until so many more than now are sent.
+    pub(crate) async fn goes_on(&self, more: u64) {
+        let count = self.sent.load(Ordering::Relaxed) + more;
+        eventually("requests are sent", RECOVERY, async || self.sent.load(Ordering::Relaxed) >= count).await;
     }
 
     /// Stops, and waits for the answers that are due.
