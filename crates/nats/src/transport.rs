@@ -2,10 +2,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tokio_util::io::poll_read_buf;
 
 /// Bytes to and from a server.
 #[derive(Debug)]
@@ -17,31 +18,13 @@ pub(crate) enum Transport {
 impl Transport {
     /// Reads behind what the buffer holds; an end of the stream is an error.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<()>> {
-        let spare = buffer.capacity() - buffer.len();
-        if spare == 0 {
-            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
-        }
-        match self {
-            // It reads into memory that is not initialised, which needs `unsafe` by any other way.
-            Self::Tcp(stream) => loop {
-                ready!(stream.poll_read_ready(cx))?;
-                match stream.try_read_buf(&mut buffer.limit(spare)) {
-                    Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                    Ok(_) => return Poll::Ready(Ok(())),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            },
-            Self::Tls(stream) => {
-                let mut plain = [0; 16 << 10];
-                let mut read = ReadBuf::new(plain.get_mut(..spare.min(16 << 10)).unwrap_or_default());
-                ready!(Pin::new(stream.as_mut()).poll_read(cx, &mut read))?;
-                if read.filled().is_empty() {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                buffer.extend_from_slice(read.filled());
-                Poll::Ready(Ok(()))
-            }
+        let read = match self {
+            Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
+            Self::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), cx, buffer),
+        };
+        match ready!(read)? {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            _ => Poll::Ready(Ok(())),
         }
     }
 

@@ -23,7 +23,14 @@ pub async fn on_a_thread(
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(serve(worker, number, ready, stop, claims)),
+            // As a task it takes turns with the connection's. What a runtime blocks on has its turn only
+            // when no task is ready, or after 61 turns of theirs.
+            Ok(runtime) => {
+                match runtime.block_on(runtime.spawn(serve(worker, number, ready, stop, claims))) {
+                    Ok(()) => {}
+                    Err(error) => tracing::error!(event = "decider_failed", error = %error),
+                }
+            }
             Err(error) => tracing::error!(event = "decider_failed", error = %error),
         }
         let _gone = done.send(());
