@@ -113,7 +113,7 @@ impl Worker {
     pub fn append_now(&self, entry: &Entry<'_>) -> bool {
         let Some((kind, body)) = wire::encode_entry(entry) else { return false };
         let subject = format!("{}{}", self.settings.names.log_prefix, kind.as_str());
-        let message = Outgoing { subject: subject.as_bytes(), reply: b"", headers: &[], payload: &body };
+        let message = Outgoing::new(&subject, &body);
         let queued = self.link.is_up() && self.traffic.publish(&message).is_ok();
         if !queued {
             self.metrics.nats_publish_failures.inc(Publish::Log);

@@ -225,7 +225,7 @@ fn answer_now(worker: &Worker, message: &Received<'_>, body: &Value) -> bool {
         headers.extend([(SERVICE_ERROR, error.as_ref()), (SERVICE_ERROR_CODE, code.as_str())]);
     }
     let payload = serde_json::to_vec(body).unwrap_or_default();
-    let reply = Outgoing { subject: reply.as_bytes(), reply: b"", headers: &headers, payload: &payload };
+    let reply = Outgoing { headers: &headers, ..Outgoing::new(reply, &payload) };
     match worker.traffic.publish(&reply) {
         Err(PublishError::Full) => false,
         Err(_) => {

@@ -111,7 +111,7 @@ async fn answer_all(worker: &Worker) {
         let verb = verbs.iter().find(|(sid, _)| *sid == question.sid()).map(|(_, verb)| *verb);
         let answer = verb.and_then(|verb| service.answer(verb, &worker.discovery));
         let Some(payload) = answer else { continue };
-        let answer = Outgoing { subject: inbox.as_bytes(), reply: b"", headers: &[], payload: &payload };
+        let answer = Outgoing::new(inbox, &payload);
         // Questions are cheap: their answers leave room for what the worker itself must say.
         let _ = tokio::time::timeout(PATIENCE, worker.traffic.room()).await;
         if worker.traffic.publish(&answer).is_err() {

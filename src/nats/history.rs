@@ -11,7 +11,7 @@ use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
 use beamline_nats::encode::Outgoing;
-use beamline_nats::jetstream::Delivery;
+use beamline_nats::jetstream::{Delivery, next_subject};
 use serde_json::Value;
 
 use super::Worker;
@@ -135,10 +135,10 @@ async fn fetch(
     }
     let inbox = worker.traffic.new_inbox();
     let mut deliveries = worker.traffic.subscribe(&inbox, None)?;
-    let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", worker.settings.names.events_stream);
+    let subject = next_subject(&worker.settings.names.events_stream, consumer);
     let body = format!("{{\"batch\":{pending},\"expires\":{}}}", PATIENCE.as_nanos());
-    let (subject, reply) = (subject.as_bytes(), inbox.as_bytes());
-    worker.traffic.publish(&Outgoing { subject, reply, headers: &[], payload: body.as_bytes() })?;
+    let request = Outgoing { reply: inbox.as_bytes(), ..Outgoing::new(&subject, body.as_bytes()) };
+    worker.traffic.publish(&request)?;
     let skip = pending.saturating_sub(wanted);
     let mut met = 0;
     while met < pending

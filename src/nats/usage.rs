@@ -259,8 +259,7 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message,
     let (position, stamp) = (placed.stream, Stamp(placed.nanos / 1_000_000));
     let answer = |kind: &str| {
         let reply = message.reply().ok().flatten().unwrap_or_default();
-        let answer =
-            Outgoing { subject: reply.as_bytes(), reply: b"", headers: &[], payload: kind.as_bytes() };
+        let answer = Outgoing::new(reply, kind.as_bytes());
         // One that is lost has the result delivered again, and the usage stream drops its copy.
         let _ = worker.traffic.publish(&answer);
     };

@@ -29,8 +29,6 @@ const PAGE: usize = 500;
 const LOOK: Duration = Duration::from_millis(50);
 /// Notes of the client library that wait to be read.
 const NOTES: usize = 64;
-/// The broker's status where nobody listens.
-const NO_RESPONDERS: u16 = 503;
 /// Behind the inbox: where answers of discovery come.
 const DISCOVERY: &str = "srv";
 
@@ -254,14 +252,14 @@ impl Watch {
     }
 
     fn publish(&self, subject: &str, reply: &str, payload: &[u8]) {
-        let (subject, reply) = (subject.as_bytes(), reply.as_bytes());
-        let _unsent = self.client.publish(&Outgoing { subject, reply, headers: &[], payload });
+        let request = Outgoing { reply: reply.as_bytes(), ..Outgoing::new(subject, payload) };
+        let _unsent = self.client.publish(&request);
     }
 
     /// An answer to [`Self::ask`], and where the next page begins.
     fn page(&self, answer: &Readable<'_>) -> (Seen, Option<Value>) {
         let subject = self.names.control("breaker.list");
-        if answer.headers.status() == Some(NO_RESPONDERS) && answer.payload.is_empty() {
+        if answer.is_no_responders() {
             return (Seen::Failed(ControlError::NoResponders { subject }.to_string()), None);
         }
         match answered(subject, answer.payload) {

@@ -42,7 +42,7 @@ fn received(stream: &[u8], size: usize) -> (Vec<String>, Option<ProtocolError>) 
 
 /// All that looks at what a server sends.
 struct State {
-    session: Session<u64, u64>,
+    session: Session<u64, u64, u64>,
     pool: Pool,
     pull: Pull,
     address: Address,

@@ -107,6 +107,17 @@ impl Batch {
     }
 }
 
+/// The status of an answer that the broker itself gives where nobody listens.
+const NO_RESPONDERS: u16 = 503;
+
+impl Readable<'_> {
+    /// Whether the broker says that nobody listens where a request was published.
+    #[must_use]
+    pub fn is_no_responders(&self) -> bool {
+        self.payload.is_empty() && self.headers.status() == Some(NO_RESPONDERS)
+    }
+}
+
 impl<'a> MessageRef<'a> {
     /// The subscription that it was delivered to.
     #[inline]

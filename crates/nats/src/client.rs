@@ -12,7 +12,7 @@ use crate::encode::{Outgoing, Pairs};
 use crate::error::{ConnectError, FlushError, PublishError, RequestError};
 use crate::info::ServerInfo;
 use crate::options::{Event, Options};
-use crate::shared::{PROPAGATION, Shared, Waiter, new_inbox};
+use crate::shared::{PROPAGATION, Shared, new_inbox};
 use crate::subscriber::Subscriber;
 use crate::task;
 
@@ -107,8 +107,7 @@ impl Client {
         self.publish(&Outgoing { subject, reply, headers, payload })?;
         let answer = tokio::time::timeout(timeout, waiting.answer()).await;
         let answer = answer.ok().flatten().ok_or(RequestError::TimedOut)?;
-        let is_status = |code| answer.as_ref().headers().is_ok_and(|headers| headers.status() == Some(code));
-        if answer.payload().is_empty() && is_status(503) {
+        if answer.as_ref().read().is_ok_and(|answer| answer.is_no_responders()) {
             return Err(RequestError::NoResponders);
         }
         Ok(answer)
@@ -120,7 +119,7 @@ impl Client {
     /// [`FlushError::Disconnected`]: there is no connection, or it was lost meanwhile.
     pub async fn flush(&self) -> Result<(), FlushError> {
         let (sender, answered) = oneshot::channel();
-        if self.shared.session().flush(Waiter::Flush(sender)).is_some() {
+        if self.shared.session().flush(sender).is_some() {
             return Err(FlushError::Disconnected);
         }
         self.shared.wake.notify_one();

@@ -30,7 +30,7 @@ pub(crate) struct Link {
     transport: Transport,
     pub(crate) reader: Reader,
     /// What is to be written, and how much of it was.
-    pub(crate) pending: Vec<u8>,
+    pending: Vec<u8>,
     written: usize,
     flushed: bool,
 }

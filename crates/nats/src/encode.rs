@@ -47,7 +47,13 @@ pub struct Outgoing<'a> {
 /// The room that the fixed parts of a line take at most: the verb, blanks, two lengths and line ends.
 const LINE: usize = 64;
 
-impl Outgoing<'_> {
+impl<'a> Outgoing<'a> {
+    /// A message without headers that wants no answer.
+    #[must_use]
+    pub const fn new(subject: &'a str, payload: &'a [u8]) -> Self {
+        Self { subject: subject.as_bytes(), reply: b"", headers: &[], payload }
+    }
+
     /// How many bytes it takes at most, once it is written.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -10,7 +10,7 @@ use crate::error::ConnectError;
 use crate::parse::Op;
 use crate::reader::Taken;
 use crate::session::{Awaited, Unfinished};
-use crate::shared::{PROPAGATION, Shared, Waiter};
+use crate::shared::{Departed, PROPAGATION, Shared, Waiting};
 
 /// How long a connection that was moved from may take to deliver what the server had sent.
 const RETIRE: Duration = Duration::from_secs(5);
@@ -28,18 +28,13 @@ impl Moving {
 impl Drop for Moving {
     fn drop(&mut self) {
         let done = self.0.session().end_move();
-        Shared::fail(done.into_iter().map(|waiter| Awaited::End(Vec::new(), waiter)));
+        Shared::fail(done.into_iter().map(|queue| Awaited::End(Vec::new(), queue)));
         self.0.wake.notify_one();
     }
 }
 
 /// Finishes a connection that was moved from, beside the new one.
-pub(crate) async fn retire(
-    shared: Arc<Shared>,
-    old: Link,
-    unfinished: Option<Unfinished<Waiter>>,
-    moving: Moving,
-) {
+pub(crate) async fn retire(shared: Arc<Shared>, old: Link, unfinished: Option<Departed>, moving: Moving) {
     // Until the end: two connections deliver.
     let _moving = moving;
     let Some(Unfinished { out, end, mut awaited }) = unfinished else { return };
@@ -60,7 +55,7 @@ async fn finish(
     mut link: Link,
     out: &[u8],
     end: &[u8],
-    awaited: &mut VecDeque<Awaited<Waiter>>,
+    awaited: &mut VecDeque<Waiting>,
 ) -> Result<(), ConnectError> {
     link.send(out).await.map_err(|error| unreachable(&error))?;
     let mut propagated = pin!(tokio::time::sleep(PROPAGATION));
@@ -80,7 +75,7 @@ async fn finish(
         match op {
             Some(Op::Pong) if ending || !awaited.is_empty() => {
                 let Some(one) = awaited.pop_front() else { break };
-                let one = shared.session().settle(Some(one));
+                shared.session().settle(&one);
                 Shared::resolve(one);
             }
             Some(Op::Ping) => link.send(b"PONG\r\n").await.map_err(|error| unreachable(&error))?,

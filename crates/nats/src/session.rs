@@ -14,7 +14,7 @@
 //! [`Unfinished`] is what the old connection still has to send and to wait for. Meanwhile a subscription
 //! without a queue group may deliver a message twice.
 //!
-//! `S` is where a subscription's messages go, `W` who waits for a PONG.
+//! `S` is where a subscription's messages go, `F` who waits for a flush, `D` who waits for a drain.
 
 use std::collections::VecDeque;
 
@@ -24,43 +24,43 @@ use crate::subscriptions::Subscriptions;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Session<S, W> {
+pub struct Session<S, F, D> {
     subscriptions: Subscriptions<S>,
     out: Vec<u8>,
     limit: usize,
     max_payload: usize,
     up: bool,
     closed: bool,
-    awaited: VecDeque<Awaited<W>>,
+    awaited: VecDeque<Awaited<F, D>>,
     /// PONGs in the outbound buffer.
     pongs: usize,
     /// How many moves are under way.
     moves: usize,
     /// Drains that wait for the end of all moves: until then two connections deliver.
-    held: Vec<(Vec<u64>, W)>,
+    held: Vec<(Vec<u64>, D)>,
 }
 
 /// What a PING was sent for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Awaited<W> {
+pub enum Awaited<F, D> {
     /// To see whether the broker is there, or to confirm a prelude.
     Alive,
     /// Somebody waits for all that was said before.
-    Flush(W),
+    Flush(F),
     /// Subscriptions end here.
-    End(Vec<u64>, W),
+    End(Vec<u64>, D),
 }
 
 /// What is still to be sent and awaited on an old connection.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unfinished<W> {
+pub struct Unfinished<F, D> {
     /// What is still to be sent on it.
     pub out: Vec<u8>,
     /// What ends it: the end of all its subscriptions, and a PING. It is sent once all servers of the
     /// cluster know of the new connection's subscriptions.
     pub end: Vec<u8>,
     /// What its PONGs are for; the one of that last PING is not among them.
-    pub awaited: VecDeque<Awaited<W>>,
+    pub awaited: VecDeque<Awaited<F, D>>,
 }
 
 /// The bytes that begin a new connection.
@@ -77,7 +77,7 @@ const PING: &[u8] = b"PING\r\n";
 /// A broker asks every two minutes, unless it is set otherwise.
 const MOST_PONGS: usize = 1_000;
 
-impl<S, W> Session<S, W> {
+impl<S, F, D> Session<S, F, D> {
     /// Before there is a connection. The buffer holds at most `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
@@ -138,7 +138,7 @@ impl<S, W> Session<S, W> {
 
     /// Ends subscriptions when the broker has sent all that it had for them. Without a connection that is
     /// so already: `waiter` is given back. During a move it is done once the old connection has ended.
-    pub fn drain(&mut self, sids: Vec<u64>, waiter: W) -> Option<W> {
+    pub fn drain(&mut self, sids: Vec<u64>, waiter: D) -> Option<D> {
         if self.moves > 0 {
             self.held.push((sids, waiter));
             return None;
@@ -155,7 +155,7 @@ impl<S, W> Session<S, W> {
     }
 
     /// Waits until the broker has acted on all that was said. Without a connection `waiter` is given back.
-    pub fn flush(&mut self, waiter: W) -> Option<W> {
+    pub fn flush(&mut self, waiter: F) -> Option<F> {
         if !self.up {
             return Some(waiter);
         }
@@ -180,23 +180,24 @@ impl<S, W> Session<S, W> {
         self.pongs <= MOST_PONGS
     }
 
-    fn ping(&mut self, awaited: Awaited<W>) {
+    fn ping(&mut self, awaited: Awaited<F, D>) {
         self.out.extend_from_slice(PING);
         self.awaited.push_back(awaited);
     }
 
     /// A PONG was received: who waited for it. One that nobody asked for is `None`.
-    pub fn answered(&mut self) -> Option<Awaited<W>> {
-        let awaited = self.awaited.pop_front();
-        self.settle(awaited)
+    pub fn answered(&mut self) -> Option<Awaited<F, D>> {
+        let awaited = self.awaited.pop_front()?;
+        self.settle(&awaited);
+        Some(awaited)
     }
 
-    /// Like [`Self::answered`], for a PONG on an old connection.
-    pub fn settle(&mut self, awaited: Option<Awaited<W>>) -> Option<Awaited<W>> {
-        if let Some(Awaited::End(sids, _)) = &awaited {
+    /// What a PONG was awaited for is done. [`Self::answered`] does this itself; the waiters of an old
+    /// connection are not in its queue.
+    pub fn settle(&mut self, awaited: &Awaited<F, D>) {
+        if let Awaited::End(sids, _) = awaited {
             self.remove(sids);
         }
-        awaited
     }
 
     fn remove(&mut self, sids: &[u64]) {
@@ -251,7 +252,7 @@ impl<S, W> Session<S, W> {
     }
 
     /// A move has ended. Gives the waiters of drains that are done with it.
-    pub fn end_move(&mut self) -> Vec<W> {
+    pub fn end_move(&mut self) -> Vec<D> {
         self.moves = self.moves.saturating_sub(1);
         if self.moves > 0 {
             return Vec::new();
@@ -271,7 +272,7 @@ impl<S, W> Session<S, W> {
 
     /// Moves to a connection on which a prelude was answered. Gives what is unfinished on the present one, if
     /// there is one.
-    pub fn move_to(&mut self, prelude: &Prelude) -> Option<Unfinished<W>> {
+    pub fn move_to(&mut self, prelude: &Prelude) -> Option<Unfinished<F, D>> {
         let departed = self.up.then(|| {
             let mut end = Vec::new();
             for sid in self.subscriptions.ids() {
@@ -296,7 +297,7 @@ impl<S, W> Session<S, W> {
 
     /// Marks the connection as lost, discards the outbound buffer and returns all pending waiters. Subscriptions
     /// that were ending have ended.
-    pub fn lost(&mut self) -> VecDeque<Awaited<W>> {
+    pub fn lost(&mut self) -> VecDeque<Awaited<F, D>> {
         self.up = false;
         self.out.clear();
         self.pongs = 0;
@@ -321,7 +322,7 @@ impl<S, W> Session<S, W> {
 mod tests {
     use super::*;
 
-    type Test = Session<&'static str, u8>;
+    type Test = Session<&'static str, u8, u8>;
 
     fn up() -> Test {
         let mut session = Session::new(100);
@@ -337,7 +338,7 @@ mod tests {
     }
 
     fn publish(session: &mut Test, payload: &[u8]) -> Result<bool, PublishError> {
-        session.publish(&Outgoing { subject: b"p", reply: b"", headers: &[], payload })
+        session.publish(&Outgoing::new("p", payload))
     }
 
     fn text(bytes: &[u8]) -> &str {
@@ -431,8 +432,9 @@ mod tests {
         assert_eq!(session.drain(vec![1], 5), None);
         let mut departed = session.move_to(&prelude).unwrap();
         assert_eq!(said(&mut session), "UNSUB 1\r\n");
-        let end = departed.awaited.pop_front();
-        assert_eq!(session.settle(end), Some(Awaited::End(vec![1], 5)));
+        let end = departed.awaited.pop_front().unwrap();
+        assert_eq!(end, Awaited::End(vec![1], 5));
+        session.settle(&end);
         assert_eq!(session.sink(1), None);
     }
 

@@ -17,7 +17,7 @@ use crate::parse::Frame;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::request::Requests;
-use crate::session::{Awaited, Session};
+use crate::session::{Awaited, Session, Unfinished};
 
 /// How long subscriptions take to reach all servers of a cluster. No server confirms this; a route within a
 /// region takes a few milliseconds.
@@ -30,15 +30,14 @@ pub(crate) enum Sink {
     Requests,
 }
 
-/// Who waits for a PONG.
-pub(crate) enum Waiter {
-    Flush(oneshot::Sender<()>),
-    Drain(Arc<Queue>),
-}
+/// What a PONG is awaited for: a flush has a caller who waits, a drain a stream that ends.
+pub(crate) type Waiting = Awaited<oneshot::Sender<()>, Arc<Queue>>;
+pub(crate) type Departed = Unfinished<oneshot::Sender<()>, Arc<Queue>>;
+pub(crate) type Conversation = Session<Sink, oneshot::Sender<()>, Arc<Queue>>;
 
 pub(crate) struct Shared {
     pub(crate) options: Options,
-    pub(crate) session: Mutex<Session<Sink, Waiter>>,
+    pub(crate) session: Mutex<Conversation>,
     pub(crate) pool: Mutex<Pool>,
     /// Something is to be sent.
     pub(crate) wake: Notify,
@@ -77,7 +76,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn session(&self) -> MutexGuard<'_, Session<Sink, Waiter>> {
+    pub(crate) fn session(&self) -> MutexGuard<'_, Conversation> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -122,7 +121,7 @@ impl Shared {
     }
 
     pub(crate) fn drain(&self, sids: Vec<u64>, queue: &Arc<Queue>) {
-        let waiter = self.session().drain(sids, Waiter::Drain(Arc::clone(queue)));
+        let waiter = self.session().drain(sids, Arc::clone(queue));
         if waiter.is_some() {
             queue.end();
         }
@@ -172,22 +171,22 @@ impl Shared {
     }
 
     /// Tells whoever waited for a PONG.
-    pub(crate) fn resolve(awaited: Option<Awaited<Waiter>>) {
+    pub(crate) fn resolve(awaited: Waiting) {
         match awaited {
-            Some(Awaited::Flush(Waiter::Flush(sender))) => {
+            Awaited::Flush(sender) => {
                 // Who has given up misses nothing.
                 let _ = sender.send(());
             }
-            Some(Awaited::Flush(Waiter::Drain(queue)) | Awaited::End(_, Waiter::Drain(queue))) => queue.end(),
-            Some(Awaited::End(_, Waiter::Flush(_)) | Awaited::Alive) | None => {}
+            Awaited::End(_, queue) => queue.end(),
+            Awaited::Alive => {}
         }
     }
 
     /// Tells those who waited on a connection that is gone: a flush fails, and what was drained has ended.
-    pub(crate) fn fail(awaited: impl IntoIterator<Item = Awaited<Waiter>>) {
+    pub(crate) fn fail(awaited: impl IntoIterator<Item = Waiting>) {
         for one in awaited {
             if !matches!(one, Awaited::Flush(_)) {
-                Self::resolve(Some(one));
+                Self::resolve(one);
             }
         }
     }

@@ -211,7 +211,8 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
         });
         match woke.await {
             Woke::Stopped => {
-                let last = poll_fn(|cx| write(shared, &mut link, &mut REFILLS.clone(), cx));
+                let mut refills = REFILLS;
+                let last = poll_fn(|cx| write(shared, &mut link, &mut refills, cx));
                 // What does not leave by then has no reader.
                 let _ = tokio::time::timeout(LAST, last).await;
                 let _ = tokio::time::timeout(LAST, link.shutdown()).await;
@@ -295,10 +296,10 @@ fn process(shared: &Shared, link: &mut Link, alive: &mut Keepalive) -> Result<()
             }
             Some(Op::Pong) => {
                 let awaited = shared.session().answered();
-                if awaited.is_some() {
+                if let Some(awaited) = awaited {
                     alive.pong();
+                    Shared::resolve(awaited);
                 }
-                Shared::resolve(awaited);
             }
             Some(Op::Info(json)) => {
                 if let Some(info) = ServerInfo::parse(json.of(&bytes)) {

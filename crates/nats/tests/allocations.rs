@@ -16,7 +16,7 @@ fn reading_and_answering_a_batch_allocates_a_few_times_however_many_messages_it_
     let line = format!("MSG beamline.router.v1.decide 1 _INBOX.abcdefgh.12 {}\r\n", body.len());
     let stream = [line.as_bytes(), body, b"\r\n"].concat().repeat(MESSAGES);
     let mut reader = Reader::default();
-    let mut session: Session<(), ()> = Session::new(1 << 20);
+    let mut session: Session<(), (), ()> = Session::new(1 << 20);
     let prelude = session.prelude();
     let _ = session.move_to(&prelude);
     let mut sent = Vec::new();

@@ -208,7 +208,7 @@ async fn publish(worker: &Worker, client: &Client, to: &str, reply: Reply, out: 
 
 fn send(client: &Client, to: &str, headers: &ReplyHeaders, body: &[u8]) -> Result<(), PublishError> {
     let headers = headers.pairs();
-    client.publish(&Outgoing { subject: to.as_bytes(), reply: b"", headers: &headers, payload: body })
+    client.publish(&Outgoing { headers: &headers, ..Outgoing::new(to, body) })
 }
 
 impl Worker {

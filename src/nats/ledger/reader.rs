@@ -333,7 +333,7 @@ fn take(worker: &Arc<Worker>, known: &mut Known, batch: &Batch) -> Result<usize,
     let applied = apply(worker, known, &entries);
     for reply in asked {
         // The consumer waits for it; without an answer it is made anew.
-        let answer = Outgoing { subject: reply.as_bytes(), reply: b"", headers: &[], payload: b"" };
+        let answer = Outgoing::new(reply, b"");
         let _ = worker.traffic.publish(&answer);
     }
     applied

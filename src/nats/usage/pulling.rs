@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beamline_nats::encode::Outgoing;
-use beamline_nats::jetstream::{Delivery, Place, Pull, PullSettings, Status};
+use beamline_nats::jetstream::{Delivery, Place, Pull, PullSettings, Status, next_subject};
 use beamline_nats::{Message, PublishError, Subscriber};
 use futures_util::stream::Stream;
 use tokio::sync::watch;
@@ -60,7 +60,7 @@ impl Pulling {
         Ok(Self {
             pull: Pull::new(settings, now(worker)),
             worker: Arc::clone(worker),
-            subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            subject: next_subject(stream, consumer),
             inbox,
             deliveries,
             connection,
@@ -121,8 +121,8 @@ impl Pulling {
             return;
         }
         if let Some(body) = self.pull.request(now(&self.worker)) {
-            let (subject, reply) = (self.subject.as_bytes(), self.inbox.as_bytes());
-            let request = Outgoing { subject, reply, headers: &[], payload: body.as_bytes() };
+            let reply = self.inbox.as_bytes();
+            let request = Outgoing { reply, ..Outgoing::new(&self.subject, body.as_bytes()) };
             // One that is lost has no heartbeat.
             let _ = self.worker.traffic.publish(&request);
         }

@@ -14,5 +14,5 @@ mod pull;
 mod stored;
 
 pub use delivery::{Delivery, Heartbeat, Place};
-pub use pull::{Pull, PullSettings, Status};
+pub use pull::{Pull, PullSettings, Status, next_subject};
 pub use stored::{GetError, Select, Stored};

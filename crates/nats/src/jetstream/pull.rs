@@ -11,6 +11,12 @@ pub struct PullSettings {
     pub heartbeat: Duration,
 }
 
+/// Where a pull consumer is asked for messages.
+#[must_use]
+pub fn next_subject(stream: &str, consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}")
+}
+
 /// When to ask a pull consumer for more.
 ///
 /// Requests overlap: when half of what was asked for has come, the rest is asked for, so that messages do
