@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use beamline_router::breaker::{Sample, Window};
 use beamline_router::domain::{Reason, Stamp};
-use beamline_router::ledger::{AHEAD, Entry};
+use beamline_router::ledger::AHEAD;
+use beamline_router::log::Entry;
 use beamline_router::routing::{Choice, Trail, decide};
 use beamline_router::state::Asking;
 use beamline_router::wire::{Content, Scratch, decode_request, decode_result};

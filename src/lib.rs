@@ -15,6 +15,10 @@ pub mod policy;
 
 pub mod routing;
 
+pub mod log;
+
+pub mod rollout;
+
 pub mod state;
 
 pub mod ledger;

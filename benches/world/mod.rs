@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use beamline_router::domain::{Decision, Offset, Outcome, PolicyId, Stamp, Status, TenantId, Tick};
-use beamline_router::ledger::{At, Entry, Fold, PolicyEntry, Revision, Verdicts};
+use beamline_router::ledger::{Fold, Verdicts};
+use beamline_router::log::{At, Entry, PolicyEntry, Revision};
 use beamline_router::routing::{Choice, Routed, Trail, decide};
 use beamline_router::state::{Asking, Routable, State};
 use beamline_router::wire::{

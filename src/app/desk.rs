@@ -9,7 +9,7 @@ use crate::http::{
     Answer, Asked, Bucket, Decisions, Desk, Digest, Flags, Forced, Log, Nats, News, Overview, Probe, Refusal,
     Row, Transitions,
 };
-use crate::ledger::Scope;
+use crate::log::Scope;
 use crate::nats::{Worker, control, history};
 use crate::state::Cell;
 use crate::telemetry::labels::{Label as _, Outcome, Queue, Verb};

@@ -4,6 +4,9 @@
 //! hold only what a NATS subject, a metric label and a JSON string can carry unharmed. Numbers are
 //! integers in named units: milliseconds, nano-units of cost, parts per million. All here is pure.
 
+pub mod logarithm;
+
+mod arm;
 mod decision;
 mod ids;
 mod outcome;
@@ -11,10 +14,11 @@ mod ratio;
 mod request;
 mod time;
 
+pub use arm::{arm_hash, is_treated, scaled};
 pub use decision::{Decision, ErrorCode, Reason};
 pub use ids::{
-    AssignmentId, ClaimId, IdError, MAX_ID, MAX_REQUEST_ID, PolicyId, ProviderId, TenantId,
-    check_assignment_id, check_id, check_request_id, is_graphic,
+    AssignmentId, ClaimId, IdError, MAX_ID, MAX_REQUEST_ID, MAX_ROLLOUT_ID, PhaseName, PolicyId, ProviderId,
+    RolloutId, TenantId, check_assignment_id, check_id, check_request_id, check_rollout_id, is_graphic,
 };
 pub use outcome::{Disposition, MAX_LATENCY_MS, Outcome, Status, StatusSet, identity_of};
 pub use ratio::Ratio;

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use super::digest::Digest;
-use super::entry::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, PolicyEntry, Scope};
 use super::register::{Flags, PolicyChange, Register};
 use super::roster::{Roster, key_of};
 use super::seen::Seen;
@@ -9,6 +8,7 @@ use super::step::Step;
 use super::verdicts::Verdicts;
 use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict};
 use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
+use crate::log::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, PolicyEntry, Scope};
 use crate::state::{Cell, Routable, State};
 
 /// How far behind fold time a stamp may be and still count as that time: leaders' clocks differ, by
@@ -71,6 +71,8 @@ pub enum What {
         /// Whether it does.
         found: bool,
     },
+    /// A step of a rollout, or evidence for one.
+    Rollout,
     /// A mark.
     Mark,
     /// An entry that this version does not know.
@@ -139,6 +141,8 @@ impl Fold {
             Entry::Flag(entry) => What::Flag { newer: self.flag(entry, &mut step) },
             Entry::Force(entry) => self.command(entry, false, &mut step),
             Entry::Reset(entry) => self.command(entry, true, &mut step),
+            // What a rollout adds changes no breaker yet.
+            Entry::Step(_) | Entry::Met(_) | Entry::Tally(_) => What::Rollout,
             Entry::Mark => What::Mark,
             Entry::Unknown => What::Unknown,
         };
@@ -206,7 +210,7 @@ impl Fold {
     }
 
     fn command(&mut self, entry: &ForceEntry, reset: bool, step: &mut Step) -> What {
-        let input = match entry.to.and_then(super::ForceTo::state) {
+        let input = match entry.to.and_then(crate::log::ForceTo::state) {
             _ if reset => Input::Reset,
             Some(to) => Input::Force { to, ttl_ms: entry.ttl_ms },
             None => Input::Unforce,

@@ -5,10 +5,10 @@ use std::hint::black_box;
 use smallvec::SmallVec;
 
 use super::ahead::{AHEAD, fetch};
-use super::entry::Entry;
 use super::fold::Fold;
 use super::roster::key_of;
 use crate::domain::{Outcome, Stamp};
+use crate::log::Entry;
 use crate::state::Cell;
 
 impl Fold {

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::entry::Ended;
 use super::fold::Fold;
 use super::seen::Kind;
 use super::step::Step;
 use crate::breaker::Input;
 use crate::domain::{Disposition, Outcome, identity_of};
+use crate::log::Ended;
 
 impl Fold {
     /// Judges a result. Unknown breakers come first, so that a flood of invented tenants is not even

@@ -22,7 +22,6 @@
 
 mod ahead;
 mod digest;
-mod entry;
 mod fold;
 mod foresee;
 mod judge;
@@ -37,7 +36,6 @@ mod tests;
 mod verdicts;
 
 pub use ahead::AHEAD;
-pub use entry::{At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, PolicyEntry, Revision, Scope};
 pub use fold::{Applied, Fold, Moved, What};
 pub use register::{FlagRecord, Flags, PolicyChange, PolicyRecord, Register};
 pub use seen::{CAPACITY as SEEN_CAPACITY, Kind, Seen};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::entry::{FlagEntry, PolicyEntry, Revision, Scope};
 use super::pool::Pool;
 use crate::breaker::Settings;
 use crate::domain::{PolicyId, ProviderId, TenantId};
+use crate::log::{FlagEntry, PolicyEntry, Revision, Scope};
 use crate::policy::{self, Fault, Policy};
 
 /// One policy that the log has told of, deleted ones included: their revision keeps an older one from

@@ -15,12 +15,12 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::ahead::{AHEAD, fetch_whole};
-use super::entry::{At, FlagEntry, PolicyEntry, Revision, Scope};
 use super::fold::Fold;
 use super::register::PolicyChange;
 use super::seen::Kind;
 use crate::breaker::Saved;
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId};
+use crate::log::{At, FlagEntry, PolicyEntry, Revision, Scope};
 use crate::state::Cell;
 
 const MARK: &[u8; 4] = b"BLSN";

@@ -14,7 +14,7 @@ use async_nats::jetstream::{self, ErrorCode};
 use beamline_nats::encode::Outgoing;
 
 use super::Worker;
-use crate::ledger::Entry;
+use crate::log::Entry;
 use crate::telemetry::labels::Publish;
 use crate::wire;
 

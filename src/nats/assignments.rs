@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::domain::{Status, Tick};
-use crate::ledger::{Ended, Entry};
+use crate::log::{Ended, Entry};
 use crate::telemetry::TraceParent;
 use crate::telemetry::labels::{Assignment as Counted, Source};
 use crate::wire::{AckStatus, Content, decode_ack};

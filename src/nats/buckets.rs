@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::Worker;
 use super::stored::StreamReader;
-use crate::ledger::{Revision, Scope};
+use crate::log::{Revision, Scope};
 use crate::telemetry::labels::Publish;
 use crate::wire::subjects;
 

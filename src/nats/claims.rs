@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::Worker;
 use crate::breaker::{State, Verdict};
 use crate::domain::ClaimId;
-use crate::ledger::{ClaimEntry, Entry};
+use crate::log::{ClaimEntry, Entry};
 use crate::state::{Answer, Reservation};
 use crate::telemetry::labels::Claim as Counted;
 

@@ -29,7 +29,7 @@ use super::buckets::Bucket;
 use super::events::Event;
 use super::headers::{Received, field_of, incoming};
 use crate::domain::ErrorCode;
-use crate::ledger::Entry;
+use crate::log::Entry;
 use crate::telemetry::labels::{Publish, Queue, Source, Verb};
 use crate::telemetry::{Facts, Message as Told};
 use crate::wire::{CONTENT_TYPE, Content, SERVICE_ERROR, SERVICE_ERROR_CODE, service_error};

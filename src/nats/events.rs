@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use crate::ledger::{At, FlagEntry, ForceEntry, Moved, PolicyEntry, Scope};
+use crate::ledger::Moved;
+use crate::log::{At, FlagEntry, ForceEntry, PolicyEntry, Scope};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Publish, Queue};
 use crate::wire::subjects::escape_token;

@@ -25,7 +25,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::domain::{PolicyId, TenantId};
-use crate::ledger::{FlagRecord, Flags, Fold, Register, Revision, Scope, Verdicts};
+use crate::ledger::{FlagRecord, Flags, Fold, Register, Verdicts};
+use crate::log::{Revision, Scope};
 use crate::state::State;
 
 /// How far the reader is.

@@ -24,7 +24,8 @@ use beamline_nats::jetstream::Select;
 use super::Worker;
 use super::stored::StreamReader;
 use crate::domain::Stamp;
-use crate::ledger::{At, Entry, Fold};
+use crate::ledger::Fold;
+use crate::log::{At, Entry};
 use crate::telemetry::labels::Snapshot as Counted;
 
 /// At the first entry of each of these spans: what the log forgets by age, a snapshot holds.

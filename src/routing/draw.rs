@@ -2,9 +2,11 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::domain::logarithm::ln;
+use crate::domain::{arm_hash, is_treated, scaled};
+
 /// Seeds that keep the hashes of one request id independent of each other.
 const DRAW: u64 = 0x6472_6177;
-const ENFORCE: u64 = 0x656e_666f;
 const BACKOFF: u64 = 0x6261_636b;
 
 /// Whether a refusal of this request is enforced, where `percent` of all are: by a hash of the request
@@ -14,7 +16,7 @@ pub fn enforced(request_id: &str, percent: u8) -> bool {
     match percent {
         0 => false,
         100.. => true,
-        _ => below(xxh3_64_with_seed(request_id.as_bytes(), ENFORCE), 100) < u64::from(percent),
+        _ => is_treated(arm_hash(request_id), percent),
     }
 }
 
@@ -30,7 +32,7 @@ pub fn weighted(
     if total == 0 {
         return None;
     }
-    let mut point = below(xxh3_64_with_seed(request_id.as_bytes(), DRAW.wrapping_add(round)), total);
+    let mut point = scaled(xxh3_64_with_seed(request_id.as_bytes(), DRAW.wrapping_add(round)), total);
     for (index, weight) in weights {
         let weight = u64::from(weight);
         if point < weight {
@@ -69,56 +71,16 @@ pub(super) fn backoff_draw(request_id: &str, retry: u32) -> u64 {
     xxh3_64_with_seed(request_id.as_bytes(), BACKOFF.wrapping_add(u64::from(retry)))
 }
 
-/// A number below `bound`, evenly spread (Lemire's multiplication).
-fn below(hash: u64, bound: u64) -> u64 {
-    u64::try_from((u128::from(hash) * u128::from(bound)) >> 64).unwrap_or(0)
-}
-
 /// A number strictly between 0 and 1.
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
 fn unit(hash: u64) -> f64 {
     ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }
 
-/// The natural logarithm from basic operations only, so that it is the same bit for bit on every
-/// platform (a C library's differs between versions). Exact to about 1e-13 on (0, 1).
-fn ln(x: f64) -> f64 {
-    // x = m · 2^e with m in [√½, √2): ln x = e·ln 2 + 2·artanh((m − 1) / (m + 1)).
-    let bits = x.to_bits();
-    #[expect(clippy::cast_possible_wrap, reason = "eleven bits")]
-    let mut exponent = ((bits >> 52) & 0x7FF) as i64 - 1_023;
-    let mut m = f64::from_bits(bits & 0x000F_FFFF_FFFF_FFFF | 0x3FF0_0000_0000_0000);
-    if m > std::f64::consts::SQRT_2 {
-        m /= 2.0;
-        exponent += 1;
-    }
-    let s = (m - 1.0) / (m + 1.0);
-    let s2 = s * s;
-    let mut sum = 0.0;
-    for odd in [17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
-        sum = sum * s2 + 1.0 / odd;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "at most 1075")]
-    let e = exponent as f64;
-    e * std::f64::consts::LN_2 + 2.0 * s * sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn the_logarithm_is_the_logarithm() {
-        for x in [1e-16, 1e-9, 0.1, 0.3, 0.5, 0.707, 0.708, 0.9, 0.999_999] {
-            assert!(
-                (ln(x) - f64::ln(x)).abs() <= 1e-12 * f64::ln(x).abs().max(1.0),
-                "{x}: {} {}",
-                ln(x),
-                x.ln()
-            );
-        }
-    }
 
     #[test]
     fn weights_converge_to_their_shares() {

@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::ledger::{ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, PolicyEntry};
+use crate::log::{
+    ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, MetEntry, PolicyEntry, StepEntry, TallyEntry,
+};
 
 /// The version of the entries that this router writes.
 const VERSION: u32 = 1;
@@ -29,6 +31,12 @@ pub enum LogKind {
     Force,
     /// An operator resets a breaker.
     Reset,
+    /// A rollout takes a step.
+    Step,
+    /// Requests met a breaker that was not closed.
+    Met,
+    /// What a worker has done.
+    Tally,
     /// Time has passed.
     Mark,
 }
@@ -45,6 +53,9 @@ impl LogKind {
             Self::Release => "release",
             Self::Force => "force",
             Self::Reset => "reset",
+            Self::Step => "step",
+            Self::Met => "met",
+            Self::Tally => "tally",
             Self::Mark => "mark",
         }
     }
@@ -74,6 +85,9 @@ pub fn encode_entry(entry: &Entry<'_>) -> Option<(LogKind, Vec<u8>)> {
         Entry::Release(e) => body(LogKind::Release, e),
         Entry::Force(e) => body(LogKind::Force, e),
         Entry::Reset(e) => body(LogKind::Reset, e),
+        Entry::Step(e) => body(LogKind::Step, e),
+        Entry::Met(e) => body(LogKind::Met, e),
+        Entry::Tally(e) => body(LogKind::Tally, e),
         Entry::Mark => body(LogKind::Mark, &()),
         Entry::Result(_) | Entry::Rejected | Entry::Unknown => None,
     }
@@ -100,6 +114,9 @@ pub fn decode_entry<'a>(kind: &str, body: &'a [u8]) -> Entry<'a> {
         "release" => read::<ClaimEntry<'a>>(entry, Entry::Release),
         "force" => read::<ForceEntry>(entry, Entry::Force),
         "reset" => read::<ForceEntry>(entry, Entry::Reset),
+        "step" => read::<StepEntry>(entry, Entry::Step),
+        "met" => read::<MetEntry>(entry, Entry::Met),
+        "tally" => read::<TallyEntry>(entry, Entry::Tally),
         "mark" => Entry::Mark,
         _ => Entry::Unknown,
     }
@@ -111,8 +128,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::{ClaimId, PolicyId, ProviderId, Stamp, Status, TenantId};
-    use crate::ledger::{ForceTo, Revision, Scope};
+    use crate::domain::{ClaimId, PolicyId, ProviderId, RolloutId, Stamp, Status, TenantId};
+    use crate::log::{
+        ArmTotals, EvidenceSettings, Fate, ForceTo, Met, OverlaySettings, Revision, Scope, Share, StepNumber,
+        WorkerRun,
+    };
 
     fn round_trip(entry: &Entry<'_>, golden: &str) {
         let (kind, bytes) = encode_entry(entry).unwrap();
@@ -182,6 +202,64 @@ mod tests {
         let golden = r#"{"v":1,"entry":{"tenant_id":"acme","provider_id":"openai","to":"open","ttl_ms":1000,"reason":"maintenance"}}"#;
         round_trip(&Entry::Force(force.clone()), golden);
         round_trip(&Entry::Reset(force), golden);
+    }
+
+    #[test]
+    fn what_a_rollout_adds_reads_back_as_it_was_written() {
+        let tenant_id = TenantId::try_new("acme").unwrap();
+        let rollout = RolloutId::try_new("cb-2026").unwrap();
+        let step = StepEntry {
+            rollout: rollout.clone(),
+            number: StepNumber { made: 5, n: 7 },
+            at_seq: 40,
+            overlay: Some(OverlaySettings {
+                circuit_breaker: serde_json::from_str(r#"{"timeout_ms":30000}"#).unwrap(),
+                tenants: [(tenant_id.clone(), Share { percent: 0, split: 50 })].into(),
+                evidence: EvidenceSettings {
+                    block_ms: 300_000,
+                    settle_ms: 120_000,
+                    max_stale_ms: 600_000,
+                    sample_ppm: 1_000_000,
+                },
+                completed: false,
+            }),
+        };
+        round_trip(
+            &Entry::Step(step.clone()),
+            r#"{"v":1,"entry":{"rollout":"cb-2026","made":5,"n":7,"at_seq":40,"overlay":{"circuit_breaker":{"timeout_ms":30000},"tenants":{"acme":{"percent":0,"split":50}},"evidence":{"block_ms":300000,"settle_ms":120000,"max_stale_ms":600000,"sample_ppm":1000000},"completed":false}}}"#,
+        );
+        round_trip(
+            &Entry::Step(StepEntry { overlay: None, ..step }),
+            r#"{"v":1,"entry":{"rollout":"cb-2026","made":5,"n":7,"at_seq":40}}"#,
+        );
+        let run = WorkerRun { worker: "w-1".to_owned(), boot: 9 };
+        let met = MetEntry {
+            tenant_id: tenant_id.clone(),
+            policy_id: PolicyId::try_new("default").unwrap(),
+            run: run.clone(),
+            number: 3,
+            met: vec![
+                Met { hash: 17, fate: Fate::Spared, retry: false },
+                Met { hash: u64::MAX, fate: Fate::NoProvider, retry: true },
+            ],
+        };
+        round_trip(
+            &Entry::Met(met),
+            r#"{"v":1,"entry":{"tenant_id":"acme","policy_id":"default","worker":"w-1","boot":9,"number":3,"met":[{"hash":17,"fate":"spared"},{"hash":18446744073709551615,"fate":"no_provider","retry":true}]}}"#,
+        );
+        let tally = TallyEntry {
+            run,
+            position: 99,
+            met: 3,
+            enforcing: true,
+            judged: [(rollout, 12)].into(),
+            tenants: [(tenant_id, ArmTotals { asked: [5, 6], ..ArmTotals::default() })].into(),
+            last: true,
+        };
+        round_trip(
+            &Entry::Tally(tally),
+            r#"{"v":1,"entry":{"worker":"w-1","boot":9,"position":99,"met":3,"enforcing":true,"judged":{"cb-2026":12},"tenants":{"acme":{"asked":[5,6],"no_provider":[0,0],"fell_back":[0,0],"spared":[0,0]}},"last":true}}"#,
+        );
     }
 
     #[test]

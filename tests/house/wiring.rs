@@ -11,7 +11,8 @@ use beamline_router::domain::{
     Attributes, ClaimId, Constraints, Offset, Outcome, Payload, PolicyId, RouteRequest, Stamp, Status,
     TenantId,
 };
-use beamline_router::ledger::{At, ClaimEntry, Entry, Fold, PolicyEntry, Revision, Verdicts, What};
+use beamline_router::ledger::{Fold, Verdicts, What};
+use beamline_router::log::{At, ClaimEntry, Entry, PolicyEntry, Revision};
 use beamline_router::routing::{self, Routed, Trail};
 use beamline_router::state::{Answer, Asking, State};
 use serde_json::json;

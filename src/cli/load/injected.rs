@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::breaker::State as Shown;
 use crate::domain::{Offset, Outcome, PolicyId, Stamp, Status, TenantId};
-use crate::ledger::{At, Entry, Fold, PolicyEntry, Revision, Verdicts};
+use crate::ledger::{Fold, Verdicts};
+use crate::log::{At, Entry, PolicyEntry, Revision};
 use crate::state::State;
 
 /// Some moment; a multiple of no bucket's width.

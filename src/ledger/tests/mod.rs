@@ -19,13 +19,13 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use super::{
-    Applied, At, ClaimEntry, Ended, Entry, FlagEntry, Fold, ForceEntry, ForceTo, Metering, PolicyChange,
-    PolicyEntry, Revision, Scope, Verdicts, What,
-};
+use super::{Applied, Fold, Metering, PolicyChange, Verdicts, What};
 use crate::breaker::{Cause, State as Shown, Verdict, View};
 use crate::domain::{
     ClaimId, Disposition, Offset, Outcome, PolicyId, ProviderId, Stamp, Status, TenantId, Tick, identity_of,
+};
+use crate::log::{
+    At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, PolicyEntry, Revision, Scope,
 };
 use crate::state::{Cell, Counters, State};
 

@@ -7,7 +7,7 @@ use super::reply::ControlError;
 use super::{command, page};
 use crate::breaker::State;
 use crate::domain::{ErrorCode, Stamp, TenantId};
-use crate::ledger::{Entry, ForceEntry, ForceTo};
+use crate::log::{Entry, ForceEntry, ForceTo};
 use crate::nats::Worker;
 use crate::policy;
 use crate::state::Cell;

@@ -7,7 +7,7 @@ use super::body::Body;
 use super::reply::ControlError;
 use super::{opened, settle};
 use crate::domain::TenantId;
-use crate::ledger::{Entry, FlagEntry, Revision, Scope};
+use crate::log::{Entry, FlagEntry, Revision, Scope};
 use crate::nats::Worker;
 use crate::nats::buckets::flag_key;
 use crate::nats::reconcile;

@@ -8,7 +8,7 @@ use super::body::Body;
 use super::reply::ControlError;
 use super::{ANSWER_PATIENCE, opened, page, settle};
 use crate::domain::{ErrorCode, PolicyId, TenantId};
-use crate::ledger::{Entry, PolicyEntry, Revision};
+use crate::log::{Entry, PolicyEntry, Revision};
 use crate::nats::Worker;
 use crate::nats::buckets::{Bucket, By, Stored};
 use crate::nats::reconcile;

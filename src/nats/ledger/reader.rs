@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::watchdog::{Described, deleted_up_to, describe, nanos_of, stamp_of};
 use crate::domain::{Stamp, Tick};
-use crate::ledger::{AHEAD, At, Entry, Fold};
+use crate::ledger::{AHEAD, Fold};
+use crate::log::{At, Entry};
 use crate::nats::Worker;
 use crate::nats::stored::StreamReader;
 use crate::nats::stream_info::Undescribed;

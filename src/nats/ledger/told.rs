@@ -4,7 +4,8 @@ use beamline_nats::MessageRef;
 
 use crate::breaker::{Cause, State};
 use crate::domain::{Disposition, Outcome};
-use crate::ledger::{Applied, At, Entry, FlagEntry, Moved, PolicyChange, PolicyEntry, Scope, What};
+use crate::ledger::{Applied, Moved, PolicyChange, What};
+use crate::log::{At, Entry, FlagEntry, PolicyEntry, Scope};
 use crate::nats::Worker;
 use crate::nats::events::Event;
 use crate::nats::headers::incoming;

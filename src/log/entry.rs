@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::rollout::{MetEntry, StepEntry, TallyEntry};
 use crate::breaker::State;
 use crate::domain::{ClaimId, Outcome, PolicyId, ProviderId, Stamp, Status, TenantId};
 
@@ -34,6 +35,12 @@ pub enum Entry<'a> {
     Force(ForceEntry),
     /// An operator resets a breaker.
     Reset(ForceEntry),
+    /// A rollout takes a step.
+    Step(StepEntry),
+    /// Requests of a watched tenant that met a breaker which was not closed.
+    Met(MetEntry),
+    /// What a worker has done so far, by its own count.
+    Tally(TallyEntry),
     /// Time has passed and nothing else happened: makes a snapshot due, so that the log may forget by
     /// age what came before.
     Mark,

@@ -1,0 +1,13 @@
+//! The entries of the log: what executors, operators and workers add to it, as values.
+//!
+//! How an entry stands in a message is in [`crate::wire`], what it does in [`crate::ledger`] and, for those of a
+//! rollout, in [`crate::rollout`].
+
+mod entry;
+mod rollout;
+
+pub use entry::{At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, PolicyEntry, Revision, Scope};
+pub use rollout::{
+    ArmTotals, EvidenceSettings, Fate, Met, MetEntry, OverlaySettings, Share, StepEntry, StepNumber,
+    TallyEntry, WorkerRun,
+};
