@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::digest::Digest;
+use super::overlays::Overlays;
 use super::register::{Flags, PolicyChange, Register};
 use super::roster::{Roster, key_of};
 use super::seen::Seen;
@@ -8,8 +9,8 @@ use super::step::Step;
 use super::verdicts::Verdicts;
 use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict};
 use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
-use crate::log::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, PolicyEntry, Scope};
-use crate::state::{Cell, Routable, State};
+use crate::log::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, Scope};
+use crate::state::{Cell, State};
 
 /// How far behind fold time a stamp may be and still count as that time: leaders' clocks differ, by
 /// less than this where they are kept.
@@ -71,8 +72,13 @@ pub enum What {
         /// Whether it does.
         found: bool,
     },
-    /// A step of a rollout, or evidence for one.
-    Rollout,
+    /// A step of a rollout; whether it was newer.
+    Step {
+        /// Whether it took effect.
+        newer: bool,
+    },
+    /// Evidence for rollouts, which changes no breaker.
+    Evidence,
     /// A mark.
     Mark,
     /// An entry that this version does not know.
@@ -84,8 +90,11 @@ pub enum What {
 pub struct Fold {
     pub(super) state: Arc<State>,
     verdicts: Arc<Verdicts>,
-    register: Register,
-    flags: Flags,
+    pub(super) register: Register,
+    pub(super) flags: Flags,
+    pub(super) overlays: Overlays,
+    /// When the first share falls to 0 unless its evidence is judged before.
+    pub(super) deadline: Option<Stamp>,
     pub(super) roster: Roster,
     pub(super) seen: Seen,
     at: At,
@@ -103,6 +112,8 @@ impl Fold {
             verdicts,
             register: Register::default(),
             flags: Flags::default(),
+            overlays: Overlays::default(),
+            deadline: None,
             roster: Roster::default(),
             seen: Seen::default(),
             at: At::default(),
@@ -137,12 +148,17 @@ impl Fold {
                 self.input(&entry.tenant_id, &entry.provider_id, &Input::Release(entry.claim), &mut step);
                 What::Release
             }
-            Entry::Policy(entry) => What::Policy(self.policy(entry, &mut step)),
+            Entry::Policy(entry) => What::Policy(self.policy_entry(entry, &mut step)),
             Entry::Flag(entry) => What::Flag { newer: self.flag(entry, &mut step) },
             Entry::Force(entry) => self.command(entry, false, &mut step),
             Entry::Reset(entry) => self.command(entry, true, &mut step),
-            // What a rollout adds changes no breaker yet.
-            Entry::Step(_) | Entry::Met(_) | Entry::Tally(_) => What::Rollout,
+            Entry::Step(entry) => What::Step { newer: self.step_entry(entry, &mut step) },
+            Entry::Tally(entry) => {
+                self.overlays.judged(&entry.judged);
+                self.deadline = self.overlays.deadline();
+                What::Evidence
+            }
+            Entry::Met(_) => What::Evidence,
             Entry::Mark => What::Mark,
             Entry::Unknown => What::Unknown,
         };
@@ -188,6 +204,12 @@ impl Fold {
     #[must_use]
     pub const fn flags(&self) -> &Flags {
         &self.flags
+    }
+
+    /// What running rollouts lay over policies.
+    #[must_use]
+    pub const fn overlays(&self) -> &Overlays {
+        &self.overlays
     }
 
     /// A digest over all breaker states: 53 bits, equal at equal position on every worker. Costs one
@@ -236,62 +258,6 @@ impl Fold {
         true
     }
 
-    pub(super) fn policy(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
-        let (change, touched) = self.register.apply(entry);
-        if matches!(change, PolicyChange::Stale | PolicyChange::Refused(_)) {
-            return change;
-        }
-        if change == PolicyChange::Deleted {
-            self.state.catalog().remove(&entry.tenant_id, &entry.policy_id);
-        }
-        for provider_id in touched {
-            self.settle_owner(&entry.tenant_id, provider_id, step);
-        }
-        let live = self.register.get(&entry.tenant_id, &entry.policy_id).and_then(|r| r.live.as_ref());
-        if let Some(live) = live {
-            let cell = |provider: &ProviderId| self.roster.find(entry.tenant_id.as_str(), provider.as_str());
-            // Every candidate has a breaker by now, so none is left out.
-            let cells = live.policy.candidates().iter().filter_map(|c| cell(&c.provider)).cloned().collect();
-            let routable =
-                Routable { policy: Arc::clone(&live.policy), revision: live.revision.revision, cells };
-            self.state.catalog().put(&entry.tenant_id, Arc::new(routable));
-        }
-        change
-    }
-
-    /// Makes a breaker, takes it away, or gives it the settings that hold now.
-    fn settle_owner(&mut self, tenant_id: &TenantId, provider_id: ProviderId, step: &mut Step) {
-        let owner = self.register.owner(tenant_id, &provider_id);
-        let cell = self.roster.find(tenant_id.as_str(), provider_id.as_str());
-        match (owner, cell) {
-            (None, None) => {}
-            (None, Some(_)) => {
-                self.state.remove(tenant_id, &provider_id);
-                if let Some(cell) = self.roster.remove(tenant_id.as_str(), provider_id.as_str()) {
-                    self.digest.note_gone(&mut cell.lock());
-                }
-            }
-            (Some((policy_id, settings)), Some(cell)) => {
-                cell.lock().policy_id = policy_id;
-                step.input(cell, &Input::Configure(settings), &mut self.digest);
-            }
-            (Some((policy_id, settings)), None) => {
-                let seed = key_of(tenant_id.as_str(), provider_id.as_str());
-                let mut breaker = Breaker::new(settings, seed, step.now);
-                if !self.flags.enabled(tenant_id) {
-                    breaker.apply(&Input::Suspend(true), step.now);
-                }
-                let cell = Arc::new(Cell::new(tenant_id.clone(), provider_id, policy_id, breaker));
-                let mut guarded = cell.lock();
-                cell.publish(&guarded, step.offset);
-                self.digest.note_changed(&cell, &mut guarded);
-                drop(guarded);
-                self.roster.insert(Arc::clone(&cell));
-                self.state.insert(cell);
-            }
-        }
-    }
-
     // ---- one breaker ----
 
     pub(super) fn input(
@@ -331,6 +297,12 @@ impl Fold {
         self.digest.waiting()
     }
 
+    /// Takes over what lay over policies; before these are.
+    pub(super) fn restore_overlays(&mut self, overlays: Overlays) {
+        self.deadline = overlays.deadline();
+        self.overlays = overlays;
+    }
+
     /// Puts the fold where a snapshot stands.
     pub(super) fn restoring(&mut self, at: At, now: Stamp, offset: Offset) -> Step {
         self.at = at;
@@ -356,6 +328,12 @@ impl Fold {
                     step.input(&cell, &Input::ClockSetBack, &mut self.digest);
                 }
             }
+            self.overlays.set_back(self.now);
+            self.deadline = self.overlays.deadline();
+        }
+        if self.deadline.is_some_and(|deadline| self.now > deadline) {
+            let expired = self.overlays.expire(self.now);
+            self.lay_over(&expired, step);
         }
     }
 }

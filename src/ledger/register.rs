@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use super::overlays::LaidOver;
 use super::pool::Pool;
 use crate::breaker::Settings;
 use crate::domain::{PolicyId, ProviderId, TenantId};
@@ -28,7 +31,18 @@ pub struct Live {
     /// Checked.
     pub policy: Arc<Policy>,
     /// As it was put.
-    pub document: Arc<serde_json::Value>,
+    pub document: Arc<Value>,
+    /// What a rollout lays over the document; the policy is that of both.
+    pub laid: Option<Box<Laid>>,
+}
+
+/// What lies over a policy in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Laid {
+    /// What does.
+    pub over: LaidOver,
+    /// Whether its settings and the document's are valid together; else they are left out.
+    pub fits: bool,
 }
 
 /// What a policy entry did.
@@ -97,8 +111,8 @@ pub struct Register {
 }
 
 impl Register {
-    /// Takes an entry and tells what changed, and which providers' breakers may have.
-    pub fn apply(&mut self, entry: &PolicyEntry) -> (PolicyChange, Vec<ProviderId>) {
+    /// Takes an entry and what lies over it. Gives what changed, and which providers' breakers may have.
+    pub fn apply(&mut self, entry: &PolicyEntry, over: Option<LaidOver>) -> (PolicyChange, Vec<ProviderId>) {
         let key = (entry.tenant_id.clone(), entry.policy_id.clone());
         let known = self.policies.get(&key);
         if known.is_some_and(|k| entry.revision <= k.seen) {
@@ -108,11 +122,9 @@ impl Register {
         let mut touched: Vec<ProviderId> = before.iter().flat_map(|l| providers(&l.policy)).collect();
         let (change, live) = match &entry.document {
             None => (PolicyChange::Deleted, None),
-            Some(document) => match policy::parse(document) {
-                Ok(checked) => {
-                    let (policy, document) = self.pool.one_of(checked.policy, document);
-                    touched.extend(providers(&policy));
-                    let live = Live { revision: entry.revision, policy, document };
+            Some(document) => match live(&mut self.pool, entry.revision, document, over) {
+                Ok(live) => {
+                    touched.extend(providers(&live.policy));
                     (PolicyChange::Put, Some(live))
                 }
                 Err(faults) => {
@@ -125,6 +137,31 @@ impl Register {
         touched.sort_unstable();
         touched.dedup();
         (change, touched)
+    }
+
+    /// Lays anew over a tenant's policies what lies over each now. Gives those that changed, and the providers
+    /// whose breakers may have.
+    pub fn lay_over(
+        &mut self,
+        tenant_id: &TenantId,
+        over: impl Fn(&PolicyId) -> Option<LaidOver>,
+    ) -> Vec<(PolicyId, Vec<ProviderId>)> {
+        let of_tenant = (Bound::Included((tenant_id.clone(), PolicyId::least())), Bound::Unbounded);
+        let policies = self.policies.range_mut(of_tenant).take_while(|((t, _), _)| t == tenant_id);
+        let mut changed = Vec::new();
+        for ((_, policy_id), record) in policies {
+            let Some(present) = &mut record.live else { continue };
+            let over = over(policy_id);
+            if over.as_ref() == present.laid.as_deref().map(|laid| &laid.over) {
+                continue;
+            }
+            // It was in force, so it has no faults.
+            if let Ok(laid) = live(&mut self.pool, present.revision, &present.document, over) {
+                *present = laid;
+                changed.push((policy_id.clone(), providers(&present.policy).collect()));
+            }
+        }
+        changed
     }
 
     /// Notes that a newer revision than the one in force was seen (and refused).
@@ -200,6 +237,24 @@ impl Register {
         }
         rivals
     }
+}
+
+/// A document in force, with what lies over it.
+fn live(
+    pool: &mut Pool,
+    revision: Revision,
+    document: &Arc<Value>,
+    over: Option<LaidOver>,
+) -> Result<Live, Vec<Fault>> {
+    let (policy, laid) = match over {
+        None => (policy::parse(document)?.policy, None),
+        Some(over) => {
+            let overlaid = policy::parse_under(document, &over.overlay())?;
+            (overlaid.checked.policy, Some(Box::new(Laid { over, fits: overlaid.fits })))
+        }
+    };
+    let (policy, document) = pool.one_of(policy, document);
+    Ok(Live { revision, policy, document, laid })
 }
 
 fn providers(policy: &Policy) -> impl Iterator<Item = ProviderId> + '_ {

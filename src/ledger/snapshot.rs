@@ -4,7 +4,7 @@
 //! hash of theirs. The bytes begin with a mark, a version and a checksum of the rest; a reader that
 //! finds another version, a wrong checksum or anything that does not fit takes nothing from it.
 //!
-//! Kept are the policies as they were put, the switches, the remembered identities and each breaker
+//! Kept are the policies as they were put, what rollouts lay over them, the switches, the remembered identities and each breaker
 //! without its settings, which the policies give. Counters are not: they are a worker's own.
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::state::Cell;
 
 const MARK: &[u8; 4] = b"BLSN";
 /// The version that this router writes and reads.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEAD: usize = 16;
 
 /// Why bytes are no snapshot for this router.
@@ -51,12 +51,14 @@ pub enum SnapshotError {
 /// What stands behind the head. It is read whole, and written as [`Rows`] that are made one by one: a copy of
 /// them all would be as large as the state itself.
 #[derive(Serialize, Deserialize)]
-struct Body<Stream, Policies, Flags, Seen, Breakers> {
+struct Body<Stream, Overlays, Policies, Flags, Seen, Breakers> {
     /// When the stream was made, as the broker writes it.
     stream: Stream,
     position: u64,
     stamp: Stamp,
     now: Stamp,
+    /// What rollouts lay over policies, as JSON text.
+    overlays: Overlays,
     policies: Policies,
     flags: Flags,
     seen: Seen,
@@ -65,6 +67,7 @@ struct Body<Stream, Policies, Flags, Seen, Breakers> {
 
 /// A body that was read.
 type Whole = Body<
+    String,
     String,
     Vec<PolicyRow<TenantId, PolicyId, String>>,
     Vec<(Option<TenantId>, Revision, bool)>,
@@ -128,6 +131,8 @@ impl Fold {
             position: self.at().position,
             stamp: self.at().stamp,
             now: self.now(),
+            overlays: serde_json::to_string(self.overlays())
+                .map_err(|e| SnapshotError::Content(e.to_string()))?,
             policies: Rows(policies),
             flags: Rows(flags),
             seen: Rows(self.seen.iter().map(|(identity, kind)| (identity, kind == Kind::Ended))),
@@ -176,6 +181,9 @@ impl Fold {
                 FlagEntry { scope, revision, circuit_breaker_enabled: enabled, actor: None, reason: None };
             self.flag(&entry, &mut step);
         }
+        let overlays = serde_json::from_str(&body.overlays)
+            .map_err(|e| SnapshotError::Content(format!("what rollouts lay over policies: {e}")))?;
+        self.restore_overlays(overlays);
         for row in body.policies {
             self.restore_policy(row, &mut step)?;
         }

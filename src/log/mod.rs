@@ -8,6 +8,6 @@ mod rollout;
 
 pub use entry::{At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, PolicyEntry, Revision, Scope};
 pub use rollout::{
-    ArmTotals, EvidenceSettings, Fate, Met, MetEntry, OverlaySettings, Share, StepEntry, StepNumber,
-    TallyEntry, WorkerRun,
+    ArmTotals, EvidenceSettings, Fate, JudgedWindow, Met, MetEntry, OverlaySettings, Share, StepEntry,
+    StepNumber, TallyEntry, WorkerRun,
 };

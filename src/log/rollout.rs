@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::{PolicyId, RolloutId, TenantId};
+use crate::domain::{PolicyId, RolloutId, Stamp, TenantId};
 
 /// Where a decision of a rollout stands. Ordered by the making of its stream first, as revisions of a bucket
 /// are: a stream that is made anew numbers its decisions from 1 again.
@@ -137,15 +137,24 @@ pub struct TallyEntry {
     pub met: u64,
     /// Whether its breakers refuse (`ROUTER_CIRCUIT_BREAKER_ENABLED`).
     pub enforcing: bool,
-    /// The greatest window that its controller has judged, by rollout.
+    /// The latest window that its controller has judged, by rollout.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub judged: BTreeMap<RolloutId, u64>,
+    pub judged: BTreeMap<RolloutId, JudgedWindow>,
     /// Running totals of watched tenants.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tenants: BTreeMap<TenantId, ArmTotals>,
     /// Whether the worker ends here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last: bool,
+}
+
+/// A window of a rollout that was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JudgedWindow {
+    /// Its number.
+    pub number: u64,
+    /// Its end, in log time.
+    pub end: Stamp,
 }
 
 /// Running totals of a tenant's requests in one worker, by arm: treated, then control.

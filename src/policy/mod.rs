@@ -30,6 +30,7 @@ mod faults;
 mod fields;
 mod model;
 mod names;
+mod overlay;
 mod patch;
 mod retry;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use breaker_block::shown as breaker_block;
 pub use document::{Checked, parse};
 pub use faults::{Fault, MAX_FAULTS};
 pub use model::{Candidate, Fallback, Policy, StatusMatch, Sticky, When};
+pub use overlay::{Overlaid, Overlay, parse_under, states_its_share};
 pub use patch::merge_patch;
 pub use retry::{Backoff, Growth};
 pub use text::{parse_text, read_text};

@@ -130,8 +130,8 @@ mod tests {
     use super::*;
     use crate::domain::{ClaimId, PolicyId, ProviderId, RolloutId, Stamp, Status, TenantId};
     use crate::log::{
-        ArmTotals, EvidenceSettings, Fate, ForceTo, Met, OverlaySettings, Revision, Scope, Share, StepNumber,
-        WorkerRun,
+        ArmTotals, EvidenceSettings, Fate, ForceTo, JudgedWindow, Met, OverlaySettings, Revision, Scope,
+        Share, StepNumber, WorkerRun,
     };
 
     fn round_trip(entry: &Entry<'_>, golden: &str) {
@@ -252,13 +252,13 @@ mod tests {
             position: 99,
             met: 3,
             enforcing: true,
-            judged: [(rollout, 12)].into(),
+            judged: [(rollout, JudgedWindow { number: 12, end: Stamp(500) })].into(),
             tenants: [(tenant_id, ArmTotals { asked: [5, 6], ..ArmTotals::default() })].into(),
             last: true,
         };
         round_trip(
             &Entry::Tally(tally),
-            r#"{"v":1,"entry":{"worker":"w-1","boot":9,"position":99,"met":3,"enforcing":true,"judged":{"cb-2026":12},"tenants":{"acme":{"asked":[5,6],"no_provider":[0,0],"fell_back":[0,0],"spared":[0,0]}},"last":true}}"#,
+            r#"{"v":1,"entry":{"worker":"w-1","boot":9,"position":99,"met":3,"enforcing":true,"judged":{"cb-2026":{"number":12,"end":500}},"tenants":{"acme":{"asked":[5,6],"no_provider":[0,0],"fell_back":[0,0],"spared":[0,0]}},"last":true}}"#,
         );
     }
 

@@ -12,6 +12,7 @@ mod policies;
 mod results;
 mod snapshots;
 mod standing;
+mod steps;
 mod time;
 
 use std::borrow::Cow;

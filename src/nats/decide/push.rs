@@ -72,7 +72,7 @@ impl Request<'_> {
             headers.push((CONTENT_TYPE, Content::Json.mime()));
             headers.push(("Nats-Msg-Id", assignment_id));
             headers.extend(trace(&outgoing));
-            let message = Outgoing { headers: &headers, ..Outgoing::new(&subject, &body) };
+            let message = Outgoing { headers: &headers, ..Outgoing::new(subject, &body) };
             self.worker.traffic.publish(&message).is_ok()
         };
         if let Some(sending) = sending {

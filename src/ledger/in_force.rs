@@ -1,0 +1,115 @@
+use std::sync::Arc;
+
+use super::fold::Fold;
+use super::register::PolicyChange;
+use super::roster::key_of;
+use super::step::Step;
+use crate::breaker::{Breaker, Input};
+use crate::domain::{PolicyId, ProviderId, TenantId};
+use crate::log::{PolicyEntry, StepEntry};
+use crate::policy;
+use crate::state::{Cell, Routable};
+
+/// Policies, and what rollouts lay over them: what brings them into force.
+impl Fold {
+    pub(super) fn policy_entry(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
+        if self.states_its_share(entry) && self.overlays.leave(&entry.tenant_id, &entry.policy_id) {
+            self.lay_over([&entry.tenant_id], step);
+        }
+        self.policy(entry, step)
+    }
+
+    /// Whether an entry is about to put a policy that decides by itself which share is enforced.
+    fn states_its_share(&self, entry: &PolicyEntry) -> bool {
+        let known = self.register.get(&entry.tenant_id, &entry.policy_id);
+        let states = |document: &Arc<serde_json::Value>| {
+            policy::states_its_share(document) && policy::parse(document).is_ok()
+        };
+        known.is_none_or(|known| entry.revision > known.seen) && entry.document.as_ref().is_some_and(states)
+    }
+
+    pub(super) fn step_entry(&mut self, entry: &StepEntry, step: &mut Step) -> bool {
+        let Some(tenants) = self.overlays.step(entry, step.now) else { return false };
+        self.lay_over(&tenants, step);
+        true
+    }
+
+    /// Lays over the policies of tenants what lies over them now.
+    pub(super) fn lay_over<'t>(&mut self, tenants: impl IntoIterator<Item = &'t TenantId>, step: &mut Step) {
+        self.deadline = self.overlays.deadline();
+        for tenant_id in tenants {
+            let changed =
+                self.register.lay_over(tenant_id, |policy_id| self.overlays.over(tenant_id, policy_id));
+            for (policy_id, touched) in changed {
+                self.bring_into_force(tenant_id, &policy_id, touched, step);
+            }
+        }
+    }
+
+    pub(super) fn policy(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
+        let over = self.overlays.over(&entry.tenant_id, &entry.policy_id);
+        let (change, touched) = self.register.apply(entry, over);
+        if matches!(change, PolicyChange::Stale | PolicyChange::Refused(_)) {
+            return change;
+        }
+        if change == PolicyChange::Deleted {
+            self.state.catalog().remove(&entry.tenant_id, &entry.policy_id);
+        }
+        self.bring_into_force(&entry.tenant_id, &entry.policy_id, touched, step);
+        change
+    }
+
+    /// Gives the breakers of these providers the settings that hold now, and decisions the policy.
+    fn bring_into_force(
+        &mut self,
+        tenant_id: &TenantId,
+        policy_id: &PolicyId,
+        touched: Vec<ProviderId>,
+        step: &mut Step,
+    ) {
+        for provider_id in touched {
+            self.settle_owner(tenant_id, provider_id, step);
+        }
+        if let Some(live) = self.register.get(tenant_id, policy_id).and_then(|r| r.live.as_ref()) {
+            let cell = |provider: &ProviderId| self.roster.find(tenant_id.as_str(), provider.as_str());
+            // Every candidate has a breaker by now, so none is left out.
+            let cells = live.policy.candidates().iter().filter_map(|c| cell(&c.provider)).cloned().collect();
+            let routable =
+                Routable { policy: Arc::clone(&live.policy), revision: live.revision.revision, cells };
+            self.state.catalog().put(tenant_id, Arc::new(routable));
+        }
+    }
+
+    /// Makes a breaker, takes it away, or gives it the settings that hold now.
+    fn settle_owner(&mut self, tenant_id: &TenantId, provider_id: ProviderId, step: &mut Step) {
+        let owner = self.register.owner(tenant_id, &provider_id);
+        let cell = self.roster.find(tenant_id.as_str(), provider_id.as_str());
+        match (owner, cell) {
+            (None, None) => {}
+            (None, Some(_)) => {
+                self.state.remove(tenant_id, &provider_id);
+                if let Some(cell) = self.roster.remove(tenant_id.as_str(), provider_id.as_str()) {
+                    self.digest.note_gone(&mut cell.lock());
+                }
+            }
+            (Some((policy_id, settings)), Some(cell)) => {
+                cell.lock().policy_id = policy_id;
+                step.input(cell, &Input::Configure(settings), &mut self.digest);
+            }
+            (Some((policy_id, settings)), None) => {
+                let seed = key_of(tenant_id.as_str(), provider_id.as_str());
+                let mut breaker = Breaker::new(settings, seed, step.now);
+                if !self.flags.enabled(tenant_id) {
+                    breaker.apply(&Input::Suspend(true), step.now);
+                }
+                let cell = Arc::new(Cell::new(tenant_id.clone(), provider_id, policy_id, breaker));
+                let mut guarded = cell.lock();
+                cell.publish(&guarded, step.offset);
+                self.digest.note_changed(&cell, &mut guarded);
+                drop(guarded);
+                self.roster.insert(Arc::clone(&cell));
+                self.state.insert(cell);
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What running rollouts lay over policies.
+//!
+//! A step of a rollout is one entry, and takes effect for all its tenants at once: documents stay as they are.
+//! Steps are ordered by [`StepNumber`], so that one that comes late or twice changes nothing.
+//!
+//! **What cannot be watched is not treated.** Tallies report which window was judged last. Where none is judged
+//! for too long, the share of all tenants falls to 0 until the next step; breakers go on judging.
+//!
+//! **The operator is stronger.** A policy that is put while a step holds, and states `enabled` or
+//! `enforce_percent` itself, takes its tenant out; once the rollout is complete, only itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{PolicyId, RolloutId, Stamp, TenantId};
+use crate::log::{JudgedWindow, OverlaySettings, StepEntry, StepNumber};
+use crate::policy::Overlay;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Overlays {
+    rollouts: BTreeMap<RolloutId, Rollout>,
+}
+
+/// One rollout as the log has told of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The last step taken.
+    pub number: StepNumber,
+    /// Where its decision stands in the stream of rollouts.
+    pub at_seq: u64,
+    /// When it was taken.
+    pub since: Stamp,
+    /// What it lays over policies; nothing once the rollout has ended.
+    pub settings: Option<Arc<OverlaySettings>>,
+    /// The latest window judged.
+    pub judged: Option<JudgedWindow>,
+    /// Whether shares are at 0 because nothing was judged for too long.
+    pub stale: bool,
+    left_tenants: BTreeSet<TenantId>,
+    left_policies: BTreeSet<(TenantId, PolicyId)>,
+}
+
+/// What lies over one policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaidOver {
+    /// Which rollout's.
+    pub rollout: RolloutId,
+    /// Which step's.
+    pub number: StepNumber,
+    /// The share of requests whose refusals are enforced.
+    pub percent: u8,
+    settings: Arc<OverlaySettings>,
+}
+
+impl LaidOver {
+    /// As it lies over a document.
+    #[must_use]
+    pub fn overlay(&self) -> Overlay<'_> {
+        Overlay { circuit_breaker: &self.settings.circuit_breaker, enforce_percent: self.percent }
+    }
+}
+
+impl Rollout {
+    /// When shares fall to 0 unless a window is judged before; `None` where that cannot be.
+    fn deadline(&self) -> Option<Stamp> {
+        let settings = self.settings.as_ref().filter(|s| !s.completed)?;
+        if self.stale || settings.tenants.values().all(|share| share.percent == 0) {
+            return None;
+        }
+        let evidence = &settings.evidence;
+        let judged = self.judged.map_or(self.since, |judged| judged.end.max(self.since));
+        // The next window ends one block later, and is complete when it has settled.
+        Some(judged.plus(evidence.block_ms).plus(evidence.settle_ms).plus(evidence.max_stale_ms))
+    }
+
+    fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.settings.iter().flat_map(|settings| settings.tenants.keys())
+    }
+
+    fn over(&self, rollout: &RolloutId, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<LaidOver> {
+        let settings = self.settings.as_ref()?;
+        let share = settings.tenants.get(tenant_id)?;
+        let left = self.left_tenants.contains(tenant_id)
+            || self.left_policies.contains(&(tenant_id.clone(), policy_id.clone()));
+        (!left).then(|| LaidOver {
+            rollout: rollout.clone(),
+            number: self.number,
+            percent: if self.stale { 0 } else { share.percent },
+            settings: Arc::clone(settings),
+        })
+    }
+}
+
+impl Overlays {
+    /// Takes a step. Gives the tenants that it concerns; `None` if it is not newer than the last.
+    pub fn step(&mut self, entry: &StepEntry, now: Stamp) -> Option<BTreeSet<TenantId>> {
+        let known = self.rollouts.get(&entry.rollout);
+        if known.is_some_and(|known| entry.number <= known.number) {
+            return None;
+        }
+        let mut concerned: BTreeSet<_> = known.into_iter().flat_map(Rollout::tenants).cloned().collect();
+        // A rollout of a stream made anew is another one under its name.
+        let goes_on = known.filter(|known| known.number.made == entry.number.made);
+        let (left_tenants, left_policies) = goes_on
+            .map(|known| (known.left_tenants.clone(), known.left_policies.clone()))
+            .unwrap_or_default();
+        let taken = Rollout {
+            number: entry.number,
+            at_seq: entry.at_seq,
+            since: now,
+            settings: entry.overlay.clone().map(Arc::new),
+            judged: goes_on.and_then(|known| known.judged),
+            stale: false,
+            left_tenants,
+            left_policies,
+        };
+        concerned.extend(taken.tenants().cloned());
+        self.rollouts.insert(entry.rollout.clone(), taken);
+        Some(concerned)
+    }
+
+    /// A worker's controller has judged windows.
+    pub fn judged(&mut self, judged: &BTreeMap<RolloutId, JudgedWindow>) {
+        for (rollout, window) in judged {
+            if let Some(known) = self.rollouts.get_mut(rollout) {
+                known.judged = known.judged.max(Some(*window));
+            }
+        }
+    }
+
+    /// Time passes. Gives the tenants of rollouts for which nothing was judged for too long.
+    pub fn expire(&mut self, now: Stamp) -> BTreeSet<TenantId> {
+        let mut concerned = BTreeSet::new();
+        for rollout in self.rollouts.values_mut() {
+            if rollout.deadline().is_some_and(|deadline| now > deadline) {
+                rollout.stale = true;
+                concerned.extend(rollout.tenants().cloned());
+            }
+        }
+        concerned
+    }
+
+    /// The clock that stamped entries was wrong: no time that a deadline counts from lies ahead.
+    pub fn set_back(&mut self, now: Stamp) {
+        for rollout in self.rollouts.values_mut() {
+            rollout.since = rollout.since.min(now);
+            if let Some(judged) = &mut rollout.judged {
+                judged.end = judged.end.min(now);
+            }
+        }
+    }
+
+    /// When the first of them expires.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Stamp> {
+        self.rollouts.values().filter_map(Rollout::deadline).min()
+    }
+
+    /// A policy states its share itself. Gives whether that takes its tenant, or itself, out of a rollout.
+    pub fn leave(&mut self, tenant_id: &TenantId, policy_id: &PolicyId) -> bool {
+        let mut left = false;
+        for rollout in self.rollouts.values_mut() {
+            let Some(settings) = &rollout.settings else { continue };
+            if !settings.tenants.contains_key(tenant_id) {
+                continue;
+            }
+            left |= if settings.completed {
+                rollout.left_policies.insert((tenant_id.clone(), policy_id.clone()))
+            } else {
+                rollout.left_tenants.insert(tenant_id.clone())
+            };
+        }
+        left
+    }
+
+    /// What lies over a policy. Of two rollouts that name the tenant, the first by id.
+    #[must_use]
+    pub fn over(&self, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<LaidOver> {
+        self.rollouts.iter().find_map(|(id, rollout)| rollout.over(id, tenant_id, policy_id))
+    }
+
+    /// All rollouts that the log has told of, by id.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&RolloutId, &Rollout)> {
+        self.rollouts.iter()
+    }
+}

@@ -1,0 +1,237 @@
+//! Steps of rollouts: what lies over policies, for whom and until when.
+
+use super::*;
+use crate::domain::RolloutId;
+use crate::log::{
+    EvidenceSettings, JudgedWindow, OverlaySettings, Share, StepEntry, StepNumber, TallyEntry, WorkerRun,
+};
+
+const EVIDENCE: EvidenceSettings =
+    EvidenceSettings { block_ms: 300_000, settle_ms: 120_000, max_stale_ms: 600_000, sample_ppm: 1_000_000 };
+/// Without a judged window a share holds for so long after its step.
+const HOLDS_MS: u64 = 1_020_000;
+
+fn rollout(id: &str) -> RolloutId {
+    RolloutId::try_new(id).unwrap()
+}
+
+fn overlay(shares: &[(&str, u8)]) -> OverlaySettings {
+    let share =
+        |(tenant_id, percent): &(&str, u8)| (tenant(tenant_id), Share { percent: *percent, split: 50 });
+    OverlaySettings {
+        circuit_breaker: json!({"failure_threshold": 2}).as_object().unwrap().clone(),
+        tenants: shares.iter().map(share).collect(),
+        evidence: EVIDENCE,
+        completed: false,
+    }
+}
+
+fn step(id: &str, n: u64, overlay: Option<OverlaySettings>) -> Entry<'static> {
+    Entry::Step(StepEntry {
+        rollout: rollout(id),
+        number: StepNumber { made: 1, n },
+        at_seq: 10 * n,
+        overlay,
+    })
+}
+
+fn judged(id: &str, number: u64, end: Stamp) -> Entry<'static> {
+    Entry::Tally(TallyEntry {
+        run: WorkerRun { worker: "w".to_owned(), boot: 1 },
+        position: 0,
+        met: 0,
+        enforcing: true,
+        judged: [(rollout(id), JudgedWindow { number, end })].into(),
+        tenants: [].into(),
+        last: false,
+    })
+}
+
+impl Log {
+    fn step(&mut self, id: &str, n: u64, overlay: Option<OverlaySettings>) -> bool {
+        match self.apply(step(id, n, overlay)).what {
+            What::Step { newer } => newer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether the breaker that a policy gives its provider is enabled, its share, and its threshold.
+    fn holds(&self, tenant_id: &str, id: &str) -> (bool, u64, u64) {
+        let record = self.fold.register().get(&tenant(tenant_id), &policy_id(id)).unwrap();
+        let policy = &record.live.as_ref().unwrap().policy;
+        let decided = self.state.catalog().find(tenant_id, id).unwrap();
+        assert_eq!(decided.policy, *policy, "decisions are made by what is in force");
+        let draft = policy.breaker().to_draft();
+        (draft.enabled, draft.enforce_percent, draft.failure_threshold)
+    }
+}
+
+/// Tenants `acme` and `beta`, whose policies name no breaker.
+fn two() -> Log {
+    let mut log = Log::new();
+    log.put("acme", "p", with_breaker(&["a"], json!({})));
+    log.put("beta", "p", with_breaker(&["a"], json!({"failure_threshold": 4})));
+    log
+}
+
+const OFF: (bool, u64, u64) = (false, 100, 5);
+
+#[test]
+fn a_step_holds_for_its_tenants_and_the_last_one_alone() {
+    let mut log = two();
+    assert!(log.step("cb", 1, Some(overlay(&[("acme", 10), ("beta", 0)]))));
+    assert_eq!(log.holds("acme", "p"), (true, 10, 2));
+    assert_eq!(log.holds("beta", "p"), (true, 0, 4), "its own threshold is stronger");
+    log.fail("acme", "a", 2);
+    assert_eq!(log.shown("acme", "a"), Shown::Open);
+    assert!(log.step("cb", 2, Some(overlay(&[("beta", 50)]))));
+    assert_eq!(log.holds("acme", "p"), OFF, "it is in the step no more");
+    assert_eq!(log.holds("beta", "p"), (true, 50, 4));
+    for late in [1, 2] {
+        assert!(!log.step("cb", late, Some(overlay(&[("acme", 99)]))));
+    }
+    assert_eq!((log.holds("acme", "p"), log.holds("beta", "p")), (OFF, (true, 50, 4)));
+    assert!(log.step("cb", 3, None));
+    assert_eq!(log.holds("beta", "p"), (false, 100, 4));
+}
+
+#[test]
+fn a_policy_that_is_put_or_edited_under_a_step_is_under_it_too() {
+    let mut log = two();
+    log.step("cb", 1, Some(overlay(&[("acme", 10)])));
+    log.put("acme", "q", with_breaker(&["b"], json!({"timeout_ms": 5_000})));
+    log.put("acme", "p", with_breaker(&["a", "b"], json!({"failure_threshold": 6})));
+    assert_eq!((log.holds("acme", "p"), log.holds("acme", "q")), ((true, 10, 6), (true, 10, 2)));
+    log.delete("acme", "q");
+    assert!(log.state.catalog().find("acme", "q").is_none());
+    assert!(log.step("cb", 2, Some(overlay(&[("acme", 50)]))));
+    assert_eq!(log.holds("acme", "p"), (true, 50, 6));
+    assert!(log.state.catalog().find("acme", "q").is_none());
+}
+
+#[test]
+fn who_states_a_share_takes_the_tenant_out_and_a_later_step_does_not_take_it_in() {
+    let mut log = two();
+    log.put("acme", "q", with_breaker(&["b"], json!({})));
+    log.step("cb", 1, Some(overlay(&[("acme", 10), ("beta", 10)])));
+    let refused = log.next_revision();
+    let faulty = with_breaker(&["a"], json!({"enabled": false, "timeout_ms": 1}));
+    assert!(matches!(log.policy("acme", "p", refused, Some(faulty)), PolicyChange::Refused(_)));
+    assert_eq!(log.holds("acme", "p"), (true, 10, 2), "what is refused changes nothing");
+    let stale = Revision { created: 1, revision: 1 };
+    let late = with_breaker(&["a"], json!({"enabled": false}));
+    assert_eq!(log.policy("acme", "p", stale, Some(late)), PolicyChange::Stale);
+    assert_eq!(log.holds("acme", "p"), (true, 10, 2));
+    log.put("acme", "p", with_breaker(&["a"], json!({"enabled": true, "enforce_percent": 30})));
+    assert_eq!((log.holds("acme", "p"), log.holds("acme", "q")), ((true, 30, 5), OFF));
+    log.step("cb", 2, Some(overlay(&[("acme", 50), ("beta", 50)])));
+    assert_eq!((log.holds("acme", "p"), log.holds("beta", "p")), ((true, 30, 5), (true, 50, 4)));
+}
+
+#[test]
+fn once_a_rollout_is_complete_a_policy_leaves_it_alone() {
+    let mut log = two();
+    log.put("acme", "q", with_breaker(&["b"], json!({})));
+    log.step("cb", 9, Some(OverlaySettings { completed: true, ..overlay(&[("acme", 100)]) }));
+    log.put("acme", "p", with_breaker(&["a"], json!({"enabled": true, "failure_threshold": 2})));
+    assert_eq!((log.holds("acme", "p"), log.holds("acme", "q")), ((true, 100, 2), (true, 100, 2)));
+    log.after(100 * HOLDS_MS).apply(Entry::Mark);
+    assert_eq!(log.holds("acme", "q"), (true, 100, 2), "nobody judges it any more");
+}
+
+#[test]
+fn a_share_that_nobody_judges_falls_to_zero_until_the_next_step() {
+    let mut log = two();
+    log.step("cb", 1, Some(overlay(&[("acme", 10)])));
+    log.after(HOLDS_MS).apply(Entry::Mark);
+    assert_eq!(log.holds("acme", "p"), (true, 10, 2));
+    let end = log.at.stamp.minus(1_000);
+    log.apply(judged("cb", 3, end));
+    log.apply(judged("cb", 2, end.minus(300_000)));
+    log.after(HOLDS_MS - 1_000).apply(Entry::Mark);
+    assert_eq!(log.holds("acme", "p"), (true, 10, 2), "a window was judged");
+    log.after(1).ends("beta", "a", Status::Success);
+    assert_eq!(log.holds("acme", "p"), (true, 0, 2), "any entry at that time is enough");
+    log.apply(judged("cb", 4, log.at.stamp));
+    assert_eq!(log.holds("acme", "p"), (true, 0, 2), "only a step brings it back");
+    log.step("cb", 2, Some(overlay(&[("acme", 10)])));
+    assert_eq!(log.holds("acme", "p"), (true, 10, 2));
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_not_put_the_deadline_off() {
+    let mut log = two();
+    log.after(50 * HOLDS_MS).step("cb", 1, Some(overlay(&[("acme", 10)])));
+    log.at.stamp = START.plus(1_000);
+    log.apply(Entry::Mark);
+    log.after(HOLDS_MS + 1).apply(Entry::Mark);
+    assert_eq!(log.holds("acme", "p"), (true, 0, 2));
+}
+
+#[test]
+fn a_stream_of_rollouts_made_anew_counts_from_its_beginning() {
+    let mut log = two();
+    log.step("cb", 7, Some(overlay(&[("acme", 10)])));
+    let anew = StepEntry {
+        rollout: rollout("cb"),
+        number: StepNumber { made: 2, n: 1 },
+        at_seq: 1,
+        overlay: Some(overlay(&[("acme", 20)])),
+    };
+    assert_eq!(log.apply(Entry::Step(anew)).what, What::Step { newer: true });
+    assert_eq!(log.holds("acme", "p"), (true, 20, 2));
+    assert!(!log.step("cb", 8, None), "the old stream's");
+}
+
+#[test]
+fn a_block_that_does_not_fit_a_document_is_left_out_and_said() {
+    let mut log = two();
+    log.put("acme", "p", with_breaker(&["a"], json!({"timeout_ms": 60_000})));
+    let block = json!({"max_timeout_ms": 30_000, "failure_threshold": 9}).as_object().unwrap().clone();
+    log.step(
+        "cb",
+        1,
+        Some(OverlaySettings { circuit_breaker: block, ..overlay(&[("acme", 10), ("beta", 10)]) }),
+    );
+    assert_eq!(log.holds("acme", "p"), (true, 10, 5));
+    let fits = |tenant_id: &str| {
+        let record = log.fold.register().get(&tenant(tenant_id), &policy_id("p")).unwrap();
+        record.live.as_ref().unwrap().laid.as_ref().unwrap().fits
+    };
+    assert_eq!((fits("acme"), fits("beta")), (false, false), "60 s is the default, too");
+}
+
+#[test]
+fn of_two_rollouts_the_first_by_id_has_a_tenant() {
+    let mut log = two();
+    log.step("b", 1, Some(overlay(&[("acme", 20)])));
+    log.step("a", 1, Some(overlay(&[("acme", 10)])));
+    assert_eq!(log.holds("acme", "p"), (true, 10, 2));
+    log.step("a", 2, None);
+    assert_eq!(log.holds("acme", "p"), (true, 20, 2));
+}
+
+#[test]
+fn a_snapshot_keeps_what_lies_over_policies_who_left_and_the_deadline() {
+    const STREAM: &str = "2024-01-01T00:00:00Z";
+    let mut log = two();
+    log.put("gone", "p", with_breaker(&["a"], json!({})));
+    log.put("early", "p", with_breaker(&["a"], json!({"enabled": true, "enforce_percent": 5})));
+    let all = [("acme", 10), ("beta", 10), ("gone", 10), ("early", 10)];
+    log.step("cb", 1, Some(overlay(&all)));
+    log.put("gone", "p", with_breaker(&["a"], json!({"enabled": false})));
+    let bytes = log.fold.snapshot(STREAM).unwrap();
+    let mut again = Log::new();
+    again.fold.restore(&bytes, STREAM, OFFSET).unwrap();
+    again.at = log.at;
+    assert_eq!(again.fold.snapshot(STREAM).unwrap(), bytes);
+    for log in [&mut log, &mut again] {
+        assert_eq!((log.holds("acme", "p"), log.holds("gone", "p")), ((true, 10, 2), OFF));
+        assert_eq!(log.holds("early", "p"), (true, 10, 2), "stated before the step");
+        log.after(HOLDS_MS + 1).apply(Entry::Mark);
+        assert_eq!(log.holds("acme", "p"), (true, 0, 2));
+        log.step("cb", 2, Some(overlay(&all)));
+        assert_eq!((log.holds("acme", "p"), log.holds("gone", "p")), ((true, 10, 2), OFF));
+    }
+    assert_eq!(log.fold.digest(), again.fold.digest());
+}
