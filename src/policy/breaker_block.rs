@@ -3,10 +3,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::breaker::{Settings, SettingsDraft};
+use crate::document::{Block, Faults, Shape, Words, described, item, whole_number};
 use crate::domain::Status;
-
-use super::faults::{Faults, item};
-use super::fields::{Block, Shape, Words, described, whole_number};
 
 /// One field of the block: its name, and what of a draft it sets and shows.
 struct Field(&'static str, Kind);
@@ -51,9 +49,8 @@ pub(super) fn read(document: &Block<'_>, faults: &mut Faults) -> Arc<Settings> {
 }
 
 fn checked(document: &Block<'_>, faults: &mut Faults) -> Option<Settings> {
-    let value = document.get("circuit_breaker")?;
     let shape = Shape { known: &FIELDS.map(|Field(name, _)| name), refused: &[] };
-    let block = Block::open(document.at("circuit_breaker"), value, &shape, faults)?;
+    let block = document.block("circuit_breaker", &shape, faults)?;
     let mut draft = SettingsDraft::default();
     let mistyped = fill(&mut draft, &block, faults);
     let list = match Settings::try_new(&draft) {

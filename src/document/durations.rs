@@ -7,7 +7,7 @@ const UNITS: [(&str, u64); 5] = [("ms", 1), ("d", 86_400_000), ("h", 3_600_000),
 
 /// Milliseconds of `"10m"`, `"30s"`, `"500ms"`, or of a number of seconds; `None` for what is neither, is
 /// zero, or is out of range.
-pub(super) fn duration_ms(value: &Value) -> Option<u64> {
+pub(crate) fn duration_ms(value: &Value) -> Option<u64> {
     let ms = match value {
         Value::String(text) => {
             let (count, unit) = UNITS.iter().find_map(|(name, ms)| Some((text.strip_suffix(name)?, *ms)))?;
@@ -22,7 +22,7 @@ pub(super) fn duration_ms(value: &Value) -> Option<u64> {
 }
 
 /// A duration in the longest unit that holds it exactly.
-pub(super) fn written(ms: u64) -> String {
+pub(crate) fn written(ms: u64) -> String {
     let (count, unit) = match ms {
         _ if ms.is_multiple_of(3_600_000) => (ms / 3_600_000, "h"),
         _ if ms.is_multiple_of(60_000) => (ms / 60_000, "m"),
