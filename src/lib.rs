@@ -17,6 +17,8 @@ pub mod policy;
 
 pub mod routing;
 
+pub mod rollout;
+
 pub mod state;
 
 pub mod ledger;

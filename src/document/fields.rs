@@ -2,6 +2,9 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::domain::{IdError, Ratio};
+
+use super::durations::{duration_ms, written};
 use super::faults::{Faults, below};
 use super::names::nearest;
 
@@ -78,6 +81,11 @@ impl<'a> Block<'a> {
         Some(Self { kind, path, members })
     }
 
+    /// The pointer to this object.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The pointer to a member.
     pub(crate) fn at(&self, name: &str) -> String {
         below(&self.path, name)
@@ -100,15 +108,24 @@ impl<'a> Block<'a> {
         value
     }
 
+    /// A member that `take` understands. `wanted` says what it must be.
+    pub(crate) fn member<T>(
+        &self,
+        name: &str,
+        default: T,
+        wanted: impl FnOnce() -> String,
+        faults: &mut Faults,
+        take: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> T {
+        let Some(value) = self.get(name) else { return default };
+        take(value).unwrap_or_else(|| {
+            faults.add(self.at(name), format!("must be {}, not {}", wanted(), described(value)));
+            default
+        })
+    }
+
     pub(crate) fn flag(&self, name: &str, default: bool, faults: &mut Faults) -> bool {
-        match self.get(name) {
-            None => default,
-            Some(Value::Bool(flag)) => *flag,
-            Some(other) => {
-                faults.add(self.at(name), format!("must be true or false, not {}", described(other)));
-                default
-            }
-        }
+        self.member(name, default, || "true or false".to_owned(), faults, Value::as_bool)
     }
 
     pub(crate) fn whole(
@@ -118,29 +135,88 @@ impl<'a> Block<'a> {
         default: u64,
         faults: &mut Faults,
     ) -> u64 {
-        let Some(value) = self.get(name) else { return default };
-        if let Some(number) = whole_number(value).filter(|n| range.contains(n)) {
-            return number;
-        }
-        let (least, most) = range.into_inner();
-        let message = format!("must be a whole number from {least} to {most}, not {}", described(value));
-        faults.add(self.at(name), message);
-        default
+        let wanted = || format!("a whole number from {} to {}", range.start(), range.end());
+        self.member(name, default, wanted, faults, |value| {
+            whole_number(value).filter(|number| range.contains(number))
+        })
     }
 
-    /// A text of 1 to `longest` bytes.
-    pub(crate) fn text(&self, name: &str, longest: usize, faults: &mut Faults) -> Option<&'a str> {
+    /// A number, kept to the millionth.
+    pub(crate) fn ratio(
+        &self,
+        name: &str,
+        range: RangeInclusive<Ratio>,
+        default: Ratio,
+        faults: &mut Faults,
+    ) -> Ratio {
+        self.member(name, default, || number_in(&range), faults, |value| ratio(value, &range))
+    }
+
+    /// A duration, in milliseconds.
+    pub(crate) fn duration(
+        &self,
+        name: &str,
+        range_ms: RangeInclusive<u64>,
+        default_ms: u64,
+        faults: &mut Faults,
+    ) -> u64 {
+        let wanted = || {
+            let (least, most) = (written(*range_ms.start()), written(*range_ms.end()));
+            format!("a duration from {least} to {most}, like \"500ms\", \"30s\", \"5m\", \"12h\" or \"7d\"")
+        };
+        self.member(name, default_ms, wanted, faults, |value| {
+            duration_ms(value).filter(|ms| range_ms.contains(ms))
+        })
+    }
+
+    /// One of a few words.
+    pub(crate) fn one_of<T: Copy>(
+        &self,
+        name: &str,
+        all: &[T],
+        word: fn(T) -> &'static str,
+        default: T,
+        faults: &mut Faults,
+    ) -> T {
+        let Some(value) = self.get(name) else { return default };
+        all.iter().copied().find(|each| value.as_str() == Some(word(*each))).unwrap_or_else(|| {
+            let words: Vec<_> = all.iter().copied().map(word).collect();
+            faults.add(self.at(name), format!("must be one of {}", words.join(", ")));
+            default
+        })
+    }
+
+    /// A text of any length.
+    pub(crate) fn string(&self, name: &str, faults: &mut Faults) -> Option<&'a str> {
         match self.get(name)? {
-            Value::String(text) if (1..=longest).contains(&text.len()) => Some(text),
-            Value::String(_) => {
-                faults.add(self.at(name), format!("must have 1 to {longest} bytes"));
-                None
-            }
+            Value::String(text) => Some(text),
             other => {
                 faults.add(self.at(name), format!("must be a string, not {}", described(other)));
                 None
             }
         }
+    }
+
+    /// A text of 1 to `longest` bytes.
+    pub(crate) fn text(&self, name: &str, longest: usize, faults: &mut Faults) -> Option<&'a str> {
+        let text = self.string(name, faults)?;
+        if !(1..=longest).contains(&text.len()) {
+            faults.add(self.at(name), format!("must have 1 to {longest} bytes"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// An id that must be there.
+    pub(crate) fn id<T>(
+        &self,
+        name: &str,
+        check: impl FnOnce(&str) -> Result<T, IdError>,
+        faults: &mut Faults,
+    ) -> Option<T> {
+        self.required(name, faults)?;
+        let text = self.string(name, faults)?;
+        check(text).map_err(|error| faults.add(self.at(name), error.to_string())).ok()
     }
 }
 
@@ -158,6 +234,18 @@ pub(crate) fn whole_number(value: &Value) -> Option<u64> {
         reason = "whole and in range, as checked"
     )]
     Some(number as u64)
+}
+
+/// A number within a range, to the millionth.
+pub(crate) fn ratio(value: &Value, range: &RangeInclusive<Ratio>) -> Option<Ratio> {
+    // What rounds into the range from above is still above it.
+    let number = value.as_f64().filter(|number| *number <= range.end().as_f64())?;
+    Ratio::from_f64(number).filter(|ratio| range.contains(ratio))
+}
+
+/// What a number of a range must be, for the message of a fault.
+pub(crate) fn number_in(range: &RangeInclusive<Ratio>) -> String {
+    format!("a number from {} to {}", range.start().as_f64(), range.end().as_f64())
 }
 
 /// What a value is, for the message of a fault. Never a text of the document: those may be long.

@@ -19,14 +19,16 @@
 mod durations;
 mod faults;
 mod fields;
+mod lists;
 mod names;
+#[cfg(test)]
+pub(crate) mod testing;
 mod text;
-mod words;
 
 pub(crate) use durations::{duration_ms, written};
 pub use faults::{Fault, MAX_FAULTS};
 pub(crate) use faults::{Faults, below, item};
-pub(crate) use fields::{Block, Shape, described, whole_number};
+pub(crate) use fields::{Block, Shape, described, number_in, ratio, whole_number};
+pub(crate) use lists::{Words, distinct};
 pub(crate) use text::check_text;
 pub use text::read_text;
-pub(crate) use words::Words;

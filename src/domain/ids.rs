@@ -8,6 +8,8 @@ use smol_str::SmolStr;
 pub const MAX_ID: usize = 255;
 /// The longest request id, in bytes.
 pub const MAX_REQUEST_ID: usize = 128;
+/// The longest id of a rollout, in bytes.
+pub const MAX_ROLLOUT_ID: usize = 64;
 
 /// Why a text is no id. Shown to callers as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,9 @@ pub enum IdError {
     /// A character outside the alphabet of tenant, provider and policy ids.
     #[error("may hold only letters, digits and _ . : -")]
     Alphabet,
+    /// A character outside the alphabet of rollout ids.
+    #[error("may hold only lower-case letters, digits and -")]
+    Lowercase,
     /// A character outside printable ASCII.
     #[error("may hold only printable ASCII without spaces (0x21 to 0x7E)")]
     Printable,
@@ -51,6 +56,19 @@ const ALPHABET: [bool; 256] = {
     }
     alphabet
 };
+
+/// Whether a text may be the id of a rollout or the name of a phase: 1–64 of `[a-z0-9-]`, which is also a
+/// token of a subject and a file's name.
+///
+/// # Errors
+/// [`IdError`] says what is wrong with it.
+pub fn check_rollout_id(text: &str) -> Result<(), IdError> {
+    if text.is_empty() || text.len() > MAX_ROLLOUT_ID {
+        return Err(IdError::Length(MAX_ROLLOUT_ID));
+    }
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if text.bytes().all(fits) { Ok(()) } else { Err(IdError::Lowercase) }
+}
 
 /// Whether a text may be a request id: 1–128 characters of printable ASCII without space.
 ///
@@ -178,6 +196,17 @@ impl PolicyId {
 }
 
 id!(
+    /// One rollout of circuit breakers.
+    RolloutId,
+    check_rollout_id
+);
+id!(
+    /// One phase of a rollout, unique within it.
+    PhaseName,
+    check_rollout_id
+);
+
+id!(
     /// One pushed assignment; a UUID v4 where the router makes it.
     AssignmentId,
     check_assignment_id
@@ -211,5 +240,18 @@ mod tests {
             }
         }
         assert!(is_graphic(""));
+    }
+
+    #[test]
+    fn a_rollout_id_is_a_token_of_a_subject() {
+        for id in ["a", "cb-2026", "-", &"a".repeat(64)] {
+            assert_eq!(check_rollout_id(id), Ok(()), "{id}");
+        }
+        for id in ["", &"a".repeat(65)] {
+            assert_eq!(check_rollout_id(id), Err(IdError::Length(64)), "{id}");
+        }
+        for id in ["A", "a.b", "a_b", "a b", "a*", ">", "é"] {
+            assert_eq!(check_rollout_id(id), Err(IdError::Lowercase), "{id}");
+        }
     }
 }

@@ -13,8 +13,8 @@ mod time;
 
 pub use decision::{Decision, ErrorCode, Reason};
 pub use ids::{
-    AssignmentId, ClaimId, IdError, MAX_ID, MAX_REQUEST_ID, PolicyId, ProviderId, TenantId,
-    check_assignment_id, check_id, check_request_id, is_graphic,
+    AssignmentId, ClaimId, IdError, MAX_ID, MAX_REQUEST_ID, MAX_ROLLOUT_ID, PhaseName, PolicyId, ProviderId,
+    RolloutId, TenantId, check_assignment_id, check_id, check_request_id, check_rollout_id, is_graphic,
 };
 pub use outcome::{Disposition, MAX_LATENCY_MS, Outcome, Status, StatusSet, identity_of};
 pub use ratio::Ratio;

@@ -74,7 +74,7 @@ pub fn parse(document: &Value) -> Result<Checked, Vec<Fault>> {
     let mut candidates = candidates::read(&top, &mut faults);
     let fallbacks = fallbacks::read(&top, &mut candidates, &mut faults);
     let (sticky_enabled, sticky) = sticky(&top, &mut faults);
-    let breaker = breaker_block::read(&top, &mut faults);
+    let breaker = breaker_block::read(&top, &[], &mut faults);
     match id {
         Some(id) if faults.is_empty() => {
             let policy = Policy { id, version, candidates, sticky, sticky_enabled, fallbacks, breaker };

@@ -136,16 +136,6 @@ fn backoff(fallback: &Block<'_>, faults: &mut Faults) -> Option<Backoff> {
         let message = format!("must not be below base_ms, which is {base_ms}");
         faults.add(block.at("max_ms"), message);
     }
-    let strategy = strategy(&block, faults);
+    let strategy = block.one_of("strategy", &Growth::ALL, Growth::as_str, Growth::Exponential, faults);
     Some(Backoff { strategy, base_ms, max_ms, jitter: block.flag("jitter", true, faults) })
-}
-
-fn strategy(block: &Block<'_>, faults: &mut Faults) -> Growth {
-    let Some(value) = block.get("strategy") else { return Growth::Exponential };
-    let known = Growth::ALL.into_iter().find(|s| value.as_str() == Some(s.as_str()));
-    known.unwrap_or_else(|| {
-        let names = Growth::ALL.map(Growth::as_str).join(", ");
-        faults.add(block.at("strategy"), format!("must be one of {names}"));
-        Growth::Exponential
-    })
 }

@@ -31,6 +31,7 @@ mod text;
 mod warnings;
 
 pub use crate::document::{Fault, MAX_FAULTS};
+pub(crate) use breaker_block::read as read_breaker_block;
 pub use breaker_block::shown as breaker_block;
 pub use document::{Checked, parse};
 pub use model::{Candidate, Fallback, Policy, StatusMatch, Sticky, When};

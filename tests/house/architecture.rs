@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The rooms. Each may use those above it, and itself.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
     "domain",
     "document",
     "breaker",
     "policy",
     "routing",
+    "rollout",
     "state",
     "ledger",
     "wire",
@@ -24,7 +25,7 @@ const ROOMS: [&str; 15] = [
 /// Rooms that use less than stands above them.
 const LEAVES: [(&str, &[&str]); 2] = [("clock", &["domain"]), ("config", &[])];
 /// Rooms without a clock, a lock, a task, the world outside, or a log.
-const PURE: [&str; 5] = ["domain", "document", "breaker", "policy", "routing"];
+const PURE: [&str; 6] = ["domain", "document", "breaker", "policy", "routing", "rollout"];
 const IMPURE: [&str; 13] = [
     "tokio",
     "futures_util",

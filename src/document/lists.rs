@@ -1,9 +1,31 @@
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use serde_json::Value;
 
 use super::faults::{Faults, item};
 use super::fields::{described, whole_number};
+
+/// The items of an array, none twice. `take` reads one at its pointer, and adds a fault if it cannot.
+pub(crate) fn distinct<T: Clone + Eq + Hash>(
+    path: &str,
+    list: &[Value],
+    faults: &mut Faults,
+    take: impl Fn(&str, &Value, &mut Faults) -> Option<T>,
+) -> Vec<T> {
+    let mut seen = HashSet::new();
+    let mut items = Vec::new();
+    for (index, value) in list.iter().enumerate() {
+        let path = item(path, index);
+        let Some(one) = take(&path, value, faults) else { continue };
+        if seen.insert(one.clone()) {
+            items.push(one);
+        } else {
+            faults.add(path, "stands in the list twice");
+        }
+    }
+    items
+}
 
 /// What a list of words may hold.
 pub(crate) struct Words {
@@ -36,18 +58,7 @@ impl Words {
             faults.add(path, format!("must hold 1 to {most} strings"));
             return Vec::new();
         }
-        let mut seen = HashSet::new();
-        let mut words = Vec::new();
-        for (index, value) in list.iter().enumerate() {
-            let path = item(path, index);
-            let Some(word) = self.word(&path, value, faults) else { continue };
-            if seen.insert(word.clone()) {
-                words.push(word);
-            } else {
-                faults.add(path, "stands in the list twice");
-            }
-        }
-        words
+        distinct(path, list, faults, |path, value, faults| self.word(path, value, faults))
     }
 
     fn word(&self, path: &str, value: &Value, faults: &mut Faults) -> Option<String> {
