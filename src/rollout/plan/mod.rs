@@ -15,10 +15,11 @@
 //!
 //! Warnings are for what is legal and probably not meant; they never stop a plan. What needs the tenants
 //! and their traffic is not checked here: whether facts name tenants that exist, whether the phases find
-//! theirs, whether the evidence can suffice in the time given.
+//! theirs ([`choose`]), whether the evidence can suffice in the time given.
 
 mod analysis;
 mod breaker;
+mod cohort;
 mod document;
 mod facts;
 mod ladder;
@@ -34,6 +35,7 @@ mod written;
 
 pub use analysis::{Analysis, Harm, Latency, OrAuto, Quantile, Safe};
 pub use breaker::BreakerBlock;
+pub use cohort::{Members, Tenant, Unmet, UnmetPhase, choose};
 pub use document::{Checked, parse, parse_text};
 pub use facts::{Date, Facts};
 pub use ladder::Ladder;

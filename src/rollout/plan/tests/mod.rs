@@ -1,5 +1,7 @@
-//! Behaviour of the module as a whole, from a document to its faults or its plan.
+//! Behaviour of the module as a whole, from a document to its faults, its plan, and the plan's tenants.
 
+mod cohort;
+mod cohort_laws;
 mod documents;
 mod golden;
 mod laws;
