@@ -5,6 +5,7 @@ mod cohort_laws;
 mod documents;
 mod golden;
 mod laws;
+mod page;
 mod ranges;
 mod sound;
 mod warned;
