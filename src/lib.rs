@@ -9,6 +9,8 @@
 
 pub mod domain;
 
+pub mod document;
+
 pub mod breaker;
 
 pub mod policy;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::policy;
+use crate::document::read_text;
 
 /// Longer files are no policies: the broker takes no message of this length by default.
 const MAX_BYTES: u64 = 1 << 20;
@@ -204,7 +204,7 @@ fn read(path: &Path, source: impl Read) -> Result<Value, FileFault> {
         return Err(FileFault::unfit(path, format!("longer than {MAX_BYTES} bytes")));
     }
     let text = String::from_utf8(bytes).map_err(|_| FileFault::unfit(path, "not UTF-8".to_owned()))?;
-    policy::read_text(&text).map_err(|faults| {
+    read_text(&text).map_err(|faults| {
         let told = faults.iter().map(|f| match f.path.as_str() {
             "" => format!("not JSON: {}", f.message),
             path => format!("{path}: {}", f.message),

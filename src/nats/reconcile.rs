@@ -19,6 +19,7 @@ use super::Worker;
 use super::append::AppendError;
 use super::buckets::{Bucket, BucketError, By, Stored, flag_key};
 use super::ledger::Held;
+use crate::document::read_text;
 use crate::domain::{PolicyId, TenantId};
 use crate::ledger::FlagRecord;
 use crate::log::{Entry, FlagEntry, PolicyEntry, Revision, Scope};
@@ -317,7 +318,7 @@ fn policy_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'stati
     let document = match &stored.value {
         None => None,
         Some(value) => {
-            let document = policy::read_text(std::str::from_utf8(value).ok()?).ok()?;
+            let document = read_text(std::str::from_utf8(value).ok()?).ok()?;
             // What cannot run changes nothing: what is running stays.
             let checked = policy::parse(&document).ok()?;
             if checked.policy.id().as_str() != policy_id {

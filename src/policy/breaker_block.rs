@@ -3,10 +3,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::breaker::{Settings, SettingsDraft};
+use crate::document::{Block, Faults, Shape, Words, described, item, whole_number};
 use crate::domain::Status;
-
-use super::faults::{Faults, item};
-use super::fields::{Block, Shape, Words, described, whole_number};
 
 /// One field of the block: its name, and what of a draft it sets and shows.
 struct Field(&'static str, Kind);
@@ -20,7 +18,7 @@ enum Kind {
     Codes,
 }
 
-const FIELDS: [Field; 17] = [
+static FIELDS: [Field; 17] = [
     Field("enabled", Kind::Flag(|d| &mut d.enabled)),
     Field("failure_threshold", Kind::Whole(|d| &mut d.failure_threshold)),
     Field("error_rate_threshold", Kind::Factor(|d| &mut d.error_rate_threshold)),
@@ -45,17 +43,22 @@ const FIELDS: [Field; 17] = [
 const NO_WHOLE: u64 = u64::MAX;
 const NO_FACTOR: f64 = f64::NAN;
 
-/// The block of a document as checked settings.
-pub(super) fn read(document: &Block<'_>, faults: &mut Faults) -> Arc<Settings> {
-    Arc::new(checked(document, faults).unwrap_or_else(Settings::disabled))
+/// Names of the block that a kind of document refuses, each with its advice.
+type Refused<'k> = [(&'k str, &'k str)];
+
+/// The block of a document as checked settings; disabled where it has none. `refused` are fields that
+/// this kind of document does not take.
+pub(crate) fn read(document: &Block<'_>, refused: &Refused<'_>, faults: &mut Faults) -> Arc<Settings> {
+    Arc::new(checked(document, refused, faults).unwrap_or_else(Settings::disabled))
 }
 
-fn checked(document: &Block<'_>, faults: &mut Faults) -> Option<Settings> {
-    let value = document.get("circuit_breaker")?;
-    let shape = Shape { known: &FIELDS.map(|Field(name, _)| name), refused: &[] };
-    let block = Block::open(document.at("circuit_breaker"), value, &shape, faults)?;
+fn checked(document: &Block<'_>, refused: &Refused<'_>, faults: &mut Faults) -> Option<Settings> {
+    let taken = |Field(name, _): &&Field| refused.iter().all(|(other, _)| other != name);
+    let fields: Vec<_> = FIELDS.iter().filter(taken).collect();
+    let known: Vec<_> = fields.iter().map(|Field(name, _)| *name).collect();
+    let block = document.block("circuit_breaker", &Shape { known: &known, refused }, faults)?;
     let mut draft = SettingsDraft::default();
-    let mistyped = fill(&mut draft, &block, faults);
+    let mistyped = fill(&mut draft, &fields, &block, faults);
     let list = match Settings::try_new(&draft) {
         Ok(settings) => return Some(settings),
         Err(list) => list,
@@ -91,9 +94,14 @@ pub fn shown(settings: &Settings) -> Value {
 
 /// Puts what the block gives into the draft. Values of the wrong type are replaced by what is outside
 /// every range, and told, as the name of the field and what it holds.
-fn fill(draft: &mut SettingsDraft, block: &Block<'_>, faults: &mut Faults) -> Vec<(&'static str, String)> {
+fn fill(
+    draft: &mut SettingsDraft,
+    fields: &[&'static Field],
+    block: &Block<'_>,
+    faults: &mut Faults,
+) -> Vec<(&'static str, String)> {
     let mut mistyped = Vec::new();
-    for Field(name, kind) in &FIELDS {
+    for Field(name, kind) in fields {
         let Some(value) = block.get(name) else { continue };
         let right_type = match kind {
             Kind::Flag(part) => {

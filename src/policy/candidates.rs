@@ -2,10 +2,9 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::document::{Block, Faults, Shape, below, described, item};
 use crate::domain::ProviderId;
 
-use super::faults::{Faults, below, item};
-use super::fields::{Block, Shape, described};
 use super::model::Candidate;
 
 /// Every provider of a policy has a breaker, metric series and a place in each draw.
@@ -22,7 +21,7 @@ pub(super) fn read(document: &Block<'_>, faults: &mut Faults) -> Vec<Candidate> 
                 let message = "give either providers or the older form weights, not both";
                 faults.add(document.at("weights"), message);
             }
-            (document.at("providers"), from_list(&document.at("providers"), list, faults))
+            (document.at("providers"), from_list(document, list, faults))
         }
         (None, Some(map)) => (document.at("weights"), from_map(&document.at("weights"), map, faults)),
         (None, None) => (document.at("providers"), Vec::new()),
@@ -47,7 +46,8 @@ fn nobody(document: &Block<'_>) -> &'static str {
     }
 }
 
-fn from_list(path: &str, value: &Value, faults: &mut Faults) -> Vec<Candidate> {
+fn from_list(document: &Block<'_>, value: &Value, faults: &mut Faults) -> Vec<Candidate> {
+    let path = &document.at("providers");
     let Value::Array(list) = value else {
         let message = format!("must be an array of {{\"name\", \"weight\"}}, not {}", described(value));
         faults.add(path, message);
@@ -59,7 +59,7 @@ fn from_list(path: &str, value: &Value, faults: &mut Faults) -> Vec<Candidate> {
     let mut first_by_name: HashMap<ProviderId, usize> = HashMap::new();
     let mut candidates = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
-        let Some(block) = Block::open(item(path, index), value, &PROVIDER, faults) else { continue };
+        let Some(block) = document.open(item(path, index), value, &PROVIDER, faults) else { continue };
         let name = block.required("name", faults).and_then(|v| provider(&block.at("name"), v, faults));
         let weight = block.required("weight", faults).and_then(|v| weight(&block.at("weight"), v, faults));
         let Some(name) = name else { continue };

@@ -1,13 +1,13 @@
 use serde_json::Value;
 
+use crate::document::{Block, Fault, Faults, Shape, described, duration_ms};
 use crate::domain::PolicyId;
 
-use super::durations::duration_ms;
-use super::faults::{Fault, Faults};
-use super::fields::{Block, Shape, described};
 use super::model::{Policy, Sticky};
 use super::{breaker_block, candidates, fallbacks, warnings};
 
+/// What messages call it.
+const KIND: &str = "policy";
 const DEFAULT_VERSION: &str = "1.0";
 /// The router only shows it.
 const MAX_VERSION: usize = 64;
@@ -66,7 +66,7 @@ pub struct Checked {
 /// All faults at once, at most [`super::MAX_FAULTS`] and one that counts the rest.
 pub fn parse(document: &Value) -> Result<Checked, Vec<Fault>> {
     let mut faults = Faults::default();
-    let Some(top) = Block::open(String::new(), document, &DOCUMENT, &mut faults) else {
+    let Some(top) = Block::document(KIND, document, &DOCUMENT, &mut faults) else {
         return Err(faults.into_vec());
     };
     let id = policy_id(&top, &mut faults);
@@ -74,7 +74,7 @@ pub fn parse(document: &Value) -> Result<Checked, Vec<Fault>> {
     let mut candidates = candidates::read(&top, &mut faults);
     let fallbacks = fallbacks::read(&top, &mut candidates, &mut faults);
     let (sticky_enabled, sticky) = sticky(&top, &mut faults);
-    let breaker = breaker_block::read(&top, &mut faults);
+    let breaker = breaker_block::read(&top, &[], &mut faults);
     match id {
         Some(id) if faults.is_empty() => {
             let policy = Policy { id, version, candidates, sticky, sticky_enabled, fallbacks, breaker };
@@ -95,11 +95,7 @@ fn policy_id(document: &Block<'_>, faults: &mut Faults) -> Option<PolicyId> {
 
 /// Whether sessions stick, and how: a block that is switched off is checked and kept all the same.
 fn sticky(document: &Block<'_>, faults: &mut Faults) -> (bool, Option<Sticky>) {
-    let Some(block) =
-        document.get("sticky").and_then(|v| Block::open(document.at("sticky"), v, &STICKY, faults))
-    else {
-        return (false, None);
-    };
+    let Some(block) = document.block("sticky", &STICKY, faults) else { return (false, None) };
     // No default: half of the documents without it would mean the other.
     block.required("enabled", faults);
     let enabled = block.flag("enabled", false, faults);

@@ -1,7 +1,8 @@
 use serde_json::{Map, Value, json};
 
+use crate::document::written;
+
 use super::breaker_block;
-use super::durations::written;
 use super::model::{Candidate, Fallback, Policy, When};
 use super::retry::Backoff;
 

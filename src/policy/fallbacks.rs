@@ -2,11 +2,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::document::{Block, Faults, Shape, Words, described, item};
 use crate::domain::ProviderId;
 
 use super::candidates::provider;
-use super::faults::{Faults, item};
-use super::fields::{Block, Shape, Words, described};
 use super::model::{Candidate, Fallback, StatusMatch, When};
 use super::retry::{Backoff, Growth};
 
@@ -49,12 +48,10 @@ pub(super) fn read(
                 let message = "give either fallbacks or the older form fallback, not both";
                 faults.add(document.at("fallback"), message);
             }
-            from_list(&document.at("fallbacks"), list, &mut targets, faults)
+            from_list(document, list, &mut targets, faults)
         }
-        (None, Some(value)) => {
-            let Some(block) = Block::open(document.at("fallback"), value, &OLDER, faults) else {
-                return Vec::new();
-            };
+        (None, Some(_)) => {
+            let Some(block) = document.block("fallback", &OLDER, faults) else { return Vec::new() };
             let to = target(&block, "provider", &mut targets, faults);
             to.map(|to| Fallback { when: When::default(), retry: 0, to, backoff: None }).into_iter().collect()
         }
@@ -82,7 +79,13 @@ impl<'a> Targets<'a> {
     }
 }
 
-fn from_list(path: &str, value: &Value, targets: &mut Targets<'_>, faults: &mut Faults) -> Vec<Fallback> {
+fn from_list(
+    document: &Block<'_>,
+    value: &Value,
+    targets: &mut Targets<'_>,
+    faults: &mut Faults,
+) -> Vec<Fallback> {
+    let path = &document.at("fallbacks");
     let Value::Array(list) = value else {
         faults.add(path, format!("must be an array of {{\"when\", \"to\"}}, not {}", described(value)));
         return Vec::new();
@@ -93,7 +96,7 @@ fn from_list(path: &str, value: &Value, targets: &mut Targets<'_>, faults: &mut 
     }
     let mut fallbacks = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
-        let Some(block) = Block::open(item(path, index), value, &FALLBACK, faults) else { continue };
+        let Some(block) = document.open(item(path, index), value, &FALLBACK, faults) else { continue };
         let when = when(&block, faults);
         let retry = block.whole("retry", 0..=MAX_RETRY, 0, faults);
         let to = target(&block, "to", targets, faults);
@@ -112,8 +115,7 @@ fn target(block: &Block<'_>, name: &str, targets: &mut Targets<'_>, faults: &mut
 }
 
 fn when(fallback: &Block<'_>, faults: &mut Faults) -> When {
-    let Some(value) = fallback.get("when") else { return When::default() };
-    let Some(block) = Block::open(fallback.at("when"), value, &WHEN, faults) else { return When::default() };
+    let Some(block) = fallback.block("when", &WHEN, faults) else { return When::default() };
     let mut words = |name, numbers| {
         let words = Words { bare: true, numbers, most: Some(MAX_WORDS), longest: MAX_WORD };
         block.get(name).map(|value| words.read(&block.at(name), value, faults))
@@ -125,8 +127,7 @@ fn when(fallback: &Block<'_>, faults: &mut Faults) -> When {
 }
 
 fn backoff(fallback: &Block<'_>, faults: &mut Faults) -> Option<Backoff> {
-    let value = fallback.get("backoff")?;
-    let block = Block::open(fallback.at("backoff"), value, &BACKOFF, faults)?;
+    let block = fallback.block("backoff", &BACKOFF, faults)?;
     let before = faults.count();
     let base_ms = block.whole("base_ms", 0..=MAX_BACKOFF_MS, DEFAULT_BASE_MS, faults);
     // A base above the default longest wait alone is no mistake.
@@ -135,16 +136,6 @@ fn backoff(fallback: &Block<'_>, faults: &mut Faults) -> Option<Backoff> {
         let message = format!("must not be below base_ms, which is {base_ms}");
         faults.add(block.at("max_ms"), message);
     }
-    let strategy = strategy(&block, faults);
+    let strategy = block.one_of("strategy", &Growth::ALL, Growth::as_str, Growth::Exponential, faults);
     Some(Backoff { strategy, base_ms, max_ms, jitter: block.flag("jitter", true, faults) })
-}
-
-fn strategy(block: &Block<'_>, faults: &mut Faults) -> Growth {
-    let Some(value) = block.get("strategy") else { return Growth::Exponential };
-    let known = Growth::ALL.into_iter().find(|s| value.as_str() == Some(s.as_str()));
-    known.unwrap_or_else(|| {
-        let names = Growth::ALL.map(Growth::as_str).join(", ");
-        faults.add(block.at("strategy"), format!("must be one of {names}"));
-        Growth::Exponential
-    })
 }

@@ -1,7 +1,6 @@
 //! The document that an operator writes, and the checked [`Policy`] that it becomes.
 //!
-//! A document is JSON from outside. [`parse`] looks at all of it and tells every fault at once, each
-//! with an RFC 6901 pointer, so that one round trip is enough to mend a document; or it gives a
+//! [`parse`] reads a document as [`crate::document`] has it, all faults at once; or it gives a
 //! [`Policy`], past which nothing checks again: ids are ids, weights are integers with a sum above 0,
 //! a fallback's target is an index, breaker settings are within their ranges. What is refused: unknown
 //! fields, since a misspelt threshold that is silently ignored protects nobody; fields of the older
@@ -13,8 +12,6 @@
 //! - Providers stand first among the candidates, in document order (by name where the older `weights`
 //!   map gives none); after them, targets that only fallbacks name, with weight 0.
 //! - A policy has 1 to 256 providers and a total weight above 0.
-//! - Faults and their pointers are bounded, however large and wrong the document is. Its size and depth
-//!   are the caller's to bound.
 //!
 //! Warnings are for what is legal and probably not meant; they never stop a document.
 //!
@@ -23,13 +20,9 @@
 mod breaker_block;
 mod candidates;
 mod document;
-mod durations;
 mod effective;
 mod fallbacks;
-mod faults;
-mod fields;
 mod model;
-mod names;
 mod overlay;
 mod patch;
 mod retry;
@@ -38,11 +31,12 @@ mod tests;
 mod text;
 mod warnings;
 
+pub use crate::document::{Fault, MAX_FAULTS};
+pub(crate) use breaker_block::read as read_breaker_block;
 pub use breaker_block::shown as breaker_block;
 pub use document::{Checked, parse};
-pub use faults::{Fault, MAX_FAULTS};
 pub use model::{Candidate, Fallback, Policy, StatusMatch, Sticky, When};
 pub use overlay::{Overlaid, Overlay, parse_under, states_its_share};
 pub use patch::merge_patch;
 pub use retry::{Backoff, Growth};
-pub use text::{parse_text, read_text};
+pub use text::parse_text;

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::document::{Checked, parse};
-use super::faults::Fault;
+use crate::document::Fault;
 
 const BLOCK: &str = "circuit_breaker";
 

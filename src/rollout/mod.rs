@@ -1,5 +1,13 @@
-//! Rollouts: circuit breakers switched on tenant by tenant, on evidence.
+//! A rollout raises the share of requests whose refusals are enforced, tenant by tenant and step by step,
+//! and moves on only when the evidence says that it is safe.
 //!
-//! [`judge`] decides by what is known of both arms whether enforcing refusals does harm.
+//! Data flows one way. A *plan* says which tenants are treated, in which steps and by which rules.
+//! *Evidence* counts how the requests of each tenant ended: those whose refusals are enforced, and the
+//! rest. A *judge* turns the counts into verdicts, the *controller* turns plan and verdicts into decisions,
+//! and *pages* show what was decided and why. A decision reaches evidence only by the log, as an entry like
+//! any other.
+//!
+//! [`plan`] and [`judge`] are here; the others become modules beside them.
 
 pub mod judge;
+pub mod plan;

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The rooms. Each may use those above it, and itself.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "domain",
+    "document",
     "breaker",
     "policy",
     "routing",
@@ -25,7 +26,7 @@ const ROOMS: [&str; 16] = [
 /// Rooms that use less than stands above them.
 const LEAVES: [(&str, &[&str]); 2] = [("clock", &["domain"]), ("config", &[])];
 /// Rooms without a clock, a lock, a task, the world outside, or a log.
-const PURE: [&str; 6] = ["domain", "breaker", "policy", "routing", "log", "rollout"];
+const PURE: [&str; 7] = ["domain", "document", "breaker", "policy", "routing", "log", "rollout"];
 const IMPURE: [&str; 13] = [
     "tokio",
     "futures_util",

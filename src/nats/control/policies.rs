@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::reply::ControlError;
 use super::{ANSWER_PATIENCE, opened, page, settle};
+use crate::document::read_text;
 use crate::domain::{ErrorCode, PolicyId, TenantId};
 use crate::log::{Entry, PolicyEntry, Revision};
 use crate::nats::Worker;
@@ -26,7 +27,7 @@ pub(super) async fn put(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     if body.optional_policy_id()?.is_some_and(|id| id != *checked.policy.id()) {
         return Err(ControlError::field("policy_id", "differs from the document's"));
     }
-    let document = Arc::new(policy::read_text(text).map_err(|faults| ControlError::faults(&faults))?);
+    let document = Arc::new(read_text(text).map_err(|faults| ControlError::faults(&faults))?);
     let change = Change { worker, tenant_id: &tenant_id, policy_id: checked.policy.id(), by: body.by() };
     change.write(body.expected_revision()?, |_| Ok((Arc::clone(&document), checked.clone()))).await
 }
@@ -34,7 +35,7 @@ pub(super) async fn put(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
 pub(super) async fn patch(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
     body.only(&["tenant_id", "policy_id", "patch", "expected_revision"])?;
     let (tenant_id, policy_id) = (body.tenant_id()?, body.policy_id()?);
-    let patch = policy::read_text(body.raw("patch")?).map_err(|faults| ControlError::faults(&faults))?;
+    let patch = read_text(body.raw("patch")?).map_err(|faults| ControlError::faults(&faults))?;
     if !patch.is_object() {
         return Err(ControlError::field("patch", "must be an object (RFC 7396)"));
     }

@@ -1,33 +1,14 @@
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
+use crate::document::testing::{self, object, point_into, spoil};
 
 /// Any JSON; names are often those of a document, so that it gets past the first look.
 fn any_json() -> impl Strategy<Value = Value> {
-    let scalar = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<u64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        (0_u64..200).prop_map(Value::from),
-        ".{0,12}".prop_map(Value::from),
-        "[a-z0-9_.:-]{1,12}".prop_map(Value::from),
-        prop::sample::select(std::vec!["10m", "5xx", "error", "success", "linear"]).prop_map(Value::from),
-    ];
-    scalar.prop_recursive(4, 48, 6, |inner| {
-        prop_oneof![
-            vec(inner.clone(), 0..6).prop_map(Value::from),
-            btree_map(member(), inner, 0..6).prop_map(|m| Value::Object(m.into_iter().collect())),
-        ]
-    })
-}
-
-fn member() -> impl Strategy<Value = String> {
-    const NAMES: [&str; 24] = [
+    const NAMES: &[&str] = &[
         "policy_id",
         "version",
         "providers",
@@ -53,7 +34,7 @@ fn member() -> impl Strategy<Value = String> {
         "timeout_ms",
         "pre",
     ];
-    prop_oneof![4 => prop::sample::select(NAMES.to_vec()).prop_map(str::to_owned), 1 => ".{0,8}"]
+    testing::any_json(NAMES, &["10m", "5xx", "error", "success", "linear"])
 }
 
 fn id() -> impl Strategy<Value = String> {
@@ -62,11 +43,6 @@ fn id() -> impl Strategy<Value = String> {
 
 fn words(word: &'static str) -> impl Strategy<Value = Value> {
     prop_oneof![word.prop_map(Value::from), btree_set(word, 1..5).prop_map(|set| set.into_iter().collect())]
-}
-
-/// An object with those members that are given.
-fn object(members: Vec<(&str, Option<Value>)>) -> Value {
-    Value::Object(members.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?))).collect::<Map<_, _>>())
 }
 
 fn providers() -> impl Strategy<Value = (&'static str, Value)> {
@@ -175,30 +151,6 @@ fn sound_document() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Puts `value` in the place of the `index`-th node, counted round.
-fn spoil(document: &mut Value, index: usize, value: Value) {
-    fn count(node: &Value) -> usize {
-        1 + match node {
-            Value::Array(list) => list.iter().map(count).sum(),
-            Value::Object(map) => map.values().map(count).sum::<usize>(),
-            _ => 0,
-        }
-    }
-    fn nth(node: &mut Value, left: &mut usize, value: &Value) {
-        if *left == 0 {
-            *node = value.clone();
-        }
-        *left = left.wrapping_sub(1);
-        match node {
-            Value::Array(list) => list.iter_mut().for_each(|child| nth(child, left, value)),
-            Value::Object(map) => map.values_mut().for_each(|child| nth(child, left, value)),
-            _ => {}
-        }
-    }
-    let mut left = index % count(document);
-    nth(document, &mut left, &value);
-}
-
 /// What the room promises of any outcome.
 fn holds(document: &Value) -> Result<(), TestCaseError> {
     match parse(document) {
@@ -211,15 +163,7 @@ fn holds(document: &Value) -> Result<(), TestCaseError> {
             let again = parse(&policy.effective()).map(|c| c.policy);
             prop_assert_eq!(again, Ok(policy));
         }
-        Err(faults) => {
-            prop_assert!(!faults.is_empty());
-            for fault in faults {
-                prop_assert!(!fault.message.is_empty());
-                prop_assert!(fault.path.is_empty() || fault.path.starts_with('/'));
-                let parent = fault.path.rsplit_once('/').map_or("", |(parent, _)| parent);
-                prop_assert!(document.pointer(parent).is_some(), "{} has no parent", fault.path);
-            }
-        }
+        Err(faults) => point_into(document, &faults)?,
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 const MAX_NAME: usize = 48;
 
 /// The known name that an unknown one was probably meant to be.
-pub(super) fn nearest<'k>(unknown: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(unknown: &str, known: &[&'k str]) -> Option<&'k str> {
     if unknown.len() > MAX_NAME {
         return None;
     }

@@ -2,12 +2,12 @@ use serde_json::Value;
 
 use super::fields::whole_number;
 
-/// Units of a duration, longest first; `ms` stands before those that end in the same letters.
+/// Units of a duration; `ms` stands before those that end in the same letters.
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
 
 /// Milliseconds of `"10m"`, `"30s"`, `"500ms"`, or of a number of seconds; `None` for what is neither, is
 /// zero, or is out of range.
-pub(super) fn duration_ms(value: &Value) -> Option<u64> {
+pub(crate) fn duration_ms(value: &Value) -> Option<u64> {
     let ms = match value {
         Value::String(text) => {
             let (count, unit) = UNITS.iter().find_map(|(name, ms)| Some((text.strip_suffix(name)?, *ms)))?;
@@ -22,14 +22,10 @@ pub(super) fn duration_ms(value: &Value) -> Option<u64> {
 }
 
 /// A duration in the longest unit that holds it exactly.
-pub(super) fn written(ms: u64) -> String {
-    let (count, unit) = match ms {
-        _ if ms.is_multiple_of(3_600_000) => (ms / 3_600_000, "h"),
-        _ if ms.is_multiple_of(60_000) => (ms / 60_000, "m"),
-        _ if ms.is_multiple_of(1_000) => (ms / 1_000, "s"),
-        _ => (ms, "ms"),
-    };
-    format!("{count}{unit}")
+pub(crate) fn written(ms: u64) -> String {
+    let exact = UNITS.into_iter().filter(|(_, unit)| ms.is_multiple_of(*unit));
+    let (name, unit) = exact.max_by_key(|(_, unit)| *unit).unwrap_or(("ms", 1));
+    format!("{}{name}", ms / unit)
 }
 
 #[cfg(test)]
@@ -51,6 +47,20 @@ mod tests {
         ] {
             assert_eq!(duration_ms(&value), Some(ms), "{value}");
             assert_eq!(duration_ms(&json!(written(ms))), Some(ms), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_written_in_the_longest_unit_that_holds_it() {
+        for (ms, text) in [
+            (604_800_000, "7d"),
+            (43_200_000, "12h"),
+            (90_000_000, "25h"),
+            (90_000, "90s"),
+            (120_000, "2m"),
+            (1_500, "1500ms"),
+        ] {
+            assert_eq!(written(ms), text);
         }
     }
 

@@ -19,13 +19,13 @@ pub struct Fault {
 
 /// Faults as they are found.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     told: Vec<Fault>,
     beyond: usize,
 }
 
 impl Faults {
-    pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         if self.is_full() {
             self.count_one();
         } else {
@@ -34,23 +34,23 @@ impl Faults {
     }
 
     /// Whether further faults are only counted, so that no work need go into telling them.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.told.len() >= MAX_FAULTS
     }
 
-    pub(super) fn count_one(&mut self) {
+    pub(crate) fn count_one(&mut self) {
         self.beyond = self.beyond.saturating_add(1);
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.told.len().saturating_add(self.beyond)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.told.is_empty()
     }
 
-    pub(super) fn into_vec(mut self) -> Vec<Fault> {
+    pub(crate) fn into_vec(mut self) -> Vec<Fault> {
         if self.beyond > 0 {
             let message = format!("has {} more faults, not listed", self.beyond);
             self.told.push(Fault { path: String::new(), message });
@@ -70,19 +70,19 @@ fn shortened(mut path: String) -> String {
 }
 
 /// The pointer to a member of the object at `path`.
-pub(super) fn below(path: &str, key: &str) -> String {
+pub(crate) fn below(path: &str, key: &str) -> String {
     let mut pointer = path.to_owned();
     push_key(&mut pointer, key);
     pointer
 }
 
 /// The pointer to an item of the array at `path`.
-pub(super) fn item(path: &str, index: usize) -> String {
+pub(crate) fn item(path: &str, index: usize) -> String {
     format!("{path}/{index}")
 }
 
 /// Appends one step to a pointer, escaped as RFC 6901 has it.
-pub(super) fn push_key(pointer: &mut String, key: &str) {
+pub(crate) fn push_key(pointer: &mut String, key: &str) {
     pointer.push('/');
     for c in key.chars() {
         match c {
