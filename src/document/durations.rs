@@ -2,8 +2,9 @@ use serde_json::Value;
 
 use super::fields::whole_number;
 
+const DAY: u64 = 86_400_000;
 /// Units of a duration; `ms` stands before those that end in the same letters.
-const UNITS: [(&str, u64); 5] = [("ms", 1), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("d", DAY), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
 
 /// Milliseconds of `"10m"`, `"30s"`, `"500ms"`, or of a number of seconds; `None` for what is neither, is
 /// zero, or is out of range.
@@ -23,7 +24,16 @@ pub(crate) fn duration_ms(value: &Value) -> Option<u64> {
 
 /// A duration in the longest unit that holds it exactly.
 pub(crate) fn written(ms: u64) -> String {
-    let exact = UNITS.into_iter().filter(|(_, unit)| ms.is_multiple_of(*unit));
+    written_below(u64::MAX, ms)
+}
+
+/// A duration in the longest unit up to hours that holds it exactly: what readers of policies have always got.
+pub(crate) fn written_in_hours(ms: u64) -> String {
+    written_below(DAY, ms)
+}
+
+fn written_below(bound: u64, ms: u64) -> String {
+    let exact = UNITS.into_iter().filter(|(_, unit)| *unit < bound && ms.is_multiple_of(*unit));
     let (name, unit) = exact.max_by_key(|(_, unit)| *unit).unwrap_or(("ms", 1));
     format!("{}{name}", ms / unit)
 }
@@ -62,6 +72,7 @@ mod tests {
         ] {
             assert_eq!(written(ms), text);
         }
+        assert_eq!((written_in_hours(172_800_000), written_in_hours(90_000)), ("48h".into(), "90s".into()));
     }
 
     #[test]

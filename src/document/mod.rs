@@ -25,7 +25,7 @@ mod names;
 pub(crate) mod testing;
 mod text;
 
-pub(crate) use durations::{duration_ms, written};
+pub(crate) use durations::{duration_ms, written, written_in_hours};
 pub use faults::{Fault, MAX_FAULTS};
 pub(crate) use faults::{Faults, below, item};
 pub(crate) use fields::{Block, Shape, described, number_in, ratio, whole_number};

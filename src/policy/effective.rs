@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use crate::document::written;
+use crate::document::written_in_hours;
 
 use super::breaker_block;
 use super::model::{Candidate, Fallback, Policy, When};
@@ -27,7 +27,7 @@ impl Policy {
         if let Some(sticky) = &self.sticky {
             block["session_key"] = json!(sticky.session_key);
             if let Some(ms) = sticky.ttl_ms {
-                block["ttl"] = json!(written(ms));
+                block["ttl"] = json!(written_in_hours(ms));
             }
         }
         block
