@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::fold::Fold;
-use super::register::PolicyChange;
+use super::register::{Owner, PolicyChange};
 use super::roster::key_of;
 use super::step::Step;
 use crate::breaker::{Breaker, Input};
@@ -74,8 +74,12 @@ impl Fold {
             let cell = |provider: &ProviderId| self.roster.find(tenant_id.as_str(), provider.as_str());
             // Every candidate has a breaker by now, so none is left out.
             let cells = live.policy.candidates().iter().filter_map(|c| cell(&c.provider)).cloned().collect();
-            let routable =
-                Routable { policy: Arc::clone(&live.policy), revision: live.revision.revision, cells };
+            let routable = Routable {
+                policy: Arc::clone(&live.policy),
+                revision: live.revision.revision,
+                cells,
+                step: live.step(),
+            };
             self.state.catalog().put(tenant_id, Arc::new(routable));
         }
     }
@@ -92,11 +96,14 @@ impl Fold {
                     self.digest.note_gone(&mut cell.lock());
                 }
             }
-            (Some((policy_id, settings)), Some(cell)) => {
-                cell.lock().policy_id = policy_id;
+            (Some(Owner { policy_id, settings, step: of_rollout }), Some(cell)) => {
+                {
+                    let mut guarded = cell.lock();
+                    (guarded.policy_id, guarded.step) = (policy_id, of_rollout);
+                }
                 step.input(cell, &Input::Configure(settings), &mut self.digest);
             }
-            (Some((policy_id, settings)), None) => {
+            (Some(Owner { policy_id, settings, step: of_rollout }), None) => {
                 let seed = key_of(tenant_id.as_str(), provider_id.as_str());
                 let mut breaker = Breaker::new(settings, seed, step.now);
                 if !self.flags.enabled(tenant_id) {
@@ -104,6 +111,7 @@ impl Fold {
                 }
                 let cell = Arc::new(Cell::new(tenant_id.clone(), provider_id, policy_id, breaker));
                 let mut guarded = cell.lock();
+                guarded.step = of_rollout;
                 cell.publish(&guarded, step.offset);
                 self.digest.note_changed(&cell, &mut guarded);
                 drop(guarded);

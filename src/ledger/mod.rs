@@ -40,7 +40,7 @@ mod verdicts;
 pub use ahead::AHEAD;
 pub use fold::{Applied, Fold, Moved, What};
 pub use overlays::{LaidOver, Overlays, Rollout};
-pub use register::{FlagRecord, Flags, Laid, PolicyChange, PolicyRecord, Register};
+pub use register::{FlagRecord, Flags, Laid, Live, Owner, PolicyChange, PolicyRecord, Register};
 pub use seen::{CAPACITY as SEEN_CAPACITY, Kind, Seen};
 pub use snapshot::SnapshotError;
 pub use verdicts::{Metering, Verdicts};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{PolicyId, RolloutId, Stamp, TenantId};
-use crate::log::{JudgedWindow, OverlaySettings, StepEntry, StepNumber};
+use crate::log::{JudgedWindow, OverlaySettings, StepEntry, StepInForce, StepNumber};
 use crate::policy::Overlay;
 
 /// See the module.
@@ -46,12 +46,9 @@ pub struct Rollout {
 /// What lies over one policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaidOver {
-    /// Which rollout's.
-    pub rollout: RolloutId,
-    /// Which step's.
-    pub number: StepNumber,
-    /// The share of requests whose refusals are enforced.
-    pub percent: u8,
+    /// The step that lays it.
+    pub step: Arc<StepInForce>,
+    made: i64,
     settings: Arc<OverlaySettings>,
 }
 
@@ -59,7 +56,7 @@ impl LaidOver {
     /// As it lies over a document.
     #[must_use]
     pub fn overlay(&self) -> Overlay<'_> {
-        Overlay { circuit_breaker: &self.settings.circuit_breaker, enforce_percent: self.percent }
+        Overlay { circuit_breaker: &self.settings.circuit_breaker, enforce_percent: self.step.percent }
     }
 }
 
@@ -86,9 +83,12 @@ impl Rollout {
         let left = self.left_tenants.contains(tenant_id)
             || self.left_policies.contains(&(tenant_id.clone(), policy_id.clone()));
         (!left).then(|| LaidOver {
-            rollout: rollout.clone(),
-            number: self.number,
-            percent: if self.stale { 0 } else { share.percent },
+            step: Arc::new(StepInForce {
+                rollout: rollout.clone(),
+                step: self.number.n,
+                percent: if self.stale { 0 } else { share.percent },
+            }),
+            made: self.number.made,
             settings: Arc::clone(settings),
         })
     }

@@ -10,7 +10,7 @@ use super::overlays::LaidOver;
 use super::pool::Pool;
 use crate::breaker::Settings;
 use crate::domain::{PolicyId, ProviderId, TenantId};
-use crate::log::{FlagEntry, PolicyEntry, Revision, Scope};
+use crate::log::{FlagEntry, PolicyEntry, Revision, Scope, StepInForce};
 use crate::policy::{self, Fault, Policy};
 
 /// One policy that the log has told of, deleted ones included: their revision keeps an older one from
@@ -34,6 +34,25 @@ pub struct Live {
     pub document: Arc<Value>,
     /// What a rollout lays over the document; the policy is that of both.
     pub laid: Option<Box<Laid>>,
+}
+
+impl Live {
+    /// The step of a rollout that lies over the document.
+    #[must_use]
+    pub fn step(&self) -> Option<Arc<StepInForce>> {
+        self.laid.as_ref().map(|laid| Arc::clone(&laid.over.step))
+    }
+}
+
+/// Whose settings hold for a breaker.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The policy.
+    pub policy_id: PolicyId,
+    /// Its settings.
+    pub settings: Arc<Settings>,
+    /// The step of a rollout that lies over it.
+    pub step: Option<Arc<StepInForce>>,
 }
 
 /// What lies over a policy in force.
@@ -209,11 +228,15 @@ impl Register {
     /// Whose settings hold for a breaker: of the policies that name the provider, the newest one that
     /// enables its breaker, else the newest. `None` if no policy names it.
     #[must_use]
-    pub fn owner(&self, tenant_id: &TenantId, provider_id: &ProviderId) -> Option<(PolicyId, Arc<Settings>)> {
+    pub fn owner(&self, tenant_id: &TenantId, provider_id: &ProviderId) -> Option<Owner> {
         self.of_tenant(tenant_id)
             .filter(|(_, live)| live.policy.candidates().iter().any(|c| c.provider == *provider_id))
             .max_by_key(|(_, live)| (live.policy.breaker().enabled(), live.revision))
-            .map(|(id, live)| (id.clone(), Arc::clone(live.policy.breaker())))
+            .map(|(id, live)| Owner {
+                policy_id: id.clone(),
+                settings: Arc::clone(live.policy.breaker()),
+                step: live.step(),
+            })
     }
 
     /// Enabled policies of the tenant that give one of this policy's providers other settings than it

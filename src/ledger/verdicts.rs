@@ -52,10 +52,16 @@ impl Verdicts {
         self.position.store(position, Ordering::Release);
     }
 
+    /// The last entry that was applied: what is read after this holds all of it.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
+    }
+
     /// What to do about the result at a position.
     #[must_use]
     pub fn metering(&self, position: u64) -> Metering {
-        if position > self.position.load(Ordering::Acquire) {
+        if position > self.position() {
             return Metering::Wait;
         }
         let word = self.word(position).map_or(0, |w| w.load(Ordering::Relaxed));

@@ -9,5 +9,5 @@ mod rollout;
 pub use entry::{At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, PolicyEntry, Revision, Scope};
 pub use rollout::{
     ArmTotals, EvidenceSettings, Fate, JudgedWindow, Met, MetEntry, OverlaySettings, Share, StepEntry,
-    StepNumber, TallyEntry, WorkerRun,
+    StepInForce, StepNumber, TallyEntry, WorkerRun,
 };

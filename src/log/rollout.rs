@@ -36,6 +36,18 @@ pub struct StepEntry {
     pub overlay: Option<OverlaySettings>,
 }
 
+/// The step of a rollout that lies over a policy, as people are shown it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepInForce {
+    /// Which rollout's.
+    #[serde(rename = "id")]
+    pub rollout: RolloutId,
+    /// Which of its decisions.
+    pub step: u64,
+    /// The share of requests whose refusals are enforced.
+    pub percent: u8,
+}
+
 /// What a step lays over the policies of its tenants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OverlaySettings {

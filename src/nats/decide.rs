@@ -74,6 +74,8 @@ pub(super) struct Request<'m> {
     pub(super) arrived: Tick,
     /// Whether it may have waited for longer than since then.
     pub(super) stale: bool,
+    /// The last entry of the log that its policy and its breakers hold, at least.
+    pub(super) position: u64,
     /// Whether all policies were known before its own was looked up.
     pub(super) complete: bool,
     /// The policy that decides, once it was looked up.
@@ -262,7 +264,7 @@ impl Request<'_> {
             }
         }
         let explanation = if to.request.explain {
-            explain::explanation(routable, &decision, trail, &to.request.request_id, self.worker)
+            explain::explanation(routable, &decision, trail, self, &to.request.request_id)
         } else {
             None
         };

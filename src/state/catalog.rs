@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Cell;
 use crate::domain::{PolicyId, TenantId};
+use crate::log::StepInForce;
 use crate::policy::Policy;
 
 /// A thousand: see the module.
@@ -40,6 +41,8 @@ pub struct Routable {
     pub revision: u64,
     /// The breaker of each candidate, in the policy's order.
     pub cells: Cells,
+    /// The step of a rollout that lies over the document.
+    pub step: Option<Arc<StepInForce>>,
 }
 
 impl Routable {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use super::Counters;
 use crate::breaker::{Breaker, Gate, Position, State};
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId, Tick};
+use crate::log::StepInForce;
 use crate::routing::Observed;
 
 /// One breaker where the decide path and the fold meet. With many breakers it has to be fetched from memory,
@@ -55,6 +56,8 @@ pub struct Guarded {
     pub counters: Counters,
     /// The policy whose settings hold.
     pub policy_id: PolicyId,
+    /// The step of a rollout that lies over that policy.
+    pub step: Option<Arc<StepInForce>>,
 }
 
 impl Guarded {
@@ -162,6 +165,7 @@ impl Cell {
                 breaker,
                 counters: Counters::default(),
                 policy_id,
+                step: None,
                 digest: 0,
                 dirty: false,
                 gone: false,

@@ -39,6 +39,7 @@ mod metrics;
 mod otlp;
 mod readme;
 mod refusals;
+mod rollout;
 mod routing;
 mod secrets;
 mod shell;

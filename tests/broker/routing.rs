@@ -190,7 +190,9 @@ async fn an_explanation_tells_the_steps() {
     let mut body = request("acme", "r-1");
     assert_eq!(stage.caller.decided(&body).await.get("explanation"), None, "nobody asked");
     body["explain"] = json!(true);
-    let told = stage.caller.decided(&body).await["explanation"].clone();
+    let mut told = stage.caller.decided(&body).await["explanation"].clone();
+    let position = told.as_object_mut().unwrap().remove("position");
+    assert_eq!(position.unwrap(), stage.caller.log_end().await);
     assert_eq!(
         told,
         json!({"reason": "weighted", "provider_id": "a", "policy_id": "default", "steps": [

@@ -61,6 +61,11 @@ impl Log {
         let policy = &record.live.as_ref().unwrap().policy;
         let decided = self.state.catalog().find(tenant_id, id).unwrap();
         assert_eq!(decided.policy, *policy, "decisions are made by what is in force");
+        let of_breaker = self.cell(tenant_id, policy.candidates()[0].provider.as_str()).lock().step.clone();
+        assert_eq!(of_breaker, decided.step, "both are shown the same step");
+        if let Some(step) = &decided.step {
+            assert_eq!(u64::from(step.percent), policy.breaker().to_draft().enforce_percent);
+        }
         let draft = policy.breaker().to_draft();
         (draft.enabled, draft.enforce_percent, draft.failure_threshold)
     }

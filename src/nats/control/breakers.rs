@@ -131,10 +131,10 @@ async fn act(
 
 /// A breaker as the contract's table has it.
 fn describe(cell: &Cell, now: Stamp) -> Value {
-    let (view, settings, policy_id) = {
+    let (view, settings, policy_id, step) = {
         let guarded = cell.lock();
         let settings = policy::breaker_block(guarded.breaker.settings());
-        (guarded.breaker.view(now), settings, guarded.policy_id.clone())
+        (guarded.breaker.view(now), settings, guarded.policy_id.clone(), guarded.step.clone())
     };
     let (fail_fast, would_reject, saved) = cell.refusals();
     json!({
@@ -161,6 +161,7 @@ fn describe(cell: &Cell, now: Stamp) -> Value {
         "fail_fast": fail_fast,
         "would_reject": would_reject,
         "requests_saved": saved,
+        "rollout": step.as_deref(),
         "settings": settings,
     })
 }

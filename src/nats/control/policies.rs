@@ -9,6 +9,7 @@ use super::reply::ControlError;
 use super::{ANSWER_PATIENCE, opened, page, settle};
 use crate::document::read_text;
 use crate::domain::{ErrorCode, PolicyId, TenantId};
+use crate::ledger::LaidOver;
 use crate::log::{Entry, PolicyEntry, Revision};
 use crate::nats::Worker;
 use crate::nats::buckets::{Bucket, By, Stored};
@@ -109,7 +110,8 @@ pub(super) async fn get(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     let bucket = open(worker).await?;
     let stored = worker.link.answers(ANSWER_PATIENCE, bucket.get(&key)).await??.ok_or_else(not_found)?;
     let document = document_of(&stored).ok_or_else(not_found)??;
-    let effective = policy::parse(&document).ok().map(|checked| checked.policy.effective());
+    let over = worker.ledger.fold().overlays().over(&tenant_id, &policy_id);
+    let effective = effective(&document, over.as_ref());
     Ok(json!({
         "ok": true,
         "tenant_id": tenant_id,
@@ -117,7 +119,17 @@ pub(super) async fn get(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
         "revision": stored.revision,
         "policy": document,
         "effective": effective,
+        "rollout": over.as_ref().map(|over| &over.step),
     }))
+}
+
+/// A document with every default filled in, under what a rollout lays over it.
+fn effective(document: &Value, over: Option<&LaidOver>) -> Option<Value> {
+    let checked = match over {
+        None => policy::parse(document),
+        Some(over) => policy::parse_under(document, &over.overlay()).map(|overlaid| overlaid.checked),
+    };
+    checked.ok().map(|checked| checked.policy.effective())
 }
 
 pub(super) fn list(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
@@ -249,13 +261,15 @@ impl Change<'_> {
                 "policy {other} gives the breaker of {provider} other settings; those of this revision hold, being the newest"
             ));
         }
-        let in_force = self.enter(&bucket, &key, revision, Some(document), &mut warnings).await;
+        let in_force = self.enter(&bucket, &key, revision, Some(Arc::clone(&document)), &mut warnings).await;
+        // The revision may have taken its tenant out of a rollout.
+        let over = self.worker.ledger.fold().overlays().over(self.tenant_id, self.policy_id);
         Ok(json!({
             "ok": true,
             "tenant_id": self.tenant_id,
             "policy_id": self.policy_id,
             "revision": revision,
-            "effective": checked.policy.effective(),
+            "effective": effective(&document, over.as_ref()),
             "warnings": warnings,
             "in_force": in_force,
         }))

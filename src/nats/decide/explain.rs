@@ -1,8 +1,10 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::Request;
 use crate::breaker::State;
 use crate::domain::{Decision, Tick};
+use crate::log::StepInForce;
 use crate::nats::Worker;
 use crate::routing::{Admission, Step, Trail, enforced};
 use crate::state::{Answer, Cell, Reading, Routable};
@@ -16,6 +18,10 @@ struct Explanation<'a> {
     reason: &'a str,
     provider_id: &'a str,
     policy_id: &'a str,
+    /// The last entry of the log that it rests on, at least.
+    position: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<&'a StepInForce>,
     steps: Vec<Told<'a>>,
 }
 
@@ -90,9 +96,10 @@ pub(super) fn explanation(
     routable: &Routable,
     decision: &Decision<'_>,
     trail: &Trail,
+    asked: &Request<'_>,
     request_id: &str,
-    worker: &Worker,
 ) -> Option<Box<RawValue>> {
+    let worker = asked.worker;
     let name =
         |candidate: usize| routable.policy.candidates().get(candidate).map_or("", |c| c.provider.as_str());
     let steps = trail.steps().iter().map(|step| match *step {
@@ -118,6 +125,8 @@ pub(super) fn explanation(
         reason: decision.reason.as_str(),
         provider_id: decision.provider_id,
         policy_id: decision.policy_id,
+        position: asked.position,
+        rollout: routable.step.as_deref(),
         steps: steps.collect(),
     };
     serde_json::value::to_raw_value(&told).ok()

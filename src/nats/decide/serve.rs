@@ -36,13 +36,27 @@ struct Opened<'m> {
     asked: Asked<'m>,
 }
 
+/// What is asked before policies are looked up: what is missing from them then may be missing for good, and what
+/// was applied by then they hold.
+#[derive(Clone, Copy)]
+struct Known {
+    complete: bool,
+    position: u64,
+}
+
+impl Known {
+    fn of(worker: &Worker) -> Self {
+        Self { complete: worker.ledger.is_complete(), position: worker.verdicts.position() }
+    }
+}
+
 impl<'m> Opened<'m> {
     fn of(
         worker: &'m Arc<Worker>,
         message: MessageRef<'m>,
         scratch: &'m mut Scratch,
         came: Came,
-        complete: bool,
+        known: Known,
     ) -> Self {
         let Came { arrived, stale } = came;
         let received = Received::of(message);
@@ -54,7 +68,8 @@ impl<'m> Opened<'m> {
             message: received,
             arrived,
             stale,
-            complete,
+            position: known.position,
+            complete: known.complete,
             found: None,
             now: arrived,
             timed: false,
@@ -122,12 +137,11 @@ impl Decider {
     ) {
         let Self { worker, client, claims, claiming, policies, tally, answers, out } = self;
         let opening = worker.clock.nanos();
-        // Asked before the policies are: what is missing from them then may be missing for good.
-        let complete = worker.ledger.is_complete();
+        let known = Known::of(worker);
         policies.refresh(worker.state.catalog());
         let each = messages.zip(scratches);
         let mut opened: SmallVec<[Opened<'_>; TOGETHER]> =
-            each.map(|(message, scratch)| Opened::of(worker, message, scratch, came, complete)).collect();
+            each.map(|(message, scratch)| Opened::of(worker, message, scratch, came, known)).collect();
         opened.iter_mut().for_each(|opened| opened.look_up(policies));
         opened.iter().filter_map(|opened| opened.request.found).for_each(|found| found.touch());
         let mut now = Clock::tick_at(worker.clock.nanos());
@@ -164,6 +178,7 @@ impl Decider {
                         began: opening + waited,
                         answers: std::mem::take(answers),
                         span: span.take(),
+                        position: known.position,
                     };
                     claiming.spawn_on(task.run(Arc::clone(worker), client.clone(), claim), claims);
                 }
@@ -225,6 +240,8 @@ struct Claiming {
     began: u64,
     answers: Vec<(usize, Answer)>,
     span: Option<SpanGuard>,
+    /// That of the policy which it began by.
+    position: u64,
 }
 
 impl Claiming {
@@ -251,6 +268,7 @@ impl Claiming {
                 message,
                 arrived: self.arrived,
                 stale: false,
+                position: self.position,
                 complete: true,
                 found: Some(&begun),
                 now: worker.clock.tick(),

@@ -4,7 +4,7 @@ use crate::state::{Cells, Reader};
 const TENANTS: usize = 3_000;
 
 fn routable(policy: &Arc<Policy>, revision: u64) -> Arc<Routable> {
-    Arc::new(Routable { policy: Arc::clone(policy), revision, cells: Cells::new() })
+    Arc::new(Routable { policy: Arc::clone(policy), revision, cells: Cells::new(), step: None })
 }
 
 fn named(id: &str) -> Arc<Policy> {

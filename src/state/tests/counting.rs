@@ -8,7 +8,7 @@ fn tick(seconds: u64) -> Tick {
 fn a_settled_run_counts_each_refusal_once() {
     let state = State::new(true);
     let cells = ["a", "b", "c"].map(|p| cell("acme", p, |_| {})).into_iter().collect();
-    let routable = Routable { policy: Arc::new(single()), revision: 1, cells };
+    let routable = Routable { policy: Arc::new(single()), revision: 1, cells, step: None };
     fail(&routable.cells[0], NOW);
     fail(&routable.cells[1], NOW);
     let mut asking = Asking::new(&state, &routable, "r", NOW, &[]);

@@ -99,7 +99,7 @@ impl Bench {
         let state = State::new(true);
         state.set_log_in_reach(true);
         let cells = crate::state::Cells::from_iter([cell("acme", "a", change)]);
-        Self { state, routable: Routable { policy: Arc::new(single()), revision: 1, cells } }
+        Self { state, routable: Routable { policy: Arc::new(single()), revision: 1, cells, step: None } }
     }
 
     /// Open since [`NOW`].

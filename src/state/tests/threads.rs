@@ -64,7 +64,7 @@ fn no_reader_sees_a_policy_without_its_breakers_or_misses_one_that_stands() {
         });
         let policy = parse(&document).unwrap().policy;
         let cells = policy.candidates().iter().map(|c| cell("acme", c.provider.as_str(), |_| {})).collect();
-        Arc::new(Routable { policy: Arc::new(policy), revision: version, cells })
+        Arc::new(Routable { policy: Arc::new(policy), revision: version, cells, step: None })
     };
     let versions: Vec<_> = (0..20).map(two).collect();
     // Neighbours enough that some share the shard.

@@ -1,0 +1,94 @@
+//! Steps of a rollout, as workers take them from the log.
+
+use serde_json::{Value, json};
+
+use crate::support::{Caller, SOON, Stage, Worker, eventually, request};
+use crate::traffic::agree;
+
+/// A step of the rollout `cb` over `acme`, as a router writes it: its place in the log.
+async fn step(caller: &Caller, n: u64, percent: u8) -> u64 {
+    let entry = json!({"v": 1, "entry": {
+        "rollout": "cb", "made": 1, "n": n, "at_seq": n,
+        "overlay": {
+            "circuit_breaker": {"failure_threshold": 3, "timeout_ms": 60_000},
+            "tenants": {"acme": {"percent": percent, "split": 50}},
+            "evidence": {
+                "block_ms": 300_000, "settle_ms": 120_000, "max_stale_ms": 600_000, "sample_ppm": 1_000_000
+            }
+        }
+    }});
+    let sent = caller.jetstream.publish("beamline.router.v1.log.step", entry.to_string().into()).await;
+    sent.unwrap().await.unwrap().sequence
+}
+
+async fn policy_of(caller: &Caller) -> Value {
+    caller.control("policy.get", &json!({"tenant_id": "acme", "policy_id": "default"})).await
+}
+
+/// Which of the requests `r-0` to `r-199` are refused.
+async fn refused(caller: &Caller) -> Vec<usize> {
+    let mut refused = Vec::new();
+    for n in 0..200 {
+        let answer = caller.decide(&request("acme", &format!("r-{n}"))).await;
+        if answer["ok"] == false {
+            assert_eq!(answer["error"]["code"], "circuit_open", "{answer}");
+            refused.push(n);
+        }
+    }
+    refused
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_holds_on_every_worker_and_at_every_start_and_leaves_the_document_alone() {
+    let stage = Stage::start().await;
+    let second = Worker::start(&stage.broker, |launch| launch).await;
+    let caller = &stage.caller;
+    let document = json!({"policy_id": "default", "providers": [{"name": "a", "weight": 100}]});
+    let revision = caller.put_policy("acme", &document).await;
+    stage.fail("acme", "a", 5).await;
+    assert_eq!(refused(caller).await, [] as [usize; 0], "no breaker is on");
+
+    let at = step(caller, 1, 50).await;
+    agree(&[&stage.worker, &second], at).await;
+    let got = policy_of(caller).await;
+    assert_eq!((&got["policy"], &got["revision"]), (&document, &json!(revision)));
+    assert_eq!(got["rollout"], json!({"id": "cb", "step": 1, "percent": 50}));
+    let block = &got["effective"]["circuit_breaker"];
+    let settings = (&block["enabled"], &block["enforce_percent"], &block["failure_threshold"]);
+    assert_eq!(settings, (&json!(true), &json!(50), &json!(3)));
+
+    stage.fail("acme", "a", 3).await;
+    stage.state_is("acme", "a", "open").await;
+    assert_eq!(caller.breaker("acme", "a").await["rollout"], got["rollout"]);
+    agree(&[&stage.worker, &second], caller.log_end().await).await;
+    let treated = refused(caller).await;
+    assert!((60..=140).contains(&treated.len()), "{treated:?}");
+    assert_eq!(refused(caller).await, treated, "by the request, whichever worker decides");
+    let mut asked = request("acme", &format!("r-{}", (0..200).find(|n| !treated.contains(n)).unwrap()));
+    asked["explain"] = json!(true);
+    let explanation = caller.decided(&asked).await["explanation"].clone();
+    assert_eq!(
+        (&explanation["rollout"], &explanation["steps"][0]["result"]),
+        (&got["rollout"], &json!("would_reject"))
+    );
+    assert!(explanation["position"].as_u64() >= Some(at), "{explanation}");
+
+    // A worker that reads the log from its beginning comes to the same.
+    let third = Worker::start(&stage.broker, |launch| launch).await;
+    agree(&[&stage.worker, &second, &third], caller.log_end().await).await;
+
+    let back = step(caller, 2, 0).await;
+    agree(&[&stage.worker, &second, &third], back).await;
+    assert_eq!(refused(caller).await, [] as [usize; 0], "rolled back");
+    assert_eq!(caller.breaker("acme", "a").await["state"], "open", "it goes on judging");
+    step(caller, 1, 99).await;
+    assert_eq!(policy_of(caller).await["rollout"], json!({"id": "cb", "step": 2, "percent": 0}));
+
+    // The operator's hand is stronger.
+    let mut own = document.clone();
+    own["circuit_breaker"] = json!({"enabled": true, "enforce_percent": 100, "failure_threshold": 9});
+    caller.put_policy("acme", &own).await;
+    eventually("the tenant has left", SOON, async || policy_of(caller).await["rollout"].is_null()).await;
+    let breaker = caller.breaker("acme", "a").await;
+    assert_eq!((&breaker["rollout"], &breaker["settings"]["failure_threshold"]), (&Value::Null, &json!(9)));
+}
