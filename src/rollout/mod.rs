@@ -1,5 +1,7 @@
 //! Rollouts: circuit breakers switched on tenant by tenant, on evidence.
 //!
-//! [`judge`] decides by what is known of both arms whether enforcing refusals does harm.
+//! [`evidence`] turns the entries of the log into counts of both arms. [`judge`] decides by these counts whether
+//! enforcing refusals does harm.
 
+pub mod evidence;
 pub mod judge;
