@@ -7,7 +7,8 @@
 //! and *pages* show what was decided and why. A decision reaches evidence only by the log, as an entry like
 //! any other.
 //!
-//! [`plan`] and [`judge`] are here; the others become modules beside them.
+//! [`plan`], [`evidence`] and [`judge`] are here; the others become modules beside them.
 
+pub mod evidence;
 pub mod judge;
 pub mod plan;
