@@ -15,8 +15,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{PolicyId, RolloutId, Stamp, TenantId};
-use crate::log::{JudgedWindow, OverlaySettings, StepEntry, StepInForce, StepNumber};
+use crate::log::{EvidenceSettings, JudgedWindow, OverlaySettings, StepEntry, StepInForce, StepNumber};
 use crate::policy::Overlay;
+use crate::rollout::collector::Pace;
+
+/// Requests that met a breaker are written at least as often.
+const MET_MS: u64 = 1_000;
+/// Tallies are written at least as often.
+const TALLY_MS: u64 = 10_000;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +93,8 @@ impl Rollout {
                 rollout: rollout.clone(),
                 step: self.number.n,
                 percent: if self.stale { 0 } else { share.percent },
+                split: share.split,
+                sample_ppm: settings.evidence.sample_ppm,
             }),
             made: self.number.made,
             settings: Arc::clone(settings),
@@ -180,6 +188,19 @@ impl Overlays {
     #[must_use]
     pub fn over(&self, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<LaidOver> {
         self.rollouts.iter().find_map(|(id, rollout)| rollout.over(id, tenant_id, policy_id))
+    }
+
+    /// How often workers write evidence; `None` where nothing is watched.
+    #[must_use]
+    pub fn pace(&self) -> Option<Pace> {
+        let watched = self.rollouts.values().filter_map(|rollout| rollout.settings.as_ref());
+        let pace = |settings: &Arc<OverlaySettings>| {
+            let EvidenceSettings { block_ms, settle_ms, .. } = settings.evidence;
+            Pace { met_ms: (settle_ms / 4).clamp(10, MET_MS), tally_ms: block_ms.clamp(100, TALLY_MS) }
+        };
+        watched
+            .map(pace)
+            .reduce(|a, b| Pace { met_ms: a.met_ms.min(b.met_ms), tally_ms: a.tally_ms.min(b.tally_ms) })
     }
 
     /// All rollouts that the log has told of, by id.

@@ -46,6 +46,12 @@ pub struct StepInForce {
     pub step: u64,
     /// The share of requests whose refusals are enforced.
     pub percent: u8,
+    /// By which percentage evidence is split into arms.
+    #[serde(skip)]
+    pub split: u8,
+    /// The share of requests that evidence is taken of, in parts per million.
+    #[serde(skip)]
+    pub sample_ppm: u32,
 }
 
 /// What a step lays over the policies of its tenants.

@@ -28,6 +28,7 @@ pub mod control_client;
 pub mod decide;
 pub mod discovery;
 pub mod events;
+pub mod evidence;
 mod headers;
 pub mod history;
 pub mod ledger;
@@ -68,6 +69,8 @@ pub struct Worker {
     pub ledger: ledger::Ledger,
     /// Claims without a verdict yet.
     pub claims: claims::Claims,
+    /// What is counted for rollouts and not in the log yet.
+    pub counted: evidence::Counted,
     /// What was pushed and has no result yet.
     pub assignments: assignments::Assignments,
     /// Whether the broker and the log are there.

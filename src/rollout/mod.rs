@@ -9,6 +9,7 @@
 //!
 //! [`plan`], [`evidence`] and [`judge`] are here; the others become modules beside them.
 
+pub mod collector;
 pub mod evidence;
 pub mod judge;
 pub mod plan;

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use super::{Cell, Reading, Reservation, Routable, State as Shared};
 use crate::breaker::State;
 use crate::domain::Tick;
-use crate::routing::{Admission, Candidates, Observed, enforced};
+use crate::log::Fate;
+use crate::routing::{Admission, Candidates, Observed, Routed, enforced};
 
 /// What became of a claim that this request made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub struct Asking<'s> {
     refused: Vec<usize>,
     would_reject: Option<usize>,
     unwaited: Option<Reservation>,
+    met: bool,
 }
 
 impl<'s> Asking<'s> {
@@ -59,6 +61,7 @@ impl<'s> Asking<'s> {
             refused: Vec::new(),
             would_reject: None,
             unwaited: None,
+            met: false,
         }
     }
 
@@ -77,6 +80,19 @@ impl<'s> Asking<'s> {
             cell.count_would_reject();
         }
         self.unwaited
+    }
+
+    /// What became of the request, if it met a breaker of an enabling policy that was not closed. Which breakers it
+    /// meets does not depend on its arm up to the first of them.
+    #[must_use]
+    pub fn fate(&self, routed: &Routed<'_>) -> Option<Fate> {
+        // Who made a claim met one in an earlier run.
+        (self.met || !self.answers.is_empty()).then(|| match routed {
+            Routed::To(choice) if choice.probe => Fate::Probed,
+            Routed::To(_) if self.refused.is_empty() => Fate::Spared,
+            Routed::To(_) => Fate::FellBack,
+            Routed::CircuitOpen(_) | Routed::Constrained(_) | Routed::Claim(_) => Fate::NoProvider,
+        })
     }
 
     fn answer(&self, candidate: usize) -> Option<Answer> {
@@ -107,6 +123,7 @@ impl Candidates for Asking<'_> {
             Reading::Claim { .. } if off => Admission::Pass,
             Reading::Refuse { .. } if off && !cell.is_forced() => Admission::Pass,
             Reading::Refuse { state, retry_after_ms, enforce_percent } => {
+                self.met |= !off;
                 // A slot that this request's claim has just taken can make the gate look full to it.
                 if state == State::HalfOpen && self.answer(candidate) == Some(Answer::Granted) {
                     return Admission::Probe;
@@ -114,6 +131,7 @@ impl Candidates for Asking<'_> {
                 self.refuse(candidate, state, retry_after_ms, enforce_percent)
             }
             Reading::Claim { state, free, enforce_percent } => {
+                self.met = true;
                 match self.answer(candidate) {
                     Some(Answer::Granted) if state == State::HalfOpen => return Admission::Probe,
                     // It reopened since, and the slot is gone.

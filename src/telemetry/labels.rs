@@ -228,6 +228,8 @@ labels! {
         Control = "control",
         /// Viewers of the console: streams, and what a slow one missed.
         Console = "console",
+        /// Requests of tenants that a rollout watches.
+        Evidence = "evidence",
     }
 }
 

@@ -1,5 +1,10 @@
 //! Steps of a rollout, as workers take them from the log.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use beamline_router::domain::arm_hash;
+use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
 use crate::support::{Caller, SOON, Stage, Worker, eventually, request};
@@ -36,6 +41,80 @@ async fn refused(caller: &Caller) -> Vec<usize> {
         }
     }
     refused
+}
+
+/// The router's own entries of a kind that are in the log.
+async fn entries(caller: &Caller, kind: &str) -> Vec<Value> {
+    let config = pull::Config {
+        ack_policy: AckPolicy::None,
+        filter_subject: format!("beamline.router.v1.log.{kind}"),
+        ..Default::default()
+    };
+    let consumer = caller.log().await.create_consumer(config).await.unwrap();
+    let pending = consumer.cached_info().num_pending as usize;
+    if pending == 0 {
+        return Vec::new();
+    }
+    let messages = consumer.fetch().max_messages(pending).messages().await.unwrap();
+    let messages: Vec<_> = messages.try_collect().await.unwrap();
+    messages.iter().map(|m| serde_json::from_slice::<Value>(&m.payload).unwrap()["entry"].take()).collect()
+}
+
+/// The last tally of each run of a worker.
+async fn tallies(caller: &Caller) -> BTreeMap<u64, Value> {
+    entries(caller, "tally").await.into_iter().map(|tally| (tally["boot"].as_u64().unwrap(), tally)).collect()
+}
+
+/// Counts of a tenant, treated and control, over all runs.
+fn total(tallies: &BTreeMap<u64, Value>, what: &str) -> [u64; 2] {
+    [0, 1].map(|arm| {
+        tallies.values().filter_map(|tally| tally["tenants"]["acme"][what][arm].as_u64()).sum::<u64>()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_write_what_becomes_of_watched_requests() {
+    let mut stage = Stage::start().await;
+    let mut second = Worker::start(&stage.broker, |launch| launch).await;
+    let caller = stage.caller.clone();
+    let document = json!({
+        "policy_id": "default", "providers": [{"name": "a", "weight": 100}],
+    });
+    caller.put_policy("acme", &document).await;
+    caller.put_policy("beta", &document).await;
+    assert_eq!(refused(&caller).await, [] as [usize; 0]);
+    let at = step(&caller, 1, 50).await;
+    agree(&[&stage.worker, &second], at).await;
+    eventually("each worker has written a tally", SOON, async || tallies(&caller).await.len() == 2).await;
+    stage.fail("acme", "a", 3).await;
+    agree(&[&stage.worker, &second], caller.log_end().await).await;
+    let treated = refused(&caller).await;
+    for n in 0..10 {
+        caller.decide(&request("beta", &format!("r-{n}"))).await;
+    }
+    // Each writes what is left when it stops.
+    for worker in [&mut stage.worker, &mut second] {
+        worker.stop().await;
+    }
+    let tallies = tallies(&caller).await;
+    assert!(tallies.values().all(|tally| tally["last"] == true && tally["enforcing"] == true), "{tallies:?}");
+    assert!(tallies.values().all(|tally| tally["tenants"]["beta"].is_null()), "nobody watches it");
+    let refusals = treated.len() as u64;
+    assert_eq!(total(&tallies, "asked"), [refusals, 200 - refusals], "only those under the step");
+    assert_eq!(total(&tallies, "no_provider"), [refusals, 0]);
+    assert_eq!(total(&tallies, "spared"), [0, 200 - refusals]);
+    let met = entries(&caller, "met").await;
+    let fates = |fate: &str| -> BTreeSet<u64> {
+        let all = met.iter().flat_map(|entry| entry["met"].as_array().unwrap());
+        all.filter(|met| met["fate"] == fate).map(|met| met["hash"].as_u64().unwrap()).collect()
+    };
+    let hashes: BTreeSet<_> = treated.iter().map(|n| arm_hash(&format!("r-{n}"))).collect();
+    assert_eq!(fates("no_provider"), hashes);
+    assert_eq!(fates("spared").len() as u64, 200 - refusals);
+    for (boot, tally) in &tallies {
+        let numbers: Vec<_> = met.iter().filter(|e| e["boot"] == *boot).map(|e| e["number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..=tally["met"].as_u64().unwrap()).collect::<Vec<_>>());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

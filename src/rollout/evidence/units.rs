@@ -138,7 +138,11 @@ impl<'de> Deserialize<'de> for OpenUnits {
         let order: VecDeque<UnitKey> = list.iter().map(|(key, _)| *key).collect();
         let units: BTreeMap<UnitKey, Unit> =
             list.into_iter().filter_map(|(key, unit)| Some((key, unit?))).collect();
-        if units.len() == order.len() { Ok(Self { order, units }) } else { Err(D::Error::custom("open units")) }
+        if units.len() == order.len() {
+            Ok(Self { order, units })
+        } else {
+            Err(D::Error::custom("open units"))
+        }
     }
 }
 

@@ -115,6 +115,34 @@ fn a_worker_whose_own_switch_is_off_refuses_nothing_and_counts_nothing() {
 }
 
 #[test]
+fn both_arms_meet_a_breaker_by_one_rule() {
+    let to = |probe| {
+        let reason = crate::domain::Reason::Weighted;
+        Routed::To(Choice { candidate: 0, reason, probe, sticky_key: None, backoff_ms: None })
+    };
+    let closed = Bench::closed(|_| {});
+    let mut asking = closed.asking("r", NOW, &[]);
+    asking.admit(0);
+    assert_eq!(asking.fate(&to(false)), None);
+    for (percent, other) in [(100, Fate::FellBack), (0, Fate::Spared)] {
+        let open = Bench::open(|d| d.enforce_percent = percent);
+        let mut asking = open.asking("r", NOW, &[]);
+        assert_eq!(asking.fate(&to(false)), None, "it has asked nobody");
+        asking.admit(0);
+        assert_eq!(asking.fate(&to(false)), Some(other));
+        assert_eq!(asking.fate(&Routed::CircuitOpen(Vec::new())), Some(Fate::NoProvider));
+    }
+    let half_open = Bench::half_open(|_| {});
+    let granted = [(0, Answer::Granted)];
+    let mut asking = half_open.asking("r", NOW, &granted);
+    asking.admit(0);
+    assert_eq!(asking.fate(&to(true)), Some(Fate::Probed));
+    // It closed while the claim was under way.
+    let not_needed = [(0, Answer::NotNeeded)];
+    assert_eq!(closed.asking("r", NOW, &not_needed).fate(&to(false)), Some(Fate::Spared));
+}
+
+#[test]
 fn a_policy_with_its_breakers_off_is_refused_nothing_by_what_another_has_switched_on() {
     let off = |bench: Bench| {
         let routable = Routable { policy: Arc::new(policy_with(false)), ..bench.routable };

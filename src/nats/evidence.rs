@@ -1,0 +1,125 @@
+//! Writing down what this worker counts of the requests of tenants that a rollout watches.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use crate::domain::{RouteRequest, arm_hash, is_treated};
+use crate::log::{Entry, Fate, MetEntry, StepInForce, TallyEntry, WorkerRun};
+use crate::rollout::collector::{Answered, Collector, Pace, Standing};
+use crate::rollout::evidence::is_sampled;
+use crate::state::Cell;
+use crate::telemetry::labels::Queue;
+
+/// How often it is looked whether something is watched, where nothing is.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// What is counted and not written yet. The decide threads count for watched tenants only.
+#[derive(Debug)]
+pub struct Counted(Mutex<Collector>);
+
+impl Counted {
+    /// Of this run of a worker.
+    #[must_use]
+    pub fn new(worker: &str) -> Self {
+        let (boot, _) = uuid::Uuid::new_v4().as_u64_pair();
+        Self(Mutex::new(Collector::new(WorkerRun { worker: worker.to_owned(), boot })))
+    }
+
+    fn collector(&self) -> MutexGuard<'_, Collector> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Worker {
+    /// Counts a request of a watched tenant that was answered.
+    pub(super) fn note_watched(
+        &self,
+        step: &StepInForce,
+        cell: &Cell,
+        policy_id: &crate::domain::PolicyId,
+        request: &RouteRequest<'_>,
+        met: Option<Fate>,
+    ) {
+        let hash = arm_hash(&request.request_id);
+        if !is_sampled(hash, step.sample_ppm) {
+            return;
+        }
+        let noted = self.counted.collector().note(&Answered {
+            tenant_id: &cell.tenant_id,
+            policy_id,
+            hash,
+            treated: is_treated(hash, step.split),
+            met,
+            retry: request.previous.is_some(),
+        });
+        if noted.is_err() {
+            self.metrics.queue_refused.inc(Queue::Evidence);
+        }
+    }
+}
+
+/// Writes what is due, from when the log has been read, until stopped; then what is left.
+pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+    let mut progress = worker.ledger.progress();
+    tokio::select! {
+        () = stop.cancelled() => return,
+        caught_up = progress.wait_for(|p| p.caught_up) => if caught_up.is_err() { return },
+    }
+    let mut written = false;
+    loop {
+        let pace = worker.ledger.fold().overlays().pace();
+        if let Some(pace) = pace {
+            write_due(&worker, pace).await;
+            written = true;
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(pace.map_or(IDLE, |pace| Duration::from_millis(pace.met_ms))) => {}
+        }
+    }
+    if written {
+        let (met, tally) = worker.counted.collector().end(&standing(&worker));
+        write_met(&worker, met).await;
+        write_tally(&worker, tally).await;
+    }
+}
+
+async fn write_due(worker: &Worker, pace: Pace) {
+    let now = worker.clock.tick();
+    let met = worker.counted.collector().met_due(now, pace);
+    write_met(worker, met).await;
+    // It counts the entries above, so it comes behind them.
+    let tally = worker.counted.collector().tally_due(now, pace, &standing(worker));
+    if let Some(tally) = tally {
+        write_tally(worker, tally).await;
+    }
+}
+
+/// What does not reach the log is missing by its number.
+async fn write_met(worker: &Worker, entries: Vec<MetEntry>) {
+    for entry in entries {
+        let unique = format!("met.{}.{}", entry.run.boot, entry.number);
+        if let Err(error) = worker.append(&Entry::Met(entry), Some(&unique)).await {
+            tracing::warn!(event = "rollout_evidence_lost", error = %error);
+        }
+    }
+}
+
+async fn write_tally(worker: &Worker, tally: TallyEntry) {
+    if let Err(error) = worker.append(&Entry::Tally(tally), None).await {
+        // The next one holds all that this one did.
+        tracing::warn!(event = "rollout_tally_failed", error = %error);
+    }
+}
+
+fn standing(worker: &Worker) -> Standing {
+    Standing {
+        position: worker.verdicts.position(),
+        enforcing: worker.state.enforcing(),
+        judged: BTreeMap::new(),
+    }
+}
