@@ -206,8 +206,12 @@ impl Evidence {
     }
 
     fn tally(&mut self, entry: &TallyEntry, moment: Moment) {
+        let forgotten = self.workers.forgotten;
         let Some(tallied) = self.workers.tally(entry, moment) else { return };
         for (rollout, watch) in &mut self.watches {
+            if self.workers.forgotten > forgotten {
+                watch.windows.incomplete.add(watch.windows.current(), watch.windows.current());
+            }
             watch.tallied(rollout, &entry.run, &tallied, moment, &self.workers);
         }
     }

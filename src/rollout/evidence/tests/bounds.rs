@@ -2,7 +2,6 @@ use super::{Bench, rollout, run, settings, step_of};
 use crate::domain::Stamp;
 use crate::log::{Entry, StepEntry, TallyEntry, WorkerRun};
 use crate::rollout::evidence::facts::CallEnd;
-use crate::rollout::evidence::tenant::MAX_OPENS;
 use crate::rollout::evidence::units::{MAX_OPEN, MAX_SETTLED, Place, Unit, UnitKey, Units};
 use crate::rollout::evidence::{MAX_ROLLOUTS, MAX_RUNS, MAX_WINDOWS};
 
@@ -97,5 +96,4 @@ fn senseless_settings_do_no_harm() {
     bench.apply(1, &Entry::Mark);
     bench.apply(u64::MAX / 2, &Entry::Mark);
     assert!(bench.blocks().len() <= MAX_WINDOWS);
-    assert!(MAX_OPENS > 0);
 }

@@ -2,6 +2,7 @@ use super::{Bench, EPOCH, id_in, tenant};
 use crate::breaker::{Cause, Counts, State, Transition};
 use crate::domain::{Outcome, ProviderId, Stamp, Status};
 use crate::log::Entry;
+use crate::rollout::evidence::tenant::MAX_OPENS;
 use crate::rollout::evidence::{Call, CallEnd, EntryFacts, Move, OpenRecord};
 use crate::rollout::judge::{Open, Recovery};
 
@@ -164,4 +165,20 @@ fn circuits_of_tenants_that_left_are_not_followed() {
     assert!(!bench.evidence.looks_at("nobody", "p"));
     bench.beat(6_500, 13_000);
     assert!(bench.block(0).opens.is_empty());
+}
+
+#[test]
+fn opens_beyond_the_bound_are_dropped_and_told() {
+    let mut bench = Bench::started(&[("t", 50, 50)]);
+    for _ in 0..MAX_OPENS + 2 {
+        opens(&mut bench, 6_000);
+        closes(&mut bench, 6_000);
+    }
+    opens(&mut bench, 6_000);
+    assert!(bench.evidence.looks_at("nobody", "p"));
+    closes(&mut bench, 6_000);
+    assert!(!bench.evidence.looks_at("nobody", "p"));
+    bench.beat(6_000, 13_000);
+    let losses = bench.evidence.losses(&crate::rollout::evidence::tests::rollout("r")).unwrap();
+    assert_eq!((bench.block(0).opens.len(), losses.opens), (MAX_OPENS, 3));
 }
