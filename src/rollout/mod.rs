@@ -7,9 +7,10 @@
 //! and *pages* show what was decided and why. A decision reaches evidence only by the log, as an entry like
 //! any other.
 //!
-//! [`plan`], [`evidence`] and [`judge`] are here; the others become modules beside them.
+//! [`plan`], [`evidence`], [`judge`] and [`controller`] are here; pages become a module beside them.
 
 pub mod collector;
+pub mod controller;
 pub mod evidence;
 pub mod judge;
 pub mod plan;

@@ -112,7 +112,8 @@ async fn workers_write_what_becomes_of_watched_requests() {
     assert_eq!(fates("no_provider"), hashes);
     assert_eq!(fates("spared").len() as u64, 200 - refusals);
     for (boot, tally) in &tallies {
-        let numbers: Vec<_> = met.iter().filter(|e| e["boot"] == *boot).map(|e| e["number"].as_u64().unwrap()).collect();
+        let numbers: Vec<_> =
+            met.iter().filter(|e| e["boot"] == *boot).map(|e| e["number"].as_u64().unwrap()).collect();
         assert_eq!(numbers, (1..=tally["met"].as_u64().unwrap()).collect::<Vec<_>>());
     }
 }

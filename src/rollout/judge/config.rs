@@ -121,6 +121,11 @@ pub type SafeMargin = Ppm<1, 999_999>;
 /// prediction keeps a unit's loss within 19/20 of the capital.
 pub type HarmMargin = Ppm<0, 50_000>;
 
+impl HarmMargin {
+    /// No increase.
+    pub const NONE: Self = Self(0);
+}
+
 /// The probability of a wrong verdict that is accepted.
 pub type Alpha = Ppm<1, 499_999>;
 

@@ -33,6 +33,14 @@ impl Outcomes {
         }
     }
 
+    /// These without others of them.
+    pub(super) const fn minus(self, part: Self) -> Self {
+        Self {
+            failed: self.failed.saturating_sub(part.failed),
+            succeeded: self.succeeded.saturating_sub(part.succeeded),
+        }
+    }
+
     /// The share of failures, shrunk towards 1 % with the weight of 50 units: never 0 or 1, and 1 % where
     /// there are no units.
     pub(super) fn smoothed_rate(&self) -> f64 {
@@ -69,6 +77,11 @@ impl Counts {
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self { treated: self.treated.plus(other.treated), control: self.control.plus(other.control) }
+    }
+
+    /// These without others of them, arm by arm.
+    pub(super) const fn minus(self, part: Self) -> Self {
+        Self { treated: self.treated.minus(part.treated), control: self.control.minus(part.control) }
     }
 }
 

@@ -110,6 +110,25 @@ pub struct LatencyLook {
     pub high: f64,
 }
 
+impl LatencyLook {
+    /// [`Self::low`] in millionths, for reports.
+    #[must_use]
+    pub fn low_ppm(&self) -> i64 {
+        millionths(self.low)
+    }
+
+    /// [`Self::high`] in millionths, for reports.
+    #[must_use]
+    pub fn high_ppm(&self) -> i64 {
+        millionths(self.high)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounded; the cast saturates")]
+fn millionths(bound: f64) -> i64 {
+    (bound * 1e6).round() as i64
+}
+
 /// The verdict on latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LatencyVerdict {

@@ -57,7 +57,7 @@ pub use latency::{LatencyConfig, LatencyLimit, LatencyLook, LatencySequence, Lat
 pub use log_e::LogE;
 pub use look::{Look, LookError, Reason, Verdict};
 pub use opens::{FailureRates, Open, classify_open, pool_unexplained};
-pub use phase::PhaseJudge;
+pub use phase::{PhaseHarm, PhaseJudge};
 pub use recovery::{OpenCircuit, Recovery};
 pub use share::ShareTest;
 pub use tenant::BetJudge;

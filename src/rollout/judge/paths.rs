@@ -36,6 +36,18 @@ impl Evidence {
         self.units = self.units.plus(other.units);
         self
     }
+
+    /// This sum without one of its summands.
+    pub(super) fn minus(mut self, part: &Self) -> Self {
+        for (sum, log) in self.harm.iter_mut().flatten().zip(part.harm.iter().flatten()) {
+            *sum = LogE(sum.0.saturating_sub(log.0));
+        }
+        for (sum, log) in self.safe.iter_mut().zip(&part.safe) {
+            *sum = LogE(sum.0.saturating_sub(log.0));
+        }
+        self.units = self.units.minus(part.units);
+        self
+    }
 }
 
 /// The capital of all bets in a phase, and the verdict that follows from it.
@@ -116,6 +128,11 @@ impl Paths {
         let safe = self.safe.iter().fold(LogE(i64::MIN), |best, path| best.max(*path));
         let share = self.share.log_e();
         Look { harm: self.harm_log(), safe, share, verdict: self.verdict(safe, share) }
+    }
+
+    /// The same test at the same share, without evidence.
+    pub(super) fn begun_anew(&self) -> Self {
+        Self::new(self.config, self.percent)
     }
 
     /// The share of the step.

@@ -13,8 +13,9 @@ use serde_json::json;
 use super::{Answer, Asking, Cell, Reading, Routable, State};
 use crate::breaker::{self, Breaker, Claim, Input, Settings, SettingsDraft};
 use crate::domain::{ClaimId, Offset, Outcome, PolicyId, ProviderId, Stamp, Status, TenantId, Tick};
+use crate::log::Fate;
 use crate::policy::{Policy, parse};
-use crate::routing::{Admission, Candidates, Observed};
+use crate::routing::{Admission, Candidates, Choice, Observed, Routed};
 
 /// An hour, as a process's own clock begins.
 const NOW: Tick = Tick(3_600_000);
