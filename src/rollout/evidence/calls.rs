@@ -125,13 +125,10 @@ impl Watch {
             (Some(open), State::Closed) => {
                 open.record.closed_at = Some(moment.time);
                 open.closed_in = Some(window);
-                if let Some(tenants) = self.open_at.get_mut(moved.provider_id) {
-                    tenants.remove(moved.tenant_id);
-                    if tenants.is_empty() {
-                        self.open_at.remove(moved.provider_id);
-                    }
-                }
+                self.note_closed(moved);
             }
+            // Its open may have been dropped.
+            (None, State::Closed) => self.note_closed(moved),
             (Some(open), State::Open) => open.reopened(until),
             (None, State::Open) => {
                 let latency = self.latencies.get(moved.provider_id);
@@ -160,7 +157,16 @@ impl Watch {
                 self.losses.opens = self.losses.opens.saturating_add(dropped);
                 self.open_at.entry(moved.provider_id.clone()).or_default().insert(moved.tenant_id.clone());
             }
-            (_, State::HalfOpen) | (None, State::Closed) => {}
+            (_, State::HalfOpen) => {}
+        }
+    }
+
+    fn note_closed(&mut self, moved: &Move<'_>) {
+        if let Some(tenants) = self.open_at.get_mut(moved.provider_id) {
+            tenants.remove(moved.tenant_id);
+            if tenants.is_empty() {
+                self.open_at.remove(moved.provider_id);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub const MAX_ROLLOUTS: usize = 256;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     clock: Clock,
-    workers: Workers,
+    pub(super) workers: Workers,
     watches: BTreeMap<RolloutId, Watch>,
     ended: BTreeMap<RolloutId, EndedRollout>,
     /// Steps of rollouts that found no place.
@@ -90,7 +90,7 @@ impl Evidence {
     }
 
     /// The closed windows of a rollout that not every live worker has judged, oldest first.
-    pub fn closed(&self, rollout: &RolloutId) -> impl Iterator<Item = &EvidenceBlock> {
+    pub fn closed<'e>(&'e self, rollout: &RolloutId) -> impl Iterator<Item = &'e EvidenceBlock> + use<'e> {
         self.watches.get(rollout).into_iter().flat_map(|watch| &watch.windows.closed)
     }
 
@@ -206,8 +206,12 @@ impl Evidence {
     }
 
     fn tally(&mut self, entry: &TallyEntry, moment: Moment) {
+        let forgotten = self.workers.forgotten;
         let Some(tallied) = self.workers.tally(entry, moment) else { return };
         for (rollout, watch) in &mut self.watches {
+            if self.workers.forgotten > forgotten {
+                watch.windows.incomplete.add(watch.windows.current(), watch.windows.current());
+            }
             watch.tallied(rollout, &entry.run, &tallied, moment, &self.workers);
         }
     }

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use super::block::TenantRow;
 use super::facts::CallEnd;
 use crate::domain::Stamp;
 
@@ -53,6 +54,31 @@ impl Unit {
             };
             self.latency_ms = Some(before.saturating_add(ms));
         }
+    }
+}
+
+impl TenantRow {
+    /// Counts a settled unit.
+    pub(super) fn count(&mut self, unit: &Unit) {
+        let arm = usize::from(!unit.treated);
+        if !(unit.success || unit.failed) {
+            add(self.no_outcome.get_mut(arm), 1);
+            return;
+        }
+        let cells = if unit.met { &mut self.met } else { &mut self.plain };
+        add(cells.get_mut(2 * arm), 1);
+        add(cells.get_mut(2 * arm + 1), u64::from(!unit.success));
+        if let Some(latency_ms) = unit.latency_ms.filter(|_| unit.success)
+            && let Some(histogram) = self.latency.get_mut(arm)
+        {
+            histogram.add(latency_ms);
+        }
+    }
+}
+
+fn add(cell: Option<&mut u64>, more: u64) {
+    if let Some(cell) = cell {
+        *cell = cell.saturating_add(more);
     }
 }
 
@@ -138,7 +164,11 @@ impl<'de> Deserialize<'de> for OpenUnits {
         let order: VecDeque<UnitKey> = list.iter().map(|(key, _)| *key).collect();
         let units: BTreeMap<UnitKey, Unit> =
             list.into_iter().filter_map(|(key, unit)| Some((key, unit?))).collect();
-        if units.len() == order.len() { Ok(Self { order, units }) } else { Err(D::Error::custom("open units")) }
+        if units.len() == order.len() {
+            Ok(Self { order, units })
+        } else {
+            Err(D::Error::custom("open units"))
+        }
     }
 }
 

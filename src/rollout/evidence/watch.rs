@@ -148,7 +148,7 @@ impl Watch {
         }
         for (tenant_id, [treated, control]) in &tallied.asked {
             // In a cut it is not sure by which split they were counted.
-            if self.is_cut(tenant_id, moment.time) {
+            if self.is_cut(tenant_id, moment.time) || (*treated, *control) == (0, 0) {
                 continue;
             }
             if let Some(row) = self.row(tenant_id, self.windows.current()) {
@@ -329,29 +329,5 @@ impl Watch {
             opens: opens.map(|open| open.record.clone()).collect(),
             left,
         }
-    }
-}
-
-impl TenantRow {
-    fn count(&mut self, unit: &Unit) {
-        let arm = usize::from(!unit.treated);
-        if !(unit.success || unit.failed) {
-            add(self.no_outcome.get_mut(arm), 1);
-            return;
-        }
-        let cells = if unit.met { &mut self.met } else { &mut self.plain };
-        add(cells.get_mut(2 * arm), 1);
-        add(cells.get_mut(2 * arm + 1), u64::from(!unit.success));
-        if let Some(latency_ms) = unit.latency_ms.filter(|_| unit.success)
-            && let Some(histogram) = self.latency.get_mut(arm)
-        {
-            histogram.add(latency_ms);
-        }
-    }
-}
-
-fn add(cell: Option<&mut u64>, more: u64) {
-    if let Some(cell) = cell {
-        *cell = cell.saturating_add(more);
     }
 }
