@@ -67,7 +67,8 @@
 //! - A tenant that was rolled back has share 0 for as long as the rollout is known.
 //! - No criterion but one that a command names is passed over, never harm, and never a lack of all data.
 //! - Equal messages give equal states, which serialise to equal bytes. A state that is read goes on as the one
-//!   that was written. There is no clock, no randomness, and no float outside of the judge.
+//!   that was written; its format must describe itself, as JSON does, since enums carry tags. There is no clock,
+//!   no randomness, and no float outside of the judge.
 //!
 //! # Bounds
 //!

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::document::Fault;
 use crate::rollout::plan::{Plan, parse};
 
-/// A plan that is written as the text of its document, so that a snapshot in any format can hold it.
+/// A plan in a snapshot: the text of its document, since only that is checked when it is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(super) struct StoredPlan(Plan);

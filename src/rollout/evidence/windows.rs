@@ -101,15 +101,9 @@ impl Windows {
 
     /// The window of a moment; the first one known where it is earlier.
     pub(super) fn number_at(&self, time: Stamp) -> u64 {
-        let mut after = None;
-        for base in self.bases.iter().rev() {
-            if base.start <= time {
-                let number = base.number.saturating_add(time.since(base.start) / base.block_ms);
-                return after.map_or(number, |first: u64| number.min(first.saturating_sub(1)));
-            }
-            after = Some(base.number);
-        }
-        after.unwrap_or_default()
+        let base = self.bases.iter().rev().find(|base| base.start <= time);
+        base.or_else(|| self.bases.front())
+            .map_or(0, |base| base.number.saturating_add(time.since(base.start) / base.block_ms))
     }
 
     /// When a window begins; that of the first base where it is earlier.

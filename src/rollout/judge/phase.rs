@@ -162,6 +162,9 @@ impl<K: Ord + Clone> PhaseJudge<K> {
             self.without.clear();
         }
         let fresh = self.paths.begun_anew();
+        if self.removed.len() == self.tenants.len() {
+            self.paths.clone_from(&fresh);
+        }
         for paths in self.without.values_mut() {
             paths.clone_from(&fresh);
         }

@@ -5,6 +5,7 @@ mod arithmetic;
 mod bets;
 mod criteria;
 mod laws;
+mod phase_harm;
 mod simulation;
 
 use std::num::NonZeroU32;
