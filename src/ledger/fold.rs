@@ -154,7 +154,7 @@ impl Fold {
             Entry::Reset(entry) => self.command(entry, true, &mut step),
             Entry::Step(entry) => What::Step { newer: self.step_entry(entry, &mut step) },
             Entry::Tally(entry) => {
-                self.overlays.judged(&entry.judged);
+                self.overlays.judged(entry, self.now);
                 self.deadline = self.overlays.deadline();
                 What::Evidence
             }

@@ -13,23 +13,29 @@ use crate::state::{Cell, Routable};
 /// Policies, and what rollouts lay over them: what brings them into force.
 impl Fold {
     pub(super) fn policy_entry(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
-        if self.states_its_share(entry) && self.overlays.leave(&entry.tenant_id, &entry.policy_id) {
+        let left = self.states_its_share(entry) && self.overlays.leave(&entry.tenant_id, &entry.policy_id);
+        // First: without what lay over it, the document before would hold for a moment, and close what is open.
+        let change = self.policy(entry, step);
+        if left {
             self.lay_over([&entry.tenant_id], step);
         }
-        self.policy(entry, step)
+        change
     }
 
     /// Whether an entry is about to put a policy that decides by itself which share is enforced.
     fn states_its_share(&self, entry: &PolicyEntry) -> bool {
+        let Some(document) = &entry.document else { return false };
         let known = self.register.get(&entry.tenant_id, &entry.policy_id);
-        let states = |document: &Arc<serde_json::Value>| {
-            policy::states_its_share(document) && policy::parse(document).is_ok()
-        };
-        known.is_none_or(|known| entry.revision > known.seen) && entry.document.as_ref().is_some_and(states)
+        let newer = known.is_none_or(|known| entry.revision > known.seen);
+        // A bucket that is made anew gets back what it held: no operator decides that.
+        let put_back = known.and_then(|known| known.live.as_ref()).is_some_and(|live| {
+            live.revision.created != entry.revision.created && live.document == *document
+        });
+        newer && !put_back && policy::states_its_share(document) && policy::parse(document).is_ok()
     }
 
     pub(super) fn step_entry(&mut self, entry: &StepEntry, step: &mut Step) -> bool {
-        let Some(tenants) = self.overlays.step(entry, step.now) else { return false };
+        let Some(tenants) = self.overlays.step(entry, self.at().position, step.now) else { return false };
         self.lay_over(&tenants, step);
         true
     }

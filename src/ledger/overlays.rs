@@ -15,7 +15,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{PolicyId, RolloutId, Stamp, TenantId};
-use crate::log::{EvidenceSettings, JudgedWindow, OverlaySettings, StepEntry, StepInForce, StepNumber};
+use crate::log::{
+    EvidenceSettings, JudgedWindow, OverlaySettings, StepEntry, StepInForce, StepNumber, TallyEntry,
+};
 use crate::policy::Overlay;
 use crate::rollout::collector::Pace;
 
@@ -39,6 +41,8 @@ pub struct Rollout {
     pub at_seq: u64,
     /// When it was taken.
     pub since: Stamp,
+    /// Where in the log the first step of its stream stands.
+    began_at: u64,
     /// What it lays over policies; nothing once the rollout has ended.
     pub settings: Option<Arc<OverlaySettings>>,
     /// The latest window judged.
@@ -49,13 +53,20 @@ pub struct Rollout {
     left_policies: BTreeSet<(TenantId, PolicyId)>,
 }
 
-/// What lies over one policy.
-#[derive(Clone, Debug, PartialEq)]
+/// What lies over one policy. Equal steps of one stream lay the same.
+#[derive(Clone, Debug)]
 pub struct LaidOver {
     /// The step that lays it.
     pub step: Arc<StepInForce>,
     made: i64,
     settings: Arc<OverlaySettings>,
+}
+
+impl PartialEq for LaidOver {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { step, made, settings: _ } = self;
+        (step, made) == (&other.step, &other.made)
+    }
 }
 
 impl LaidOver {
@@ -104,7 +115,7 @@ impl Rollout {
 
 impl Overlays {
     /// Takes a step. Gives the tenants that it concerns; `None` if it is not newer than the last.
-    pub fn step(&mut self, entry: &StepEntry, now: Stamp) -> Option<BTreeSet<TenantId>> {
+    pub fn step(&mut self, entry: &StepEntry, position: u64, now: Stamp) -> Option<BTreeSet<TenantId>> {
         let known = self.rollouts.get(&entry.rollout);
         if known.is_some_and(|known| entry.number <= known.number) {
             return None;
@@ -112,13 +123,16 @@ impl Overlays {
         let mut concerned: BTreeSet<_> = known.into_iter().flat_map(Rollout::tenants).cloned().collect();
         // A rollout of a stream made anew is another one under its name.
         let goes_on = known.filter(|known| known.number.made == entry.number.made);
+        // A rollout that lays nothing over policies any more has nobody to leave it.
         let (left_tenants, left_policies) = goes_on
+            .filter(|_| entry.overlay.is_some())
             .map(|known| (known.left_tenants.clone(), known.left_policies.clone()))
             .unwrap_or_default();
         let taken = Rollout {
             number: entry.number,
             at_seq: entry.at_seq,
             since: now,
+            began_at: goes_on.map_or(position, |known| known.began_at),
             settings: entry.overlay.clone().map(Arc::new),
             judged: goes_on.and_then(|known| known.judged),
             stale: false,
@@ -131,10 +145,14 @@ impl Overlays {
     }
 
     /// A worker's controller has judged windows.
-    pub fn judged(&mut self, judged: &BTreeMap<RolloutId, JudgedWindow>) {
-        for (rollout, window) in judged {
-            if let Some(known) = self.rollouts.get_mut(rollout) {
-                known.judged = known.judged.max(Some(*window));
+    pub fn judged(&mut self, tally: &TallyEntry, now: Stamp) {
+        for (rollout, window) in &tally.judged {
+            let Some(known) = self.rollouts.get_mut(rollout) else { continue };
+            // Before the first step was read, a number is of another stream.
+            let newer = known.judged.is_none_or(|judged| window.number > judged.number);
+            if newer && tally.position >= known.began_at {
+                // Ends are in the log time of evidence, which does not go back with a clock that is set back.
+                known.judged = Some(JudgedWindow { number: window.number, end: window.end.min(now) });
             }
         }
     }

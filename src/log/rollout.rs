@@ -69,14 +69,32 @@ pub struct OverlaySettings {
     pub completed: bool,
 }
 
-/// A tenant's share in a step.
+/// A tenant's share in a step, in percent: neither is above 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "UncheckedShare")]
 pub struct Share {
     /// The percentage of requests whose refusals are enforced.
     pub percent: u8,
     /// By which percentage evidence is split into arms. It differs from `percent` where nothing is enforced
     /// yet: such a step compares two halves that are treated alike.
     pub split: u8,
+}
+
+#[derive(Deserialize)]
+struct UncheckedShare {
+    percent: u8,
+    split: u8,
+}
+
+impl TryFrom<UncheckedShare> for Share {
+    type Error = &'static str;
+
+    fn try_from(UncheckedShare { percent, split }: UncheckedShare) -> Result<Self, Self::Error> {
+        if percent > 100 || split > 100 {
+            return Err("a share is at most 100 percent");
+        }
+        Ok(Self { percent, split })
+    }
 }
 
 /// How evidence is collected in a step.

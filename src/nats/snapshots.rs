@@ -160,6 +160,7 @@ fn take(worker: &Worker, stream: &str, bytes: &[u8]) -> Result<At, crate::ledger
     let restored = fold.restore(bytes, stream, worker.clock.offset());
     if restored.is_err() {
         worker.state.clear();
+        worker.verdicts.advance(0);
         *fold = Fold::new(std::sync::Arc::clone(&worker.state), std::sync::Arc::clone(&worker.verdicts));
     }
     restored

@@ -31,14 +31,13 @@ pub struct Overlaid {
 /// # Errors
 /// All faults of the document itself.
 pub fn parse_under(document: &Value, overlay: &Overlay<'_>) -> Result<Overlaid, Vec<Fault>> {
+    // What is in force under an overlay must be able to stand without it.
+    parse(document)?;
     if let Ok(checked) = parse(&laid_over(document, overlay.circuit_breaker, overlay.enforce_percent)) {
         return Ok(Overlaid { checked, fits: true });
     }
-    let alone = laid_over(document, &Map::new(), overlay.enforce_percent);
-    match parse(&alone) {
-        Ok(checked) => Ok(Overlaid { checked, fits: false }),
-        Err(faults) => Err(parse(document).err().unwrap_or(faults)),
-    }
+    let checked = parse(&laid_over(document, &Map::new(), overlay.enforce_percent))?;
+    Ok(Overlaid { checked, fits: false })
 }
 
 /// Whether a document decides by itself whether its breakers refuse, and for which share.
@@ -50,12 +49,7 @@ pub fn states_its_share(document: &Value) -> bool {
 
 fn laid_over<'d>(document: &'d Value, under: &Map<String, Value>, enforce_percent: u8) -> Cow<'d, Value> {
     let Value::Object(members) = document else { return Cow::Borrowed(document) };
-    let own = match members.get(BLOCK) {
-        None => None,
-        Some(Value::Object(own)) => Some(own),
-        // What is no block is a fault of the document.
-        Some(_) => return Cow::Borrowed(document),
-    };
+    let own = members.get(BLOCK).and_then(Value::as_object);
     let mut block = under.clone();
     block.extend(own.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
     block.insert("enabled".to_owned(), Value::Bool(true));
@@ -122,12 +116,7 @@ mod tests {
             let document =
                 json!({"policy_id": "p", "providers": [{"name": "a", "weight": 1}], "circuit_breaker": own});
             let expected = parse(&document).unwrap_err();
-            let overlaid = under(&json!({"failure_threshold": 7}), 10, &own);
-            match overlaid {
-                // Its share is the overlay's.
-                Ok(_) => assert_eq!(own, json!({"enforce_percent": "half"})),
-                Err(faults) => assert_eq!(faults, expected),
-            }
+            assert_eq!(under(&json!({"failure_threshold": 7}), 10, &own), Err(expected), "{own}");
         }
     }
 

@@ -5,11 +5,13 @@
 //! body that cannot be read, since only routers may publish there and the fold must be able to go on.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::log::{
     ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, MetEntry, PolicyEntry, StepEntry, TallyEntry,
 };
+use crate::policy;
 
 /// The version of the entries that this router writes.
 const VERSION: u32 = 1;
@@ -114,12 +116,24 @@ pub fn decode_entry<'a>(kind: &str, body: &'a [u8]) -> Entry<'a> {
         "release" => read::<ClaimEntry<'a>>(entry, Entry::Release),
         "force" => read::<ForceEntry>(entry, Entry::Force),
         "reset" => read::<ForceEntry>(entry, Entry::Reset),
-        "step" => read::<StepEntry>(entry, Entry::Step),
+        "step" => {
+            read::<StepEntry>(entry, |step| if is_sound(&step) { Entry::Step(step) } else { Entry::Unknown })
+        }
         "met" => read::<MetEntry>(entry, Entry::Met),
         "tally" => read::<TallyEntry>(entry, Entry::Tally),
         "mark" => Entry::Mark,
         _ => Entry::Unknown,
     }
+}
+
+/// Whether a step's block is one by itself, as that of every plan is. Another is no step of this version.
+fn is_sound(step: &StepEntry) -> bool {
+    step.overlay.as_ref().is_none_or(|overlay| {
+        policy::parse(&json!({
+            "policy_id": "p", "providers": [{"name": "p", "weight": 1}], "circuit_breaker": overlay.circuit_breaker,
+        }))
+        .is_ok()
+    })
 }
 
 #[cfg(test)]
@@ -262,6 +276,12 @@ mod tests {
         );
     }
 
+    fn step(block: &str, percent: u8) -> String {
+        format!(
+            r#"{{"v":1,"entry":{{"rollout":"cb","made":1,"n":1,"at_seq":1,"overlay":{{"circuit_breaker":{block},"tenants":{{"t":{{"percent":{percent},"split":50}}}},"evidence":{{"block_ms":1000,"settle_ms":100,"max_stale_ms":1000,"sample_ppm":1}}}}}}}}"#
+        )
+    }
+
     #[test]
     fn a_newer_version_an_unknown_kind_and_garbage_are_unknown() {
         for (kind, body) in [
@@ -269,8 +289,16 @@ mod tests {
             ("merge", r#"{"v":1,"entry":{}}"#),
             ("claim", r#"{"v":1,"entry":{"tenant_id":1}}"#),
             ("claim", "\u{0}"),
+            ("step", &step(r#"{}"#, 101)),
+            ("step", &step(r#"{"failure_threshold":0}"#, 10)),
+            ("step", &step(r#"{"no_such_field":1}"#, 10)),
+            ("step", &step(&format!(r#"{{"jitter_ratio":{}1{}}}"#, "[".repeat(100), "]".repeat(100)), 10)),
         ] {
-            assert!(matches!(decode_entry(kind, body.as_bytes()), Entry::Unknown));
+            assert!(matches!(decode_entry(kind, body.as_bytes()), Entry::Unknown), "{body}");
         }
+        assert!(matches!(
+            decode_entry("step", step(r#"{"failure_threshold":3}"#, 100).as_bytes()),
+            Entry::Step(_)
+        ));
     }
 }

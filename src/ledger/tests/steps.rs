@@ -35,10 +35,11 @@ fn step(id: &str, n: u64, overlay: Option<OverlaySettings>) -> Entry<'static> {
     })
 }
 
-fn judged(id: &str, number: u64, end: Stamp) -> Entry<'static> {
+/// A worker that has read the log up to a position has judged a window.
+fn judged(position: u64, id: &str, number: u64, end: Stamp) -> Entry<'static> {
     Entry::Tally(TallyEntry {
         run: WorkerRun { worker: "w".to_owned(), boot: 1 },
-        position: 0,
+        position,
         met: 0,
         enforcing: true,
         judged: [(rollout(id), JudgedWindow { number, end })].into(),
@@ -53,6 +54,11 @@ impl Log {
             What::Step { newer } => newer,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A worker that has read all has judged a window.
+    fn judged(&mut self, number: u64, end: Stamp) {
+        self.apply(judged(self.at.position, "cb", number, end));
     }
 
     /// Whether the breaker that a policy gives its provider is enabled, its share, and its threshold.
@@ -151,13 +157,13 @@ fn a_share_that_nobody_judges_falls_to_zero_until_the_next_step() {
     log.after(HOLDS_MS).apply(Entry::Mark);
     assert_eq!(log.holds("acme", "p"), (true, 10, 2));
     let end = log.at.stamp.minus(1_000);
-    log.apply(judged("cb", 3, end));
-    log.apply(judged("cb", 2, end.minus(300_000)));
+    log.judged(3, end);
+    log.judged(2, end.minus(300_000));
     log.after(HOLDS_MS - 1_000).apply(Entry::Mark);
     assert_eq!(log.holds("acme", "p"), (true, 10, 2), "a window was judged");
     log.after(1).ends("beta", "a", Status::Success);
     assert_eq!(log.holds("acme", "p"), (true, 0, 2), "any entry at that time is enough");
-    log.apply(judged("cb", 4, log.at.stamp));
+    log.judged(4, log.at.stamp);
     assert_eq!(log.holds("acme", "p"), (true, 0, 2), "only a step brings it back");
     log.step("cb", 2, Some(overlay(&[("acme", 10)])));
     assert_eq!(log.holds("acme", "p"), (true, 10, 2));
@@ -239,4 +245,65 @@ fn a_snapshot_keeps_what_lies_over_policies_who_left_and_the_deadline() {
         assert_eq!((log.holds("acme", "p"), log.holds("gone", "p")), ((true, 10, 2), OFF));
     }
     assert_eq!(log.fold.digest(), again.fold.digest());
+}
+
+#[test]
+fn who_leaves_under_a_step_keeps_an_open_circuit_open() {
+    for completed in [false, true] {
+        let mut log = two();
+        log.step("cb", 1, Some(OverlaySettings { completed, ..overlay(&[("acme", 100)]) }));
+        log.fail("acme", "a", 2);
+        assert_eq!(log.shown("acme", "a"), Shown::Open);
+        let own = json!({"enabled": true, "enforce_percent": 100, "failure_threshold": 2});
+        let revision = log.next_revision();
+        let applied = log.apply(policy_entry("acme", "p", revision, Some(with_breaker(&["a"], own))));
+        assert_eq!((log.shown("acme", "a"), moves(&applied)), (Shown::Open, Vec::new()));
+    }
+}
+
+#[test]
+fn a_bucket_made_anew_takes_nobody_out() {
+    let mut log = two();
+    let own = with_breaker(&["a"], json!({"enabled": true, "enforce_percent": 0}));
+    log.put("acme", "p", own.clone());
+    log.step("cb", 1, Some(overlay(&[("acme", 50)])));
+    let anew = Revision { created: 99, revision: 1 };
+    assert_eq!(log.policy("acme", "p", anew, Some(own.clone())), PolicyChange::Put);
+    assert_eq!(log.holds("acme", "p"), (true, 50, 2));
+    assert_eq!(log.policy("acme", "p", Revision { created: 99, revision: 2 }, Some(own)), PolicyChange::Put);
+    assert_eq!(log.holds("acme", "p"), (true, 0, 5), "an operator puts it");
+}
+
+#[test]
+fn an_end_that_lies_ahead_does_not_put_the_deadline_off() {
+    let mut log = two();
+    log.step("cb", 1, Some(overlay(&[("acme", 10)])));
+    log.after(300_000);
+    log.judged(1, log.at.stamp.plus(86_400_000));
+    log.after(HOLDS_MS).apply(Entry::Mark);
+    assert_eq!(log.holds("acme", "p"), (true, 10, 2));
+    log.after(1).apply(Entry::Mark);
+    assert_eq!(log.holds("acme", "p"), (true, 0, 2));
+}
+
+#[test]
+fn a_window_of_the_stream_before_is_not_taken_for_one_of_this() {
+    let mut log = two();
+    log.step("cb", 1, Some(overlay(&[("acme", 10)])));
+    log.judged(1_000, log.at.stamp);
+    let anew = StepEntry {
+        rollout: rollout("cb"),
+        number: StepNumber { made: 2, n: 1 },
+        at_seq: 1,
+        overlay: Some(overlay(&[("acme", 20)])),
+    };
+    log.apply(Entry::Step(anew));
+    let read = log.at.position;
+    // Its worker has not read the step yet.
+    log.apply(judged(read - 1, "cb", 1_001, log.at.stamp));
+    for number in 0..8 {
+        log.after(300_000);
+        log.judged(number, log.at.stamp);
+        assert_eq!(log.holds("acme", "p"), (true, 20, 2), "{number}");
+    }
 }
