@@ -1,6 +1,6 @@
 use super::{Bench, EPOCH, id_in, rollout, settings, step_of, tenant};
 use crate::domain::Stamp;
-use crate::log::{Entry, TallyEntry};
+use crate::log::{Entry, JudgedWindow, TallyEntry};
 use crate::rollout::evidence::marks::Marks;
 use crate::rollout::evidence::{EntryFacts, LatencyHistogram};
 use crate::rollout::judge::quantile;
@@ -126,7 +126,7 @@ fn a_window_is_kept_until_every_live_worker_has_judged_it() {
     bench.beat(5_000, 45_000);
     bench.tally(45_000, "b");
     let judged = |bench: &mut Bench, worker: &str, window: u64| {
-        let judged = [(rollout("r"), window)].into();
+        let judged = [(rollout("r"), JudgedWindow { number: window, end: Stamp(0) })].into();
         let entry = TallyEntry { judged, ..bench.tally_of(worker) };
         bench.apply(45_500, &Entry::Tally(entry));
     };
