@@ -87,7 +87,10 @@ impl<'s> Asking<'s> {
     #[must_use]
     pub fn fate(&self, routed: &Routed<'_>) -> Option<Fate> {
         // Who made a claim met one in an earlier run.
-        (self.met || !self.answers.is_empty()).then(|| match routed {
+        if !self.met && self.answers.is_empty() {
+            return None;
+        }
+        Some(match routed {
             Routed::To(choice) if choice.probe => Fate::Probed,
             Routed::To(_) if self.refused.is_empty() => Fate::Spared,
             Routed::To(_) => Fate::FellBack,

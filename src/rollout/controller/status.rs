@@ -142,7 +142,7 @@ impl Rollout {
 
     fn criteria(&self, now: Stamp) -> Vec<CriterionStatus> {
         let Some(findings) = self.findings(now) else { return Vec::new() };
-        let latency = self.run.iter().flat_map(|run| run.latency().looks()).collect();
+        let latency: Vec<_> = self.run.iter().flat_map(|run| run.latency().looks()).collect();
         Criterion::ALL
             .into_iter()
             .map(|criterion| CriterionStatus::of(criterion, &findings, self.overridden, &latency))

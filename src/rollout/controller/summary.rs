@@ -33,7 +33,7 @@ impl CriterionStatus {
         name: Criterion,
         findings: &Findings,
         overridden: Option<Criterion>,
-        latency: &Vec<(u16, LatencyLook)>,
+        latency: &[(u16, LatencyLook)],
     ) -> Self {
         let (verdict, reason) = verdict(name, findings);
         let passed_over = overridden == Some(name) && verdict != "pass";

@@ -75,7 +75,7 @@ impl Rollout {
     fn judge(&mut self, block: &EvidenceBlock, effects: &mut Effects) {
         let (number, start, end) = (block.number, block.start, block.end);
         let current = self.step.as_ref().map(|step| step.number.n);
-        let whole = !(block.incomplete || block.purged || block.untreated) && !self.lapsed;
+        let whole = !(block.incomplete || block.purged || block.untreated || self.lapsed);
         let opens: Vec<&OpenRecord> =
             block.opens.iter().filter(|o| self.is(&o.tenant, TenantState::OnLadder)).collect();
         let treated = |state| self.in_state(state).all(|(id, _)| !block.is_untreated(id));
