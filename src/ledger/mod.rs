@@ -1,6 +1,6 @@
 //! The log and what it adds up to.
 //!
-//! Whatever changes a breaker is an [`Entry`] of one ordered stream: results of provider calls, and
+//! Whatever changes a breaker is an [`Entry`](crate::log::Entry) of one ordered stream: results of provider calls, and
 //! what the router adds itself. [`Fold`] applies them in order. Two folds that applied the same
 //! entries hold the same state, since an entry's effect depends on nothing but the entry, its
 //! position, its stamp and the state: no clock, no randomness, no iteration over a hash map, integers
