@@ -243,3 +243,17 @@ fn windows_of_a_log_that_was_made_anew_are_taken_as_a_gap() {
         world.fold.judged().map(|(_, window)| (window.number, window.end)).collect();
     assert_eq!(judged, [(world.window - 1, world.now)]);
 }
+
+#[test]
+fn rows_of_another_step_or_share_or_of_an_untreated_tenant_are_not_judged() {
+    let mut world = World::started(one_phase(1, json!({})), 1);
+    world.well(2);
+    let units = world.status().evidence.units;
+    send(&mut world, |block| block.rows[0].step -= 1);
+    send(&mut world, |block| block.rows[0].percent = 0);
+    send(&mut world, |block| block.untreated_tenants.push(tenant("tenant-0")));
+    send(&mut world, |block| block.untreated = true);
+    assert_eq!(world.status().evidence.units, units);
+    world.well(1);
+    assert!(world.status().evidence.units > units);
+}
