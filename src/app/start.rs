@@ -13,7 +13,7 @@ use crate::nats::claims::Claims;
 use crate::nats::connect::{self, ConnectFailed};
 use crate::nats::discovery::Discovery;
 use crate::nats::events::{Event, Events};
-use crate::nats::evidence::Counted;
+use crate::nats::evidence::SharedCollector;
 use crate::nats::ledger::Ledger;
 use crate::nats::link::Link;
 use crate::state::State;
@@ -83,7 +83,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         state,
         verdicts,
         claims: Claims::default(),
-        counted: Counted::new(&settings.worker_name),
+        collector: SharedCollector::new(&settings.worker_name),
         assignments: Assignments::new(settings.assignments.max_tracked),
         link,
         events,

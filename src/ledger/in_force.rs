@@ -13,7 +13,9 @@ use crate::state::{Cell, Routable};
 /// Policies, and what rollouts lay over them: what brings them into force.
 impl Fold {
     pub(super) fn policy_entry(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
-        let left = self.states_its_share(entry) && self.overlays.leave(&entry.tenant_id, &entry.policy_id);
+        let under = self.overlays.over(&entry.tenant_id, &entry.policy_id).is_some();
+        let left =
+            under && self.states_its_share(entry) && self.overlays.leave(&entry.tenant_id, &entry.policy_id);
         // First: without what lay over it, the document before would hold for a moment, and close what is open.
         let change = self.policy(entry, step);
         if left {

@@ -7,21 +7,21 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use crate::domain::{RouteRequest, arm_hash, is_treated};
+use crate::domain::{PolicyId, RouteRequest, arm_hash, is_treated};
 use crate::log::{Entry, Fate, MetEntry, StepInForce, TallyEntry, WorkerRun};
 use crate::rollout::collector::{Answered, Collector, Pace, Standing};
 use crate::rollout::evidence::is_sampled;
 use crate::state::Cell;
 use crate::telemetry::labels::Queue;
 
-/// How often it is looked whether something is watched, where nothing is.
+/// How often the task checks whether a rollout watches a tenant, while none does.
 const IDLE: Duration = Duration::from_millis(200);
 
 /// What is counted and not written yet. The decide threads count for watched tenants only.
 #[derive(Debug)]
-pub struct Counted(Mutex<Collector>);
+pub struct SharedCollector(Mutex<Collector>);
 
-impl Counted {
+impl SharedCollector {
     /// Of this run of a worker.
     #[must_use]
     pub fn new(worker: &str) -> Self {
@@ -29,7 +29,7 @@ impl Counted {
         Self(Mutex::new(Collector::new(WorkerRun { worker: worker.to_owned(), boot })))
     }
 
-    fn collector(&self) -> MutexGuard<'_, Collector> {
+    fn lock(&self) -> MutexGuard<'_, Collector> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -40,7 +40,7 @@ impl Worker {
         &self,
         step: &StepInForce,
         cell: &Cell,
-        policy_id: &crate::domain::PolicyId,
+        policy_id: &PolicyId,
         request: &RouteRequest<'_>,
         met: Option<Fate>,
     ) {
@@ -48,7 +48,7 @@ impl Worker {
         if !is_sampled(hash, step.sample_ppm) {
             return;
         }
-        let noted = self.counted.collector().note(&Answered {
+        let noted = self.collector.lock().note(&Answered {
             tenant_id: &cell.tenant_id,
             policy_id,
             hash,
@@ -82,7 +82,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         }
     }
     if written {
-        let (met, tally) = worker.counted.collector().end(&standing(&worker));
+        let (met, tally) = worker.collector.lock().end(&standing(&worker));
         write_met(&worker, met).await;
         write_tally(&worker, tally).await;
     }
@@ -90,16 +90,16 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 
 async fn write_due(worker: &Worker, pace: Pace) {
     let now = worker.clock.tick();
-    let met = worker.counted.collector().met_due(now, pace);
+    let met = worker.collector.lock().met_due(now, pace);
     write_met(worker, met).await;
     // It counts the entries above, so it comes behind them.
-    let tally = worker.counted.collector().tally_due(now, pace, &standing(worker));
+    let tally = worker.collector.lock().tally_due(now, pace, &standing(worker));
     if let Some(tally) = tally {
         write_tally(worker, tally).await;
     }
 }
 
-/// What does not reach the log is missing by its number.
+/// The number of an entry that is not stored stays missing, which the evidence fold sees.
 async fn write_met(worker: &Worker, entries: Vec<MetEntry>) {
     for entry in entries {
         let unique = format!("met.{}.{}", entry.run.boot, entry.number);
@@ -111,7 +111,7 @@ async fn write_met(worker: &Worker, entries: Vec<MetEntry>) {
 
 async fn write_tally(worker: &Worker, tally: TallyEntry) {
     if let Err(error) = worker.append(&Entry::Tally(tally), None).await {
-        // The next one holds all that this one did.
+        // Totals only grow, so the next tally holds these counts too.
         tracing::warn!(event = "rollout_tally_failed", error = %error);
     }
 }

@@ -70,7 +70,7 @@ pub struct Worker {
     /// Claims without a verdict yet.
     pub claims: claims::Claims,
     /// What is counted for rollouts and not in the log yet.
-    pub counted: evidence::Counted,
+    pub collector: evidence::SharedCollector,
     /// What was pushed and has no result yet.
     pub assignments: assignments::Assignments,
     /// Whether the broker and the log are there.

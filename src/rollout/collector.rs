@@ -4,8 +4,8 @@
 //! was not closed. So each worker writes [`MetEntry`]s, and running totals as [`TallyEntry`]s, from which the
 //! [evidence](super::evidence) also sees which workers are there and how far each has read.
 //!
-//! A met entry has a number. What finds no room, or is not stored, takes its number with it: the evidence of
-//! that time is incomplete, which is known, instead of being too small, which is not.
+//! Met entries are numbered. A request that finds no room, or an entry that is not stored, leaves a number out. A
+//! missing number marks the evidence of that time as incomplete.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ pub struct Standing {
     pub judged: BTreeMap<RolloutId, JudgedWindow>,
 }
 
-/// As many requests that met a breaker wait to be written as may.
+/// The most requests that may wait to be written do so already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -93,7 +93,7 @@ impl Collector {
     /// Counts a request.
     ///
     /// # Errors
-    /// [`Full`] if it met a breaker and there is no room to say so; it is counted all the same.
+    /// [`Full`] if it met a breaker and there is no room to record that. It counts in the totals all the same.
     pub fn note(&mut self, answered: &Answered<'_>) -> Result<(), Full> {
         let Answered { tenant_id, policy_id, hash, treated, met, retry } = *answered;
         if !self.totals.contains_key(tenant_id) {

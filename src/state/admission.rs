@@ -82,8 +82,8 @@ impl<'s> Asking<'s> {
         self.unwaited
     }
 
-    /// What became of the request, if it met a breaker of an enabling policy that was not closed. Which breakers it
-    /// meets does not depend on its arm up to the first of them.
+    /// What became of the request, if it met a breaker that was not closed, under a policy that enables breakers. Both
+    /// arms read the same gates up to the first refusal, so whether a request meets one does not depend on its arm.
     #[must_use]
     pub fn fate(&self, routed: &Routed<'_>) -> Option<Fate> {
         // Who made a claim met one in an earlier run.

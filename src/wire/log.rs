@@ -126,7 +126,8 @@ pub fn decode_entry<'a>(kind: &str, body: &'a [u8]) -> Entry<'a> {
     }
 }
 
-/// Whether a step's block is one by itself, as that of every plan is. Another is no step of this version.
+/// Whether the breaker block of a step is valid by itself, as the block of every plan is. A step with another block
+/// reads as unknown.
 fn is_sound(step: &StepEntry) -> bool {
     step.overlay.as_ref().is_none_or(|overlay| {
         policy::parse(&json!({

@@ -10,7 +10,7 @@ use crate::error::ConnectError;
 use crate::parse::Op;
 use crate::reader::Taken;
 use crate::session::{Awaited, Unfinished};
-use crate::shared::{Departed, PROPAGATION, Shared, Waiting};
+use crate::shared::{DrainWaiter, FlushWaiter, PROPAGATION, Shared, Waiter};
 
 /// How long a connection that was moved from may take to deliver what the server had sent.
 const RETIRE: Duration = Duration::from_secs(5);
@@ -34,7 +34,12 @@ impl Drop for Moving {
 }
 
 /// Finishes a connection that was moved from, beside the new one.
-pub(crate) async fn retire(shared: Arc<Shared>, old: Link, unfinished: Option<Departed>, moving: Moving) {
+pub(crate) async fn retire(
+    shared: Arc<Shared>,
+    old: Link,
+    unfinished: Option<Unfinished<FlushWaiter, DrainWaiter>>,
+    moving: Moving,
+) {
     // Until the end: two connections deliver.
     let _moving = moving;
     let Some(Unfinished { out, end, mut awaited }) = unfinished else { return };
@@ -55,7 +60,7 @@ async fn finish(
     mut link: Link,
     out: &[u8],
     end: &[u8],
-    awaited: &mut VecDeque<Waiting>,
+    awaited: &mut VecDeque<Waiter>,
 ) -> Result<(), ConnectError> {
     link.send(out).await.map_err(|error| unreachable(&error))?;
     let mut propagated = pin!(tokio::time::sleep(PROPAGATION));

@@ -17,7 +17,7 @@ use crate::parse::Frame;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::request::Requests;
-use crate::session::{Awaited, Session, Unfinished};
+use crate::session::{Awaited, Session};
 
 /// How long subscriptions take to reach all servers of a cluster. No server confirms this; a route within a
 /// region takes a few milliseconds.
@@ -30,14 +30,17 @@ pub(crate) enum Sink {
     Requests,
 }
 
-/// What a PONG is awaited for: a flush has a caller who waits, a drain a stream that ends.
-pub(crate) type Waiting = Awaited<oneshot::Sender<()>, Arc<Queue>>;
-pub(crate) type Departed = Unfinished<oneshot::Sender<()>, Arc<Queue>>;
-pub(crate) type Conversation = Session<Sink, oneshot::Sender<()>, Arc<Queue>>;
+/// Who waits for a flush: its caller.
+pub(crate) type FlushWaiter = oneshot::Sender<()>;
+/// What waits for a drain: the stream that ends then.
+pub(crate) type DrainWaiter = Arc<Queue>;
+/// What a PONG is awaited for.
+pub(crate) type Waiter = Awaited<FlushWaiter, DrainWaiter>;
+type ClientSession = Session<Sink, FlushWaiter, DrainWaiter>;
 
 pub(crate) struct Shared {
     pub(crate) options: Options,
-    pub(crate) session: Mutex<Conversation>,
+    pub(crate) session: Mutex<ClientSession>,
     pub(crate) pool: Mutex<Pool>,
     /// Something is to be sent.
     pub(crate) wake: Notify,
@@ -76,7 +79,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn session(&self) -> MutexGuard<'_, Conversation> {
+    pub(crate) fn session(&self) -> MutexGuard<'_, ClientSession> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,7 +174,7 @@ impl Shared {
     }
 
     /// Tells whoever waited for a PONG.
-    pub(crate) fn resolve(awaited: Waiting) {
+    pub(crate) fn resolve(awaited: Waiter) {
         match awaited {
             Awaited::Flush(sender) => {
                 // Who has given up misses nothing.
@@ -183,7 +186,7 @@ impl Shared {
     }
 
     /// Tells those who waited on a connection that is gone: a flush fails, and what was drained has ended.
-    pub(crate) fn fail(awaited: impl IntoIterator<Item = Waiting>) {
+    pub(crate) fn fail(awaited: impl IntoIterator<Item = Waiter>) {
         for one in awaited {
             if !matches!(one, Awaited::Flush(_)) {
                 Self::resolve(one);
