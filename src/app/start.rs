@@ -16,6 +16,7 @@ use crate::nats::events::{Event, Events};
 use crate::nats::evidence::SharedCollector;
 use crate::nats::ledger::Ledger;
 use crate::nats::link::Link;
+use crate::nats::rollouts::Rollouts;
 use crate::state::State;
 use crate::telemetry::breakers::Breakers;
 use crate::telemetry::traces::{Environment, SpanCounters, StartError, Subjects};
@@ -60,6 +61,11 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
     let metrics = exposition.metrics();
     let scrape_clock = clock.clone();
     exposition.show_breakers(Breakers::new(Arc::clone(&state), Arc::new(move || scrape_clock.stamp())));
+    let rollouts = Arc::new(Rollouts::default());
+    let (shown, scrape_clock) = (Arc::clone(&rollouts), clock.clone());
+    exposition.show_rollouts(crate::telemetry::rollouts::Rollouts::new(Arc::new(move || {
+        shown.statuses(scrape_clock.stamp())
+    })));
     let tracing = start_tracing(&settings, &metrics, &clock)?;
     let listener = http::bind(settings.http_addr).await?;
     let link = Arc::new(Link::new(clock.clone()));
@@ -84,6 +90,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         verdicts,
         claims: Claims::default(),
         collector: SharedCollector::new(&settings.worker_name),
+        rollouts,
         assignments: Assignments::new(settings.assignments.max_tracked),
         link,
         events,

@@ -89,6 +89,10 @@ pub struct Names {
     pub log_prefix: String,
     /// `beamline.router.v1.log.>`
     pub log_all: String,
+    /// `beamline.router.v1.rollout.`, where only routers publish.
+    pub rollout_prefix: String,
+    /// `beamline.router.v1.rollout.>`
+    pub rollout_all: String,
     /// `caf.exec.assign.v1`
     pub exec_assign: String,
     /// `caf.exec.assign.`, below which an assignment subject must lie.
@@ -109,6 +113,8 @@ pub struct Names {
     pub events_stream: String,
     /// The stream of usage events: `BEAMLINE_USAGE`.
     pub usage_stream: String,
+    /// The stream of rollouts: `BEAMLINE_ROLLOUTS`.
+    pub rollouts_stream: String,
     /// The bucket of policies: `BEAMLINE_POLICIES`.
     pub policies_bucket: String,
     /// The bucket of flags: `BEAMLINE_FLAGS`.
@@ -150,6 +156,8 @@ impl Names {
             events_all: format!("{router}.v1.events.>"),
             log_prefix: format!("{router}.v1.log."),
             log_all: format!("{router}.v1.log.>"),
+            rollout_prefix: format!("{router}.v1.rollout."),
+            rollout_all: format!("{router}.v1.rollout.>"),
             exec_assign: format!("{exec}.assign.v1"),
             exec_assign_prefix: format!("{exec}.assign."),
             exec_ack: format!("{exec}.assign.v1.ack"),
@@ -160,6 +168,7 @@ impl Names {
             log_stream: format!("{base}_LOG"),
             events_stream: format!("{base}_EVENTS"),
             usage_stream: format!("{base}_USAGE"),
+            rollouts_stream: format!("{base}_ROLLOUTS"),
             policies_bucket: format!("{base}_POLICIES"),
             flags_bucket: format!("{base}_FLAGS"),
             snapshots_bucket: format!("{base}_SNAPSHOTS"),
@@ -214,12 +223,13 @@ mod tests {
             &names.log_stream,
             &names.events_stream,
             &names.usage_stream,
+            &names.rollouts_stream,
             &names.policies_bucket,
             &names.flags_bucket,
             &names.snapshots_bucket,
         ];
-        let want =
-            ["LOG", "EVENTS", "USAGE", "POLICIES", "FLAGS", "SNAPSHOTS"].map(|n| format!("BEAMLINE_{n}"));
+        let want = ["LOG", "EVENTS", "USAGE", "ROLLOUTS", "POLICIES", "FLAGS", "SNAPSHOTS"]
+            .map(|n| format!("BEAMLINE_{n}"));
         assert!(kept.into_iter().eq(&want));
     }
 

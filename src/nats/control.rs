@@ -10,6 +10,7 @@ mod breakers;
 mod flags;
 mod policies;
 mod reply;
+mod rollouts;
 
 pub use policies::put_if_absent;
 pub use reply::ControlError;
@@ -199,6 +200,25 @@ async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value,
         Verb::BreakerReset => breakers::reset(worker, body).await,
         Verb::FlagSet => flags::set(worker, body).await,
         Verb::FlagGet => flags::get(worker, body),
+        Verb::RolloutPut => rollouts::put(worker, body).await,
+        Verb::RolloutLint => rollouts::lint(worker, body).await,
+        Verb::RolloutPlan => rollouts::plan(worker, body).await,
+        Verb::RolloutStart => rollouts::start(worker, body).await,
+        Verb::RolloutApprove => rollouts::approve(worker, body).await,
+        Verb::RolloutPromote => rollouts::promote(worker, body).await,
+        Verb::RolloutExtend => rollouts::extend(worker, body).await,
+        Verb::RolloutPause => rollouts::pause(worker, body).await,
+        Verb::RolloutResume => rollouts::resume(worker, body).await,
+        Verb::RolloutRollback => rollouts::rollback(worker, body).await,
+        Verb::RolloutAbort => rollouts::abort(worker, body).await,
+        Verb::RolloutDrill => rollouts::drill(worker, body).await,
+        Verb::RolloutIssue => rollouts::issue(worker, body).await,
+        Verb::RolloutGraduate => rollouts::graduate(worker, body).await,
+        Verb::RolloutDelete => rollouts::delete(worker, body).await,
+        Verb::RolloutGet => rollouts::get(worker, &body),
+        Verb::RolloutList => rollouts::list(worker, &body),
+        Verb::RolloutStatus => rollouts::status(worker, &body),
+        Verb::RolloutHistory => rollouts::history(worker, &body).await,
         Verb::Other => Err(ControlError::new(ErrorCode::NotFound, "there is no such verb")),
     }
 }

@@ -27,6 +27,8 @@ use crate::wire::subjects::reply_allowed;
 
 const PREFIX: &str = "$SRV";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// [`crate::rollout::controller::JUDGE_VERSION`] as text, since the service API knows no other metadata.
+const JUDGE: &str = "1";
 const DESCRIPTION: &str = "says which provider serves a request";
 
 /// An answer that cannot be handed over by then is of no use: who asks waits a few seconds at most.
@@ -183,7 +185,7 @@ impl<'a> Service<'a> {
     }
 
     fn identity(&self, kind: &'static str) -> Identity<'_> {
-        let metadata = Metadata { worker: self.worker };
+        let metadata = Metadata { worker: self.worker, rollouts: JUDGE };
         Identity { kind, name: SERVICE, id: &self.id, version: VERSION, metadata }
     }
 
@@ -210,6 +212,8 @@ struct Identity<'a> {
 #[derive(Serialize)]
 struct Metadata<'a> {
     worker: &'a str,
+    /// The version of the judge of rollouts that this worker has.
+    rollouts: &'static str,
 }
 
 #[derive(Serialize)]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use crate::ledger::Moved;
 use crate::log::{At, FlagEntry, ForceEntry, PolicyEntry, Scope};
+use crate::rollout::controller::Decision;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Publish, Queue};
 use crate::wire::subjects::escape_token;
@@ -116,6 +117,24 @@ impl Event {
         });
         let subject = format!("flag.{}", tenant_id.map_or("_".into(), escape_token));
         Self { subject, id: format!("{}.{}.f", at.stamp.0, at.position), body }
+    }
+
+    /// A rollout decided something.
+    #[must_use]
+    pub fn rollout(at: At, decision: &Decision) -> Self {
+        let rollout = decision.rollout.as_str();
+        let body = json!({
+            "version": "1",
+            "kind": "rollout",
+            "rollout": rollout,
+            "position": at.position,
+            "timestamp": at.stamp.0,
+            "n": decision.n,
+            "decision": decision.kind,
+            "reasons": decision.reasons,
+            "figures": decision.figures,
+        });
+        Self { subject: format!("rollout.{rollout}"), id: format!("rollout.{rollout}.{}.{}", at.stamp.0, at.position), body }
     }
 
     /// A control message that nobody waits for an answer to was refused. Of one without a tenant it

@@ -1,6 +1,5 @@
 //! Writing down what this worker counts of the requests of tenants that a rollout watches.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -120,6 +119,6 @@ fn standing(worker: &Worker) -> Standing {
     Standing {
         position: worker.verdicts.position(),
         enforcing: worker.state.enforcing(),
-        judged: BTreeMap::new(),
+        judged: worker.rollouts.judged(),
     }
 }

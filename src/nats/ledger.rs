@@ -15,7 +15,9 @@ mod reader;
 mod told;
 mod watchdog;
 
+pub(super) use reader::read as read_entry;
 pub use reader::run;
+pub(super) use watchdog::{nanos_of, stamp_of};
 pub use watchdog::{Health, watch as run_watchdog};
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,6 +4,7 @@
 //! [`decide`] answers requests and, for a half-open breaker, asks [`claims`] for a slot.
 //! [`assignments`] follows what was pushed. [`control`] answers operators; what they change goes to a
 //! bucket ([`buckets`]), from there to the log, and comes into force when the reader applies it.
+//! [`rollouts`] follows the stream of rollouts and records what is due there; [`evidence`] counts for it.
 //! [`events`] and [`usage`] tell others. [`link`] knows whether the broker is there, [`upkeep`] sees to it
 //! that streams and buckets are. [`control_client`] and [`watch`] are the other side: what the command line
 //! asks through.
@@ -35,6 +36,7 @@ pub mod ledger;
 pub mod link;
 pub mod measuring;
 pub mod reconcile;
+pub mod rollouts;
 pub mod simulation;
 pub mod snapshots;
 mod stored;
@@ -71,6 +73,8 @@ pub struct Worker {
     pub claims: claims::Claims,
     /// What is counted for rollouts and not in the log yet.
     pub collector: evidence::SharedCollector,
+    /// How rollouts stand.
+    pub rollouts: Arc<rollouts::Rollouts>,
     /// What was pushed and has no result yet.
     pub assignments: assignments::Assignments,
     /// Whether the broker and the log are there.

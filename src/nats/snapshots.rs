@@ -133,17 +133,28 @@ async fn write(
     Ok(None)
 }
 
-/// Takes over the newest snapshot that is sound. Tells where it stands; `None` where the log must be
+/// Takes over the log's newest snapshot that is sound. Tells where it stands; `None` where the log must be
 /// read from its beginning.
 pub async fn load(worker: &Worker, stream: &str, last: u64) -> Option<At> {
+    newest(worker, stream, last, |bytes| take(worker, stream, bytes).map(|at| (at, at))).await
+}
+
+/// Takes over the newest snapshot of a stream that is sound, not beyond `last`; `None` where there is none.
+/// `take` reads one, and tells where it stands.
+pub(super) async fn newest<T, E: std::fmt::Display>(
+    worker: &Worker,
+    stream: &str,
+    last: u64,
+    take: impl Fn(&[u8]) -> Result<(At, T), E>,
+) -> Option<T> {
     let bucket = open(worker).await.ok()?;
     let known = positions(worker, &bucket, stream).await.ok()?;
     for position in known.into_iter().rev().filter(|p| *p <= last) {
         let refused = match read(worker, stream, position).await {
-            Ok(bytes) => match take(worker, stream, &bytes) {
-                Ok(at) => {
+            Ok(bytes) => match take(&bytes) {
+                Ok((at, taken)) => {
                     tracing::info!(event = "snapshot_restored", position = at.position, bytes = bytes.len());
-                    return Some(at);
+                    return Some(taken);
                 }
                 Err(error) => error.to_string(),
             },

@@ -105,6 +105,19 @@ pub async fn ensure(
         kept(&names.usage_stream, &names.usage_metered, "One usage event for each result"),
     )
     .await?;
+    // What was decided and why is kept for ever, and nobody takes a part of it away.
+    let rollouts = stream::Config {
+        name: names.rollouts_stream.clone(),
+        description: Some("Rollouts: plans, commands, evidence and decisions".to_owned()),
+        subjects: vec![names.rollout_all.clone()],
+        discard: stream::DiscardPolicy::New,
+        deny_delete: true,
+        deny_purge: true,
+        duplicate_window: DUPLICATE_WINDOW,
+        num_replicas: settings.replicas,
+        ..Default::default()
+    };
+    ensure_stream(jetstream, rollouts).await?;
     ensure_bucket(jetstream, &names.policies_bucket, "Routing policies", HISTORY, settings.replicas).await?;
     ensure_bucket(jetstream, &names.flags_bucket, "Emergency switches", HISTORY, settings.replicas).await?;
     ensure_bucket(

@@ -46,7 +46,8 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 async fn look(worker: &Worker) -> Result<(), Undescribed> {
     let names = &worker.settings.names;
     let buckets = [&names.policies_bucket, &names.flags_bucket, &names.snapshots_bucket];
-    let kept = [&names.log_stream, &names.events_stream, &names.usage_stream].map(String::clone);
+    let kept = [&names.log_stream, &names.events_stream, &names.usage_stream, &names.rollouts_stream]
+        .map(String::clone);
     let (mut missing, mut full) = (Vec::new(), Vec::new());
     for name in kept.into_iter().chain(buckets.map(|bucket| format!("KV_{bucket}"))) {
         match StreamInfo::ask(&worker.jetstream, &name, &()).await {

@@ -36,7 +36,7 @@ pub(crate) use breaker_block::read as read_breaker_block;
 pub use breaker_block::shown as breaker_block;
 pub use document::{Checked, parse};
 pub use model::{Candidate, Fallback, Policy, StatusMatch, Sticky, When};
-pub use overlay::{Overlaid, Overlay, parse_under, states_its_share};
+pub use overlay::{Overlaid, Overlay, parse_under, states_its_share, written_into};
 pub use patch::merge_patch;
 pub use retry::{Backoff, Growth};
 pub use text::parse_text;

@@ -119,8 +119,18 @@ impl When {
     /// Whether an attempt that ended so, for a task of this type, is what the fallback is for.
     #[must_use]
     pub fn matches(&self, status: &str, message_type: &str) -> bool {
-        self.statuses.as_ref().is_none_or(|list| list.iter().any(|m| m.matches(status)))
+        self.is_for_status(status)
             && self.message_types.as_ref().is_none_or(|list| list.iter().any(|m| m == message_type))
+    }
+
+    /// Whether an attempt that ended so is what the fallback is for, whatever the task's type.
+    #[must_use]
+    pub fn is_for(&self, status: &str) -> bool {
+        self.message_types.is_none() && self.is_for_status(status)
+    }
+
+    fn is_for_status(&self, status: &str) -> bool {
+        self.statuses.as_ref().is_none_or(|list| list.iter().any(|m| m.matches(status)))
     }
 }
 

@@ -40,6 +40,16 @@ pub fn parse_under(document: &Value, overlay: &Overlay<'_>) -> Result<Overlaid, 
     Ok(Overlaid { checked, fits: false })
 }
 
+/// A document that has by itself what the overlay lays over it: so it goes on when the overlay ends.
+#[must_use]
+pub fn written_into(document: &Value, overlay: &Overlay<'_>) -> Value {
+    let whole = laid_over(document, overlay.circuit_breaker, overlay.enforce_percent);
+    if parse(&whole).is_ok() {
+        return whole.into_owned();
+    }
+    laid_over(document, &Map::new(), overlay.enforce_percent).into_owned()
+}
+
 /// Whether a document decides by itself whether its breakers refuse, and for which share.
 #[must_use]
 pub fn states_its_share(document: &Value) -> bool {

@@ -7,10 +7,13 @@
 //! and *pages* show what was decided and why. A decision reaches evidence only by the log, as an entry like
 //! any other.
 //!
-//! [`plan`], [`evidence`], [`judge`] and [`controller`] are here; pages become a module beside them.
+//! [`stream`] is how a worker follows the stream that plans, commands, evidence and decisions stand in, and
+//! [`collector`] what it counts for evidence itself.
 
 pub mod collector;
 pub mod controller;
 pub mod evidence;
+pub mod history;
 pub mod judge;
 pub mod plan;
+pub mod stream;

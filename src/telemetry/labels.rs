@@ -155,6 +155,44 @@ labels! {
         BreakerForce = "breaker.force",
         /// `breaker.reset`
         BreakerReset = "breaker.reset",
+        /// `rollout.put`
+        RolloutPut = "rollout.put",
+        /// `rollout.lint`
+        RolloutLint = "rollout.lint",
+        /// `rollout.plan`
+        RolloutPlan = "rollout.plan",
+        /// `rollout.start`
+        RolloutStart = "rollout.start",
+        /// `rollout.approve`
+        RolloutApprove = "rollout.approve",
+        /// `rollout.promote`
+        RolloutPromote = "rollout.promote",
+        /// `rollout.extend`
+        RolloutExtend = "rollout.extend",
+        /// `rollout.pause`
+        RolloutPause = "rollout.pause",
+        /// `rollout.resume`
+        RolloutResume = "rollout.resume",
+        /// `rollout.rollback`
+        RolloutRollback = "rollout.rollback",
+        /// `rollout.abort`
+        RolloutAbort = "rollout.abort",
+        /// `rollout.drill`
+        RolloutDrill = "rollout.drill",
+        /// `rollout.issue`
+        RolloutIssue = "rollout.issue",
+        /// `rollout.graduate`
+        RolloutGraduate = "rollout.graduate",
+        /// `rollout.delete`
+        RolloutDelete = "rollout.delete",
+        /// `rollout.get`
+        RolloutGet = "rollout.get",
+        /// `rollout.list`
+        RolloutList = "rollout.list",
+        /// `rollout.status`
+        RolloutStatus = "rollout.status",
+        /// `rollout.history`
+        RolloutHistory = "rollout.history",
         /// `flag.set`
         FlagSet = "flag.set",
         /// `flag.get`
@@ -212,6 +250,8 @@ labels! {
         Log = "log",
         /// A revision in the policies bucket.
         Policy = "policy",
+        /// A message of a rollout.
+        Rollout = "rollout",
     }
 }
 

@@ -13,6 +13,7 @@ use prometheus_client::metrics::{family, gauge};
 use prometheus_client::registry::Registry;
 
 use super::breakers::Breakers;
+use super::rollouts::Rollouts;
 use super::histogram::Histogram;
 use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Source, Trouble, Usage, Verb};
 use super::names::{Family, metric};
@@ -55,6 +56,8 @@ pub struct Metrics {
     pub nats_trouble: Levels<Trouble>,
     /// Streams, buckets and consumers that were lacking and made again.
     pub nats_remade: Counter,
+    /// Windows whose evidence this worker counted otherwise.
+    pub rollout_blocks_differ: Counter,
     /// Messages that could not be published.
     pub nats_publish_failures: Counters<Publish>,
     /// Messages that could not be read.
@@ -103,6 +106,7 @@ pub struct Exposition {
     registry: Registry,
     metrics: Arc<Metrics>,
     breakers: Option<Breakers>,
+    rollouts: Option<Rollouts>,
     /// How long the last page was: the next is about as long.
     length: AtomicUsize,
 }
@@ -141,6 +145,7 @@ impl Exposition {
             nats_slow_consumer: r.add(metric::NATS_SLOW_CONSUMER, Counter::default()),
             nats_trouble: r.add(metric::NATS_TROUBLE, Levels::new("kind")),
             nats_remade: r.add(metric::NATS_REMADE, Counter::default()),
+            rollout_blocks_differ: r.add(metric::ROLLOUT_BLOCKS_DIFFER, Counter::default()),
             nats_publish_failures: r.add(metric::NATS_PUBLISH_FAILURES, Counters::new("kind")),
             nats_malformed: r.add(metric::NATS_MALFORMED, Counters::new("source")),
             replies_dropped: r.add(metric::REPLIES_DROPPED, Counter::default()),
@@ -159,7 +164,8 @@ impl Exposition {
             usage_events: r.add(metric::USAGE_EVENTS, Counters::new("outcome")),
             usage_position: r.add(metric::USAGE_POSITION, Level::default()),
         };
-        Self { registry: r.0, metrics: Arc::new(metrics), breakers: None, length: AtomicUsize::new(0) }
+        Self { registry: r.0, metrics: Arc::new(metrics), breakers: None,
+            rollouts: None, length: AtomicUsize::new(0) }
     }
 
     /// The handles.
@@ -173,6 +179,11 @@ impl Exposition {
         self.breakers = Some(breakers);
     }
 
+    /// Shows these rollouts too.
+    pub fn show_rollouts(&mut self, rollouts: Rollouts) {
+        self.rollouts = Some(rollouts);
+    }
+
     /// The whole page in OpenMetrics text, with its `# EOF`.
     ///
     /// # Errors
@@ -184,6 +195,9 @@ impl Exposition {
         text::encode_registry(&mut page, &self.registry)?;
         if let Some(breakers) = &self.breakers {
             breakers.write(&mut page);
+        }
+        if let Some(rollouts) = &self.rollouts {
+            rollouts.write(&mut page);
         }
         text::encode_eof(&mut page)?;
         self.length.store(page.len(), Ordering::Relaxed);
@@ -212,14 +226,16 @@ mod tests {
     use super::*;
     use crate::telemetry::labels::Label;
 
-    fn is_per_breaker(family: &Family) -> bool {
-        family.name.starts_with("router_circuit_breaker_") || *family == metric::HIDDEN_BREAKERS
+    fn is_per_thing(family: &Family) -> bool {
+        family.name.starts_with("router_circuit_breaker_")
+            || *family == metric::HIDDEN_BREAKERS
+            || family.is_per_rollout()
     }
 
     #[test]
     fn a_page_shows_every_family_once_with_its_help() {
         let page = Exposition::new("1.2.3").encode().unwrap();
-        for family in metric::ALL.iter().filter(|f| !is_per_breaker(f)) {
+        for family in metric::ALL.iter().filter(|f| !is_per_thing(f)) {
             let shown = match family.unit() {
                 Some(_) => family.name,
                 None => family.stem(),
@@ -230,7 +246,7 @@ mod tests {
         }
         assert_eq!(
             page.matches("# HELP ").count(),
-            metric::ALL.iter().filter(|f| !is_per_breaker(f)).count()
+            metric::ALL.iter().filter(|f| !is_per_thing(f)).count()
         );
         assert!(page.contains("router_build_info{version=\"1.2.3\"} 1\n"), "{page}");
         assert!(page.ends_with("# EOF\n"));

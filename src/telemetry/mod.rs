@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod names;
 mod page;
 pub mod repeats;
+pub mod rollouts;
 pub mod shown;
 pub mod table;
 pub mod traces;

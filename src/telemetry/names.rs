@@ -21,6 +21,13 @@ impl Family {
             .unwrap_or(self.name)
     }
 
+    /// Whether its series are those of single rollouts, and there only while there is one.
+    #[cfg(test)]
+    #[must_use]
+    pub fn is_per_rollout(&self) -> bool {
+        self.name.starts_with("router_rollout_") && !self.name.ends_with("_total")
+    }
+
     /// Seconds, where the name says so.
     #[must_use]
     pub fn unit(&self) -> Option<Unit> {
@@ -59,6 +66,7 @@ pub mod metric {
         NATS_RECONNECTS = "router_nats_reconnects_total", "Connections to the broker made anew after one was lost";
         NATS_SLOW_CONSUMER = "router_nats_slow_consumer_total", "Messages that were dropped because a subscription of this worker was full";
         NATS_TROUBLE = "router_nats_trouble", "1 while something is wrong with the router's streams, else 0, by kind";
+        ROLLOUT_BLOCKS_DIFFER = "router_rollout_blocks_differ_total", "Windows of evidence of which this worker counted another block than the one in the stream of rollouts";
         NATS_REMADE = "router_nats_remade_total", "Streams, buckets and consumers of the router that were gone and that this worker made again";
         NATS_PUBLISH_FAILURES = "router_nats_publish_failures_total", "Messages that could not be published, by kind";
         NATS_MALFORMED = "router_nats_malformed_total", "Messages whose subject or headers cannot be read, by where they came from";
@@ -86,6 +94,15 @@ pub mod metric {
         BREAKER_LAST_TRANSITION = "router_circuit_breaker_last_transition_timestamp_seconds", "When the breaker last moved, by the broker's clock, since the Unix epoch";
         BREAKER_TRIGGER_REASON = "router_circuit_breaker_trigger_reason_total", "Openings and operators' forces, by what brought them about";
         BREAKER_REQUESTS_SAVED = "router_circuit_breaker_requests_saved_total", "Estimate of failing calls not made: requests refused times the failure share seen at the opening";
+        ROLLOUT_STATE = "router_rollout_state", "1 for the state that the rollout is in, 0 for the others";
+        ROLLOUT_STEP = "router_rollout_step", "The step of the phase's ladder, from 0, while a phase is on it";
+        ROLLOUT_PERCENT = "router_rollout_percent", "Share of the phase's tenants' requests whose refusals are enforced, in percent";
+        ROLLOUT_TENANTS = "router_rollout_tenants", "Tenants of the rollout, by state";
+        ROLLOUT_EVIDENCE = "router_rollout_evidence_nats", "Evidence for harm and for safety, as the natural logarithm of an e-value";
+        ROLLOUT_UNITS = "router_rollout_units", "Requests of both arms that the present step is judged by";
+        ROLLOUT_UNITS_NEEDED = "router_rollout_units_needed", "Requests of both arms after which safety is proven four times out of five, where the treatment does nothing";
+        ROLLOUT_CRITERION = "router_rollout_criterion", "1 where the criterion passes, -1 where it fails, 0 where it is inconclusive";
+        ROLLOUT_ISSUES = "router_rollout_open_issues", "Issues that customers reported and that are not closed";
         HIDDEN_BREAKERS = "router_metrics_hidden_breakers", "Breakers whose series are left out because a page shows only so many";
     }
 }

@@ -97,6 +97,14 @@ pub(super) fn owner(tenant_id: &str, provider_id: &str) -> String {
     text
 }
 
+/// The label that all series of a thing with one id begin with, the closing brace left off.
+pub(super) fn owner_of(key: &str, id: &str) -> String {
+    let mut text = format!("{{{key}=\"");
+    escape(&mut text, id);
+    text.push('"');
+    text
+}
+
 /// The labels that follow those of the owner; their values need no escape.
 pub(super) fn own(labels: &[(&str, &str)]) -> String {
     let mut text = String::new();

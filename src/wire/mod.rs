@@ -28,6 +28,7 @@ pub mod proto;
 mod reply;
 mod request;
 mod result;
+mod rollout;
 pub mod subjects;
 mod usage;
 
@@ -44,4 +45,5 @@ pub use reply::{
 };
 pub use request::{Refusal, Rules, Scratch, decode_request, is_answer};
 pub use result::{Reject, decode_result};
+pub use rollout::{decode_rollout, encode_rollout, rollout_subject};
 pub use usage::encode_usage;

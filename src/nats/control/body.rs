@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::reply::ControlError;
-use crate::domain::{ErrorCode, IdError, PolicyId, ProviderId, TenantId};
+use crate::document::duration_ms;
+use crate::domain::{ErrorCode, IdError, PolicyId, ProviderId, RolloutId, TenantId};
 use crate::nats::buckets::By;
 
 /// The longest `actor` or `reason`.
@@ -88,6 +90,18 @@ impl Body {
 
     pub(super) fn optional_provider_id(&self) -> Result<Option<ProviderId>, ControlError> {
         self.id("provider_id", |text| ProviderId::try_new(text))
+    }
+
+    pub(super) fn rollout(&self) -> Result<RolloutId, ControlError> {
+        required("rollout", self.id("rollout", |text| RolloutId::try_new(text))?)
+    }
+
+    /// A time as people write it, in milliseconds.
+    pub(super) fn duration(&self, field: &str) -> Result<u64, ControlError> {
+        let text = self.get::<String>(field, "a time such as 30s or 2d")?;
+        let text = required(field, text)?;
+        duration_ms(&Value::String(text))
+            .ok_or_else(|| ControlError::field(field, "must be a time such as 30s or 2d"))
     }
 
     pub(super) fn expected_revision(&self) -> Result<Option<u64>, ControlError> {

@@ -223,6 +223,24 @@ pub async fn put_if_absent(
     }
 }
 
+/// Writes what a rollout lays over a policy into the policy's document.
+pub(super) async fn graduate(
+    worker: &Worker,
+    tenant_id: &TenantId,
+    policy_id: &PolicyId,
+    over: &LaidOver,
+    by: By<'_>,
+) -> Result<(), ControlError> {
+    let change = Change { worker, tenant_id, policy_id, by };
+    let make = |present: Option<Result<Value, ControlError>>| {
+        let document = present.ok_or_else(not_found)??;
+        let written = policy::written_into(&document, &over.overlay());
+        let checked = policy::parse(&written).map_err(|faults| ControlError::faults(&faults))?;
+        Ok((Arc::new(written), checked))
+    };
+    change.write(None, make).await.map(drop)
+}
+
 /// A change of one policy.
 struct Change<'c> {
     worker: &'c Worker,

@@ -31,13 +31,17 @@ impl ControlError {
         }
     }
 
-    /// A document with faults, all of them.
+    /// A policy with faults, all of them.
     pub(super) fn faults(faults: &[Fault]) -> Self {
+        Self::faults_of("policy", faults)
+    }
+
+    /// A document with faults, all of them; `field` is where the request holds it, and what it is.
+    pub(super) fn faults_of(field: &str, faults: &[Fault]) -> Self {
         let message = match faults {
-            [one] => format!("the policy has a fault: {} {}", one.path, one.message),
-            many => format!("the policy has {} faults", many.len()),
+            [one] => format!("the {field} has a fault: {} {}", one.path, one.message),
+            many => format!("the {field} has {} faults", many.len()),
         };
-        let field = faults.first().map_or("policy", |_| "policy");
         Self {
             code: ErrorCode::InvalidRequest,
             message,

@@ -443,7 +443,7 @@ fn tell_progress(worker: &Worker, known: &Known) {
 }
 
 /// The entry of a message; one that cannot be read is rejected, on every worker alike.
-fn read<'m>(worker: &Worker, message: &MessageRef<'m>) -> Result<Entry<'m>, Malformed> {
+pub(in crate::nats) fn read<'m>(worker: &Worker, message: &MessageRef<'m>) -> Result<Entry<'m>, Malformed> {
     let names = &worker.settings.names;
     let message = message.read()?;
     if let Some(kind) = message.subject.strip_prefix(names.log_prefix.as_str()) {

@@ -74,12 +74,12 @@ async fn ask(worker: &Worker, request: &(impl serde::Serialize + Sync)) -> Resul
 }
 
 /// A stamp from RFC 3339.
-pub(super) fn stamp_of(text: &str) -> Option<Stamp> {
+pub(in crate::nats) fn stamp_of(text: &str) -> Option<Stamp> {
     u64::try_from(nanos_of(text)? / 1_000_000).ok().map(Stamp)
 }
 
 /// Nanoseconds since the Unix epoch from RFC 3339.
-pub(super) fn nanos_of(text: &str) -> Option<i128> {
+pub(in crate::nats) fn nanos_of(text: &str) -> Option<i128> {
     Some(async_nats::datetime::parse_rfc3339(text).ok()?.unix_timestamp_nanos())
 }
 

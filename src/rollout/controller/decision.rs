@@ -77,6 +77,28 @@ pub enum Kind {
     Delete,
 }
 
+impl Kind {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Step { .. } => "step",
+            Self::AwaitApproval { .. } => "await_approval",
+            Self::Promote { .. } => "promote",
+            Self::FinalBake { .. } => "final_bake",
+            Self::Complete => "complete",
+            Self::Pause { .. } => "pause",
+            Self::Resume => "resume",
+            Self::RollBack => "roll_back",
+            Self::TenantBack { .. } => "tenant_back",
+            Self::Renew => "renew",
+            Self::Abort => "abort",
+            Self::Delete => "delete",
+        }
+    }
+}
+
 /// What was known when a decision became due. Logs are of the phase's ladder, or of what comes after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use super::decision::{Decision, Kind};
 use super::refusal::CommandVerdict;
 use super::rollout::TenantState;
@@ -105,6 +107,27 @@ pub enum Event {
     },
 }
 
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decided { n, kind } => write!(f, "decision {n} is to {}", kind.as_str()),
+            Self::Differs { n, own, recorded } => {
+                let own = own.as_ref().map_or("nothing", Kind::as_str);
+                write!(f, "decision {n} is to {}; this controller holds due: {own}", recorded.as_str())
+            }
+            Self::DecisionPassedOver { n, why } => write!(f, "decision {n} is passed over: {why}"),
+            Self::HistoryPassedOver { phase } => write!(f, "a history of phase {phase} is not wanted"),
+            Self::UnknownRollout => f.write_str("there is no such rollout"),
+            Self::ForeignBlock { number } => write!(f, "window {number} is of another stream of rollouts"),
+            Self::BlockAhead { number, next } => write!(f, "window {number} came before window {next}"),
+            Self::WindowsAnew { number } => write!(f, "windows begin again with window {number}"),
+            Self::RowsPassedOver { number, why } => write!(f, "rows of window {number} are not judged: {why}"),
+            Self::TenantLeft { tenant, state } => write!(f, "tenant {tenant} is {}", state.as_str()),
+            Self::UnsupportedJudge { version } => write!(f, "version {version} of the judge is not known"),
+        }
+    }
+}
+
 /// Why a record has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecisionFault {
@@ -116,4 +139,15 @@ pub enum DecisionFault {
     Void,
     /// The state does not allow it.
     Illegal,
+}
+
+impl fmt::Display for DecisionFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Taken => "its number is taken",
+            Self::Ahead => "decisions before it are missing",
+            Self::Void => "a command was accepted after it was due",
+            Self::Illegal => "the state does not allow it",
+        })
+    }
 }

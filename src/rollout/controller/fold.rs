@@ -12,6 +12,7 @@ use super::status::Status;
 use super::stored::{StoredPlan, shown};
 use crate::domain::{RolloutId, Stamp};
 use crate::log::{JudgedWindow, StepEntry};
+use crate::rollout::plan::Plan;
 
 /// How many rollouts are known, deleted ones included, whose numbers must not begin again: as many as the
 /// evidence knows.
@@ -69,6 +70,12 @@ impl Controllers {
         effects
     }
 
+    /// When the stream was made, in nanoseconds since the Unix epoch.
+    #[must_use]
+    pub const fn made(&self) -> i64 {
+        self.made
+    }
+
     /// The place of the last message applied.
     #[must_use]
     pub const fn applied(&self) -> u64 {
@@ -97,6 +104,24 @@ impl Controllers {
     #[must_use]
     pub fn newest_step(&self, rollout: &RolloutId) -> Option<&StepEntry> {
         self.rollouts.get(rollout)?.step.as_ref()
+    }
+
+    /// The number that a change of a rollout must name: [`Status::seq`].
+    #[must_use]
+    pub fn seq(&self, rollout: &RolloutId) -> Option<u64> {
+        self.rollouts.get(rollout).map(|rollout| rollout.seq)
+    }
+
+    /// The plan of a rollout.
+    #[must_use]
+    pub fn plan(&self, rollout: &RolloutId) -> Option<&Plan> {
+        self.rollouts.get(rollout).map(|rollout| &*rollout.plan)
+    }
+
+    /// The verdict on a plan or a command of a rollout, by the message's `id`. The last 64 are known.
+    #[must_use]
+    pub fn verdict(&self, rollout: &RolloutId, id: &str) -> Option<&CommandVerdict> {
+        self.rollouts.get(rollout)?.verdicts.iter().find(|verdict| verdict.id == id)
     }
 
     /// The latest window that was judged, by rollout, as tallies report it.

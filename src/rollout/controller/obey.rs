@@ -4,13 +4,14 @@ use super::decision::{Decision, Kind};
 use super::effects::{DecisionFault, Effects, Event};
 use super::holdout::Holdout;
 use super::message::{History, TenantHistory};
+use super::outlook::candidates;
 use super::rollout::{Member, Rollout, TenantState};
 use super::run::PhaseRun;
 use super::stage::{Pause, Stage, next};
 use super::terms;
 use crate::domain::{Stamp, TenantId};
 use crate::rollout::judge::{BetConfig, Outcomes, TreatedPercent};
-use crate::rollout::plan::{Tenant, choose};
+use crate::rollout::plan::choose;
 
 /// Tenants of a history: what a message of a megabyte holds.
 pub(super) const MAX_TENANTS: usize = 10_000;
@@ -190,16 +191,7 @@ impl Rollout {
     }
 
     fn choose(&mut self, history: &History) -> Result<(), String> {
-        let tenants: Vec<Tenant> = history
-            .tenants
-            .iter()
-            .map(|t| Tenant {
-                id: t.tenant.clone(),
-                milli_per_minute: t.milli_per_minute,
-                already_enforced: t.already_enforced,
-            })
-            .collect();
-        let members = choose(&self.plan, &tenants).map_err(|unmet| {
+        let members = choose(&self.plan, &candidates(history)).map_err(|unmet| {
             let lines: Vec<String> = unmet.iter().map(ToString::to_string).collect();
             lines.join("; ")
         })?;

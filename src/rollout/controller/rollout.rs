@@ -78,7 +78,7 @@ pub(super) struct Member {
 }
 
 /// Where a tenant stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantState {
     /// Its phase has not begun.
@@ -96,6 +96,23 @@ pub enum TenantState {
 }
 
 impl TenantState {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::OnLadder, Self::Passed, Self::RolledBack, Self::LeftOut, Self::Deleted];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::OnLadder => "on_ladder",
+            Self::Passed => "passed",
+            Self::RolledBack => "rolled_back",
+            Self::LeftOut => "left_out",
+            Self::Deleted => "deleted",
+        }
+    }
+
     /// The state of a tenant that leaves.
     pub(super) const fn of(leaving: Leaving) -> Self {
         match leaving {

@@ -82,6 +82,23 @@ impl Stage {
     }
 }
 
+/// What a status says while a pause holds a rollout where it is.
+pub const PAUSED: &str = "paused";
+
+/// The words for the state of a rollout, in the order of its life.
+pub const STATES: [&str; 10] = [
+    Stage::Draft.as_str(),
+    Stage::Preparing { phase: 0 }.as_str(),
+    Stage::Running { phase: 0, rung: 0 }.as_str(),
+    Stage::AwaitingApproval { phase: 0 }.as_str(),
+    PAUSED,
+    Stage::FinalBake.as_str(),
+    Stage::Completed.as_str(),
+    Stage::RolledBack.as_str(),
+    Stage::Aborted.as_str(),
+    Stage::Deleted.as_str(),
+];
+
 /// Why a rollout stays where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {

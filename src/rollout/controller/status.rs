@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::criterion::Criterion;
 use super::rollout::{Rollout, TenantState};
-use super::stage::{Pause, Stage};
+use super::stage::{PAUSED, Pause, Stage};
 use super::summary::CriterionStatus;
 use crate::domain::{PhaseName, RolloutId, Stamp, TenantId};
 use crate::rollout::judge::{self, LogE, Look, units_needed};
@@ -95,7 +95,7 @@ impl Rollout {
         Status {
             rollout: self.id().clone(),
             seq: self.seq,
-            state: pause.map_or(self.stage.as_str(), |_| "paused").to_owned(),
+            state: pause.map_or(self.stage.as_str(), |_| PAUSED).to_owned(),
             reasons: pause.map(|Pause { reasons, .. }| reasons.clone()).unwrap_or_default(),
             phase: phase.map(|phase| phase.name.clone()),
             step: match self.stage {

@@ -36,10 +36,18 @@ impl LogE {
     }
 }
 
+impl LogE {
+    /// In nats, for people and graphs.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "nobody judges by it")]
+    pub fn nats(self) -> f64 {
+        self.0 as f64 / NANO
+    }
+}
+
 impl fmt::Display for LogE {
     /// In nats, for people.
-    #[expect(clippy::cast_precision_loss, reason = "three decimals for people")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3}", self.0 as f64 / NANO)
+        write!(f, "{:.3}", self.nats())
     }
 }

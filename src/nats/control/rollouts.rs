@@ -1,0 +1,323 @@
+//! The verbs of rollouts. A change is a message in the stream of rollouts; the controllers judge it at its place
+//! there, on every worker alike, and the answer is their verdict.
+
+mod graduate;
+mod read;
+mod support;
+
+pub(super) use graduate::graduate;
+pub(super) use read::{get, history, list, status};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::body::Body;
+use super::reply::ControlError;
+use super::{APPLY_PATIENCE, command};
+use crate::document::read_text;
+use crate::domain::{ErrorCode, RolloutId};
+use crate::log::{Entry, ForceEntry, ForceTo};
+use crate::nats::Worker;
+use crate::nats::rollouts::{history_of, record};
+use crate::rollout::controller::{
+    self, Command, CommandVerdict, Criterion, History, HistoryWanted, IssueChange, JUDGE_VERSION, Message,
+    Outcome, PlanMessage,
+};
+use crate::rollout::plan::{self, Checked};
+
+/// How long the decision that a command orders may take to be recorded; the answer says how the rollout then stands.
+const DECISION_PATIENCE: Duration = Duration::from_secs(2);
+/// A command without `expected_seq` whose rollout changes meanwhile is sent again, this often.
+const TRIES: usize = 5;
+/// Between tries.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long the log may take to be counted for a question.
+const COUNT_PATIENCE: Duration = Duration::from_secs(4);
+
+pub(super) async fn put(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["plan", "expected_seq"])?;
+    let (document, checked) = plan_of(&body)?;
+    let rollout = checked.plan.id().clone();
+    let verdict = send(worker, &body, &rollout, |by, expected_seq| {
+        let By { id, actor, reason } = by;
+        Message::Plan(PlanMessage { id, plan: document.clone(), expected_seq, actor, reason })
+    });
+    verdict.await?;
+    let mut answer = standing(worker, &rollout)?;
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert("warnings".to_owned(), json!(checked.warnings));
+    }
+    Ok(answer)
+}
+
+pub(super) async fn lint(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["plan"])?;
+    let (_, Checked { plan, mut warnings }) = plan_of(&body)?;
+    let phases = match count(worker, &plan).await {
+        Err(why) => {
+            warnings.push(format!("what the phases need is not known: {}", why.message));
+            Vec::new()
+        }
+        Ok(history) => match controller::outlook(&plan, &history) {
+            Ok(phases) => phases,
+            Err(unmet) => {
+                warnings.extend(unmet.iter().map(|unmet| format!("phases: {unmet}")));
+                Vec::new()
+            }
+        },
+    };
+    let phases: Vec<Value> = phases
+        .iter()
+        .map(|phase| {
+            json!({
+                "phase": phase.phase,
+                "tenants": phase.tenants.len(),
+                "milli_per_minute": phase.milli_per_minute,
+                "units_needed": phase.units_needed,
+                "needed_ms": phase.needed_ms,
+                "verdict": if phase.fits { "fits" } else { "too_little_traffic" },
+            })
+        })
+        .collect();
+    Ok(json!({ "ok": true, "rollout": plan.id(), "plan": plan, "warnings": warnings, "phases": phases }))
+}
+
+pub(super) async fn plan(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["plan"])?;
+    let (_, Checked { plan, .. }) = plan_of(&body)?;
+    let history = count(worker, &plan).await?;
+    let (phases, unmet) = match controller::outlook(&plan, &history) {
+        Ok(phases) => (phases, Vec::new()),
+        Err(unmet) => (Vec::new(), unmet),
+    };
+    let phases: Vec<Value> =
+        phases.iter().map(|phase| json!({ "phase": phase.phase, "tenants": phase.tenants })).collect();
+    let unmet: Vec<Value> =
+        unmet.iter().map(|unmet| json!({ "phase": unmet.phase, "why": unmet.to_string() })).collect();
+    Ok(json!({ "ok": true, "rollout": plan.id(), "phases": phases, "unmet": unmet }))
+}
+
+pub(super) async fn start(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq"])?;
+    let without = support::workers_without(worker).await?;
+    if !without.is_empty() {
+        let mut error = ControlError::field(
+            "rollout",
+            &format!("cannot start: these workers do not support rollouts: {}", without.join(", ")),
+        );
+        error.details = Some(json!({ "refusal": "mixed_versions", "workers": without }));
+        return Err(error);
+    }
+    change(worker, &body, controller::Verb::Start { judge: JUDGE_VERSION }).await
+}
+
+pub(super) async fn approve(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq"])?;
+    change(worker, &body, controller::Verb::Approve).await
+}
+
+pub(super) async fn promote(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq", "override"])?;
+    let words: Vec<&str> = Criterion::ALL.iter().map(|criterion| criterion.as_str()).collect();
+    let kind = format!("one of {}", words.join(", "));
+    let criterion: Criterion =
+        body.get("override", &kind)?.ok_or_else(|| ControlError::field("override", "is required"))?;
+    if body.by().reason.is_none() {
+        return Err(ControlError::field("reason", "is required: the log says why a criterion was passed over"));
+    }
+    change(worker, &body, controller::Verb::Promote { criterion }).await
+}
+
+pub(super) async fn extend(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq", "by"])?;
+    change(worker, &body, controller::Verb::Extend { by_ms: body.duration("by")? }).await
+}
+
+pub(super) async fn pause(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq"])?;
+    change(worker, &body, controller::Verb::Pause).await
+}
+
+pub(super) async fn resume(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq"])?;
+    change(worker, &body, controller::Verb::Resume).await
+}
+
+pub(super) async fn rollback(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq", "tenant_id"])?;
+    change(worker, &body, controller::Verb::Rollback { tenant: body.optional_tenant_id()? }).await
+}
+
+pub(super) async fn abort(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq"])?;
+    change(worker, &body, controller::Verb::Abort).await
+}
+
+pub(super) async fn delete(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq"])?;
+    change(worker, &body, controller::Verb::Delete).await
+}
+
+pub(super) async fn issue(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq", "change", "text"])?;
+    let change_kind: IssueChange = body
+        .get("change", "open or close")?
+        .ok_or_else(|| ControlError::field("change", "must be open or close"))?;
+    let text: String =
+        body.get("text", "a text")?.ok_or_else(|| ControlError::field("text", "is required"))?;
+    change(worker, &body, controller::Verb::Issue { change: change_kind, text }).await
+}
+
+pub(super) async fn drill(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["rollout", "expected_seq", "tenant_id", "provider_id", "for"])?;
+    let (tenant, provider) = (body.tenant_id()?, body.provider_id()?);
+    let for_ms = body.duration("for")?;
+    if worker.state.breaker(tenant.as_str(), provider.as_str()).is_none() {
+        return Err(ControlError::new(ErrorCode::NotFound, "the tenant has no breaker for this provider"));
+    }
+    let verb = controller::Verb::Drill { tenant: tenant.clone(), provider: provider.clone(), for_ms };
+    let answer = change(worker, &body, verb).await?;
+    // It is noted before the breaker opens, so that no window with forced refusals is judged.
+    let by = body.by();
+    let entry = Entry::Force(ForceEntry {
+        tenant_id: tenant,
+        provider_id: provider,
+        to: Some(ForceTo::Open),
+        ttl_ms: Some(for_ms),
+        actor: by.actor.map(str::to_owned),
+        reason: Some(format!("drill: {}", by.reason.unwrap_or("of a rollout"))),
+    });
+    command(worker, &entry).await?;
+    Ok(answer)
+}
+
+/// The document of a request, and what it means.
+fn plan_of(body: &Body) -> Result<(Value, Checked), ControlError> {
+    let text = body.raw("plan")?;
+    let faults = |faults: Vec<_>| ControlError::faults_of("plan", &faults);
+    Ok((read_text(text).map_err(faults)?, plan::parse_text(text).map_err(faults)?))
+}
+
+/// What the log knows of the tenants up to now.
+async fn count(worker: &Worker, plan: &plan::Plan) -> Result<History, ControlError> {
+    let to = worker.clock.stamp();
+    let wanted =
+        HistoryWanted { rollout: plan.id().clone(), phase: 0, from: to.minus(plan.history_ms()), to };
+    let counting = history_of(worker, &wanted, plan.analysis().settle_ms);
+    let unavailable = |why: String| ControlError::new(ErrorCode::Unavailable, why);
+    match tokio::time::timeout(COUNT_PATIENCE, counting).await {
+        Ok(Ok(history)) => Ok(history),
+        Ok(Err(error)) => Err(unavailable(format!("the log could not be counted: {error}"))),
+        Err(_) => Err(unavailable("counting the log took too long; try a shorter history".to_owned())),
+    }
+}
+
+/// Who sends a message, and its name.
+struct By {
+    id: String,
+    actor: String,
+    reason: String,
+}
+
+/// Sends a command, and answers with how the rollout stands then.
+async fn change(
+    worker: &Arc<Worker>,
+    body: &Body,
+    verb: controller::Verb,
+) -> Result<Value, ControlError> {
+    let rollout = body.rollout()?;
+    if worker.rollouts.read(|controllers| controllers.plan(&rollout).is_none()) {
+        return Err(unknown(&rollout));
+    }
+    send(worker, body, &rollout, |By { id, actor, reason }, expected_seq| {
+        let verb = verb.clone();
+        Message::Command(Command { rollout: rollout.clone(), id, expected_seq, actor, reason, verb })
+    })
+    .await?;
+    let decided = |controllers: &controller::Controllers| controllers.pending(&rollout).is_none();
+    worker.rollouts.settled(DECISION_PATIENCE, decided).await;
+    standing(worker, &rollout)
+}
+
+/// Puts a message into the stream and waits for the verdict on it. Only what was accepted is no error.
+async fn send(
+    worker: &Arc<Worker>,
+    body: &Body,
+    rollout: &RolloutId,
+    message: impl Fn(By, u64) -> Message,
+) -> Result<CommandVerdict, ControlError> {
+    let unavailable = |why: &str| Err(ControlError::new(ErrorCode::Unavailable, why));
+    if !worker.rollouts.progress().borrow().caught_up {
+        return unavailable("the stream of rollouts is not read yet; try again");
+    }
+    let named: Option<u64> = body.get("expected_seq", "a whole number from 0")?;
+    let by = body.by();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let seq = worker.rollouts.read(|c| c.seq(rollout)).unwrap_or(0);
+        let id = uuid::Uuid::new_v4().to_string();
+        let by = By {
+            id: id.clone(),
+            actor: by.actor.filter(|actor| !actor.is_empty()).unwrap_or("unknown").to_owned(),
+            reason: by.reason.filter(|reason| !reason.is_empty()).unwrap_or("none given").to_owned(),
+        };
+        let sent = record(worker, rollout, message(by, named.unwrap_or(seq)), &id).await;
+        let place = match sent {
+            Ok(place) => place,
+            Err(error) => {
+                tracing::warn!(event = "rollout_not_recorded", error = %error);
+                return unavailable("the stream of rollouts did not take it; try again");
+            }
+        };
+        let Some(verdict) = worker.rollouts.verdict(place, APPLY_PATIENCE).await else {
+            return unavailable("it is recorded and was not judged within 5 s; see rollout.history");
+        };
+        let again = tries < TRIES;
+        match &verdict.outcome {
+            Outcome::Accepted => return Ok(verdict),
+            Outcome::Conflict { .. } if named.is_none() && again => {}
+            Outcome::Conflict { expected } => {
+                return Err(ControlError {
+                    code: ErrorCode::Conflict,
+                    message: format!(
+                        "rollout {rollout} is at {}, not at {expected}: something came between",
+                        verdict.seq
+                    ),
+                    details: Some(json!({ "field": "expected_seq", "seq": verdict.seq })),
+                });
+            }
+            // A decision is on its way, which moves the number on.
+            Outcome::Refused { code, .. } if code == "deciding" && again => {}
+            Outcome::Refused { code, .. } if code == "unknown_rollout" => return Err(unknown(rollout)),
+            Outcome::Refused { code, text } => {
+                return Err(ControlError {
+                    code: ErrorCode::InvalidRequest,
+                    message: text.clone(),
+                    details: Some(json!({ "refusal": code, "seq": verdict.seq })),
+                });
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// How a rollout stands, in short.
+fn standing(worker: &Worker, rollout: &RolloutId) -> Result<Value, ControlError> {
+    let status = read::status_of(worker, rollout)?;
+    Ok(json!({
+        "ok": true,
+        "rollout": status.rollout,
+        "seq": status.seq,
+        "state": status.state,
+        "phase": status.phase,
+        "step": status.step,
+        "percent": status.percent,
+    }))
+}
+
+fn unknown(rollout: &RolloutId) -> ControlError {
+    ControlError::new(ErrorCode::NotFound, format!("there is no rollout {rollout}"))
+}

@@ -1,0 +1,140 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use beamline_nats::jetstream::Select;
+use serde_json::{Value, json};
+
+use super::unknown;
+use crate::domain::{ErrorCode, RolloutId};
+use crate::nats::Worker;
+use crate::nats::control::body::Body;
+use crate::nats::control::page;
+use crate::nats::control::reply::ControlError;
+use crate::nats::ledger::stamp_of;
+use crate::nats::stored::{StreamReader, Unread};
+use crate::rollout::controller::{Message, Status};
+use crate::rollout::stream::Piece;
+use crate::wire;
+
+/// How long the broker may take over one page of a history.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// The messages of a history. Evidence is not among them: there is some for each window.
+const KINDS: [&str; 4] = ["plan", "command", "history", "decision"];
+
+pub(in crate::nats::control) fn get(worker: &Arc<Worker>, body: &Body) -> Result<Value, ControlError> {
+    body.only(&["rollout"])?;
+    let rollout = body.rollout()?;
+    let status = status_of(worker, &rollout)?;
+    let plan = worker.rollouts.read(|controllers| controllers.plan(&rollout).cloned());
+    Ok(json!({ "ok": true, "rollout": rollout, "seq": status.seq, "state": status.state, "plan": plan }))
+}
+
+pub(in crate::nats::control) fn list(worker: &Arc<Worker>, body: &Body) -> Result<Value, ControlError> {
+    body.only(&["limit", "cursor"])?;
+    let after: Option<String> = body.get("cursor", "a text")?;
+    let all = worker.rollouts.statuses(worker.clock.stamp());
+    let items = all
+        .iter()
+        .filter(|status| after.as_ref().is_none_or(|after| status.rollout.as_str() > after.as_str()))
+        .map(|status| {
+            let item = json!({
+                "rollout": status.rollout,
+                "seq": status.seq,
+                "state": status.state,
+                "phase": status.phase,
+                "step": status.step,
+                "percent": status.percent,
+                "tenants": status.tenants.len(),
+            });
+            (status.rollout.to_string(), item)
+        });
+    Ok(page(worker, "rollouts", body.limit()?, items))
+}
+
+pub(in crate::nats::control) fn status(worker: &Arc<Worker>, body: &Body) -> Result<Value, ControlError> {
+    body.only(&["rollout"])?;
+    let mut answer = json!(status_of(worker, &body.rollout()?)?);
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert("ok".to_owned(), Value::Bool(true));
+    }
+    Ok(answer)
+}
+
+pub(super) fn status_of(worker: &Worker, rollout: &RolloutId) -> Result<Status, ControlError> {
+    let now = worker.clock.stamp();
+    worker.rollouts.read(|controllers| controllers.status(rollout, now)).ok_or_else(|| unknown(rollout))
+}
+
+pub(in crate::nats::control) async fn history(
+    worker: &Arc<Worker>,
+    body: &Body,
+) -> Result<Value, ControlError> {
+    body.only(&["rollout", "limit", "cursor"])?;
+    let rollout = body.rollout()?;
+    if worker.rollouts.read(|controllers| controllers.plan(&rollout).is_none()) {
+        return Err(unknown(&rollout));
+    }
+    let after = match body.get::<String>("cursor", "a text")? {
+        None => 0,
+        Some(text) => text
+            .parse()
+            .map_err(|_| ControlError::field("cursor", "must be the cursor of the page before"))?,
+    };
+    let limit = body.limit()?;
+    let entries = worker.link.answers(PATIENCE, entries(worker, &rollout, after, limit)).await?;
+    let entries = entries.map_err(|error| {
+        ControlError::new(ErrorCode::Unavailable, format!("the stream of rollouts was not read: {error}"))
+    })?;
+    Ok(page(worker, "entries", limit, entries.into_iter().map(|(at, entry)| (at.to_string(), entry))))
+}
+
+/// What was put, commanded, counted and decided behind a place of the stream, in its order: one more than asked for,
+/// where there are more.
+async fn entries(
+    worker: &Worker,
+    rollout: &RolloutId,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Value)>, Unread> {
+    let names = &worker.settings.names;
+    let messages = StreamReader::of(worker, &names.rollouts_stream);
+    let mut entries = Vec::new();
+    for kind in KINDS {
+        let subject = format!("{}{rollout}.{kind}", names.rollout_prefix);
+        let mut next = after.saturating_add(1);
+        let mut found = 0;
+        while found <= limit
+            && let Some(stored) = messages.find(Select::NextOf(&subject, next)).await?
+        {
+            next = stored.sequence.saturating_add(1);
+            let short = stored.subject.strip_prefix(names.rollout_prefix.as_str()).unwrap_or_default();
+            let Some(Piece::Whole(message)) = wire::decode_rollout(short, &stored.payload) else { continue };
+            found += 1;
+            let stamp = stamp_of(&stored.time).unwrap_or_default();
+            entries.push((stored.sequence, entry(worker, rollout, &message, stored.sequence, stamp.0)));
+        }
+    }
+    entries.sort_by_key(|(place, _)| *place);
+    entries.truncate(limit.saturating_add(1));
+    Ok(entries)
+}
+
+fn entry(worker: &Worker, rollout: &RolloutId, message: &Message, position: u64, stamp: u64) -> Value {
+    let mut entry = json!(message);
+    let id = match message {
+        Message::Plan(plan) => Some(&plan.id),
+        Message::Command(command) => Some(&command.id),
+        Message::History(_) | Message::Block(_) | Message::Decision(_) => None,
+    };
+    let verdict = id.and_then(|id| worker.rollouts.read(|controllers| controllers.verdict(rollout, id).cloned()));
+    if let Some(fields) = entry.as_object_mut() {
+        fields.insert("position".to_owned(), position.into());
+        fields.insert("stamp".to_owned(), stamp.into());
+        fields.insert("verdict".to_owned(), json!(verdict));
+        // Thousands of tenants: who wants them reads the stream.
+        if let Some(tenants) = fields.get_mut("tenants").filter(|tenants| tenants.is_array()) {
+            *tenants = tenants.as_array().map_or(0, Vec::len).into();
+        }
+    }
+    entry
+}

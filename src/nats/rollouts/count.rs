@@ -1,0 +1,173 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::datetime::DateTime;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use beamline_nats::MessageRef;
+use beamline_nats::encode::Outgoing;
+use beamline_nats::jetstream::{Delivery, next_subject};
+
+use super::carry_out::record;
+use crate::breaker::Settings;
+use crate::domain::{RolloutId, Stamp};
+use crate::ledger::{Fold, Live};
+use crate::log::Entry;
+use crate::nats::Worker;
+use crate::nats::ledger::read_entry;
+use crate::nats::stream_info::StreamInfo;
+use crate::policy::{self, Policy};
+use crate::rollout::controller::{History, HistoryWanted, Message};
+use crate::rollout::history::{HistoryCount, TenantFacts};
+
+/// Workers begin to count at different times within this span, so that mostly one of them reads the log.
+const SPREAD_MS: u64 = 400;
+/// Entries asked for at a time.
+const BATCH: u64 = 5_000;
+/// How long the broker may take over them.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A consumer whose reader died is gone after this.
+const INACTIVE: Duration = Duration::from_secs(30);
+/// How refusals are named in a policy's fallbacks.
+const REFUSED: &str = "circuit_breaker_open";
+
+/// Counts a history from the log, and records it unless another worker was faster.
+pub(super) async fn count(worker: Arc<Worker>, wanted: HistoryWanted, name: String) {
+    let turn = xxhash_rust::xxh3::xxh3_64(worker.settings.worker_name.as_bytes()) % SPREAD_MS;
+    tokio::time::sleep(Duration::from_millis(turn)).await;
+    let is_wanted =
+        || worker.rollouts.read(|controllers| controllers.history_wanted(&wanted.rollout)).as_ref() == Some(&wanted);
+    if !is_wanted() {
+        return;
+    }
+    let settle_ms = worker.rollouts.read(|c| c.plan(&wanted.rollout).map(|plan| plan.analysis().settle_ms));
+    let history = match history_of(&worker, &wanted, settle_ms.unwrap_or_default()).await {
+        Ok(history) => history,
+        Err(error) => {
+            tracing::warn!(event = "rollout_history_not_counted", rollout = wanted.rollout.as_str(), error = %error);
+            return;
+        }
+    };
+    if is_wanted()
+        && let Err(error) = record(&worker, &wanted.rollout, Message::History(history), &name).await
+    {
+        tracing::warn!(event = "rollout_not_recorded", error = %error);
+    }
+}
+
+/// Counts a history from the log.
+///
+/// # Errors
+/// Those of the broker.
+pub async fn history_of(
+    worker: &Worker,
+    wanted: &HistoryWanted,
+    settle_ms: u64,
+) -> Result<History, async_nats::Error> {
+    let names = &worker.settings.names;
+    let info = StreamInfo::ask(&worker.jetstream, &names.log_stream, &()).await;
+    let info = info.map_err(|_| "the log does not answer")?;
+    let start_time = DateTime::from_unix_timestamp_nanos(i128::from(wanted.from.0) * 1_000_000)?;
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::ByStartTime { start_time },
+        ack_policy: AckPolicy::None,
+        inactive_threshold: INACTIVE,
+        memory_storage: true,
+        num_replicas: 1,
+        ..Default::default()
+    };
+    let stream = worker.jetstream.get_stream_no_info(&names.log_stream).await?;
+    let consumer = worker.link.answers(PATIENCE, stream.create_consumer(config)).await??;
+    let consumer = consumer.cached_info();
+    let mut count = HistoryCount::new(settle_ms);
+    let mut from = None;
+    let mut pending = consumer.num_pending;
+    while pending > 0 {
+        let batch = pending.min(BATCH);
+        let came = fetch(worker, &consumer.name, batch, |message, position, at| {
+            // The log may not go back as far as the history does.
+            let is_first = position == info.state.first_seq;
+            from.get_or_insert(if is_first { at } else { wanted.from });
+            if at > wanted.to {
+                return false;
+            }
+            if let Ok(Entry::Result(outcome)) = read_entry(worker, message) {
+                count.result(&outcome.tenant_id, outcome.request_id.as_deref(), outcome.status, at);
+            }
+            true
+        });
+        pending = if came.await? { pending.saturating_sub(batch) } else { 0 };
+    }
+    let _ = stream.delete_consumer(&consumer.name).await;
+    let facts = facts(&worker.ledger.fold(), &wanted.rollout);
+    Ok(count.finish(wanted, from.unwrap_or(wanted.from), facts))
+}
+
+/// Takes so many entries of a consumer, in order, each with its position and stamp, while `take` wants more. Gives
+/// whether it still does.
+async fn fetch(
+    worker: &Worker,
+    consumer: &str,
+    batch: u64,
+    mut take: impl FnMut(&MessageRef<'_>, u64, Stamp) -> bool,
+) -> Result<bool, async_nats::Error> {
+    let inbox = worker.traffic.new_inbox();
+    let mut deliveries = worker.traffic.subscribe(&inbox, None)?;
+    let subject = next_subject(&worker.settings.names.log_stream, consumer);
+    let body = format!("{{\"batch\":{batch},\"expires\":{}}}", PATIENCE.as_nanos());
+    worker.traffic.publish(&Outgoing { reply: inbox.as_bytes(), ..Outgoing::new(&subject, body.as_bytes()) })?;
+    let mut came = 0;
+    while came < batch {
+        let Some(message) = tokio::time::timeout(PATIENCE, deliveries.next()).await? else { break };
+        let message = message.as_ref();
+        match Delivery::of(&message) {
+            Delivery::Message(place) => {
+                came += 1;
+                if !take(&message, place.stream, Stamp(place.nanos / 1_000_000)) {
+                    return Ok(false);
+                }
+            }
+            Delivery::Status { .. } => return Err("the log delivers less than it holds".into()),
+            Delivery::FlowControl(_) | Delivery::Heartbeat(_) | Delivery::Foreign => {}
+        }
+    }
+    Ok(true)
+}
+
+/// What the policies in force say of each tenant.
+fn facts(fold: &Fold, rollout: &RolloutId) -> Vec<TenantFacts> {
+    let mut all: Vec<TenantFacts> = Vec::new();
+    for ((tenant, _), record) in fold.register().iter() {
+        let Some(live) = &record.live else { continue };
+        let facts = TenantFacts {
+            tenant: tenant.clone(),
+            already_enforced: enforces(live, rollout),
+            fallback: falls_back(&live.policy),
+            timeout_ms: live.policy.breaker().to_draft().max_timeout_ms,
+        };
+        match all.last_mut().filter(|last| last.tenant == *tenant) {
+            Some(last) => {
+                last.already_enforced |= facts.already_enforced;
+                last.fallback &= facts.fallback;
+                last.timeout_ms = last.timeout_ms.max(facts.timeout_ms);
+            }
+            None => all.push(facts),
+        }
+    }
+    all
+}
+
+/// Whether a refused request has somewhere else to go: by a fallback for it, or to another provider by weight.
+fn falls_back(policy: &Policy) -> bool {
+    let by_weight = policy.candidates().iter().filter(|candidate| candidate.weight > 0).count() > 1;
+    by_weight || policy.fallbacks().iter().any(|fallback| fallback.when.is_for(REFUSED))
+}
+
+/// Whether a policy enforces refusals without this rollout: by its document, or since another rollout has it.
+fn enforces(live: &Live, rollout: &RolloutId) -> bool {
+    let by_breaker = |settings: &Settings| settings.enabled() && settings.enforce_percent() > 0;
+    match live.step() {
+        None => by_breaker(live.policy.breaker()),
+        Some(step) if step.rollout != *rollout => true,
+        Some(_) => policy::parse(&live.document).is_ok_and(|own| by_breaker(own.policy.breaker())),
+    }
+}
