@@ -36,7 +36,8 @@ impl Readiness {
     fn serves(&self) -> bool {
         let progress = *self.worker.ledger.progress().borrow();
         let far_behind = self.worker.ledger.health().borrow().is_far_behind(self.worker.clock.tick());
-        self.are_policies_loaded() && progress.caught_up && !far_behind
+        let announced = self.worker.collector.is_announced();
+        self.are_policies_loaded() && progress.caught_up && !far_behind && announced
     }
 
     /// Whether the fold holds all policies in force, those of the directory included.
@@ -66,6 +67,8 @@ impl Probe for Readiness {
             reasons.push("log: catching up".to_owned());
         } else if worker.ledger.health().borrow().is_far_behind(worker.clock.tick()) {
             reasons.push("log: more than 5 s behind".to_owned());
+        } else if !worker.collector.is_announced() {
+            reasons.push("rollout: first tally not written".to_owned());
         }
         if reasons.is_empty() && worker.link.taking() < worker.settings.decide.connections {
             reasons.push("decide: not every connection takes requests".to_owned());

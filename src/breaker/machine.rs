@@ -189,10 +189,16 @@ impl Breaker {
     }
 
     fn hint(&mut self, outcome: &Outcome<'_>, now: Stamp) {
-        let failure = self.settings.failure_statuses.contains(outcome.status);
-        if failure && !self.is_neutral(outcome, failure) && outcome.began(now) < self.last_transition {
+        if self.is_failure(outcome) && outcome.began(now) < self.last_transition {
             self.hold(outcome.retry_after_ms, now);
         }
+    }
+
+    /// Whether its settings take a call that ended so for a failure.
+    #[must_use]
+    pub fn is_failure(&self, outcome: &Outcome<'_>) -> bool {
+        let failure = self.settings.failure_statuses.contains(outcome.status);
+        failure && !self.is_neutral(outcome, failure)
     }
 
     /// Neither success nor failure: cancelled unless that is named a failure, or the caller's fault.

@@ -220,6 +220,24 @@ impl Settings {
         self.error_rate
     }
 
+    /// The slow calls' share of the window that opens.
+    #[must_use]
+    pub const fn slow_call_rate(&self) -> Ratio {
+        self.slow_call_rate
+    }
+
+    /// A call slower than this is slow; `None` where slow calls do not count.
+    #[must_use]
+    pub const fn latency_threshold_ms(&self) -> Option<u64> {
+        self.latency_threshold_ms
+    }
+
+    /// Successful probes in a row that close.
+    #[must_use]
+    pub const fn success_threshold(&self) -> u32 {
+        self.success_threshold
+    }
+
     /// Share of requests, in percent, whose refusal is enforced.
     #[must_use]
     pub const fn enforce_percent(&self) -> u8 {

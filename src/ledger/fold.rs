@@ -10,6 +10,7 @@ use super::verdicts::Verdicts;
 use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict};
 use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
 use crate::log::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, Scope};
+use crate::rollout::evidence::Evidence;
 use crate::state::{Cell, State};
 
 /// How far behind fold time a stamp may be and still count as that time: leaders' clocks differ, by
@@ -23,6 +24,8 @@ pub struct Applied {
     pub what: What,
     /// Every transition that it caused.
     pub moved: Vec<Moved>,
+    /// How many windows of rollouts it closed.
+    pub windows_closed: u64,
 }
 
 /// A transition and whose it is.
@@ -85,6 +88,17 @@ pub enum What {
     Unknown,
 }
 
+impl What {
+    /// Whether a policy, a switch or a step is in force by it.
+    pub(super) const fn took_effect(&self) -> bool {
+        match self {
+            Self::Policy(change) => matches!(change, PolicyChange::Put | PolicyChange::Deleted),
+            Self::Flag { newer } | Self::Step { newer } => *newer,
+            _ => false,
+        }
+    }
+}
+
 /// See [`super`].
 #[derive(Debug)]
 pub struct Fold {
@@ -95,6 +109,9 @@ pub struct Fold {
     pub(super) overlays: Overlays,
     /// When the first share falls to 0 unless its evidence is judged before.
     pub(super) deadline: Option<Stamp>,
+    pub(super) evidence: Evidence,
+    /// When the first force on a breaker of a watched tenant ends by its time to live, if not later.
+    pub(super) force_ends: Option<Stamp>,
     pub(super) roster: Roster,
     pub(super) seen: Seen,
     at: At,
@@ -114,6 +131,8 @@ impl Fold {
             flags: Flags::default(),
             overlays: Overlays::default(),
             deadline: None,
+            evidence: Evidence::default(),
+            force_ends: None,
             roster: Roster::default(),
             seen: Seen::default(),
             at: At::default(),
@@ -126,7 +145,9 @@ impl Fold {
     /// Applies the entry that follows the last one. `offset` only tells gates when claiming is worth a
     /// try. With `live` false (catching up) state changes and nothing is counted.
     pub fn apply(&mut self, entry: &Entry<'_>, at: At, offset: Offset, live: bool) -> Applied {
-        let mut step = Step { now: self.now, offset, live, moved: Vec::new() };
+        let mut step = Step::new(self.now, offset, live);
+        // Every message of the stream is an entry.
+        let gap = at.position > self.at.position.saturating_add(1);
         self.advance(at, &mut step);
         let what = match entry {
             // Nearly all are results, and what becomes of them is made where it goes: copied there, it
@@ -134,9 +155,10 @@ impl Fold {
             Entry::Result(outcome) => {
                 let disposition = self.judge_result(outcome, &mut step);
                 self.verdicts.result(at.position, disposition);
+                let windows_closed = self.note_evidence(entry, false, gap, &step);
                 self.finish(at, false);
                 let what = What::Result { status: Some(outcome.status), disposition };
-                return Applied { what, moved: step.moved };
+                return Applied { what, moved: step.moved, windows_closed };
             }
             Entry::Rejected => {
                 self.verdicts.result(at.position, Disposition::Rejected);
@@ -162,8 +184,9 @@ impl Fold {
             Entry::Mark => What::Mark,
             Entry::Unknown => What::Unknown,
         };
+        let windows_closed = self.note_evidence(entry, what.took_effect(), gap, &step);
         self.finish(at, matches!(entry, Entry::Mark));
-        Applied { what, moved: step.moved }
+        Applied { what, moved: step.moved, windows_closed }
     }
 
     fn finish(&mut self, at: At, marked: bool) {
@@ -210,6 +233,12 @@ impl Fold {
     #[must_use]
     pub const fn overlays(&self) -> &Overlays {
         &self.overlays
+    }
+
+    /// The evidence of rollouts.
+    #[must_use]
+    pub const fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// A digest over all breaker states: 53 bits, equal at equal position on every worker. Costs one
@@ -308,7 +337,7 @@ impl Fold {
         self.at = at;
         self.now = now;
         self.verdicts.advance(at.position);
-        Step { now, offset, live: false, moved: Vec::new() }
+        Step::new(now, offset, false)
     }
 
     pub(super) fn register_mut(&mut self) -> &mut Register {
@@ -330,10 +359,12 @@ impl Fold {
             }
             self.overlays.set_back(self.now);
             self.deadline = self.overlays.deadline();
+            step.swept = true;
         }
         if self.deadline.is_some_and(|deadline| self.now > deadline) {
             let expired = self.overlays.expire(self.now);
             self.lay_over(&expired, step);
+            step.swept = true;
         }
     }
 }

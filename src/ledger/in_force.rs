@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::fold::Fold;
+use super::overlays::Leaver;
 use super::register::{Owner, PolicyChange};
 use super::roster::key_of;
 use super::step::Step;
@@ -8,18 +9,27 @@ use crate::breaker::{Breaker, Input};
 use crate::domain::{PolicyId, ProviderId, TenantId};
 use crate::log::{PolicyEntry, StepEntry};
 use crate::policy;
+use crate::rollout::evidence::Leaving;
 use crate::state::{Cell, Routable};
 
 /// Policies, and what rollouts lay over them: what brings them into force.
 impl Fold {
     pub(super) fn policy_entry(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
         let under = self.overlays.over(&entry.tenant_id, &entry.policy_id).is_some();
-        let left =
-            under && self.states_its_share(entry) && self.overlays.leave(&entry.tenant_id, &entry.policy_id);
+        let leaves = under && self.states_its_share(entry);
+        let left = if leaves { self.overlays.leave(&entry.tenant_id, &entry.policy_id) } else { None };
         // First: without what lay over it, the document before would hold for a moment, and close what is open.
         let change = self.policy(entry, step);
-        if left {
+        if left.is_some() {
             self.lay_over([&entry.tenant_id], step);
+        }
+        if left == Some(Leaver::Tenant) {
+            step.left = Some((entry.tenant_id.clone(), Leaving::LeftOut));
+        }
+        let gone =
+            change == PolicyChange::Deleted && self.register.of_tenant(&entry.tenant_id).next().is_none();
+        if gone && self.overlays.delete(&entry.tenant_id) {
+            step.left = Some((entry.tenant_id.clone(), Leaving::Deleted));
         }
         change
     }

@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use super::fold::Fold;
 use super::seen::Kind;
 use super::step::Step;
-use crate::breaker::Input;
-use crate::domain::{Disposition, Outcome, identity_of};
+use crate::breaker::{Input, Judged};
+use crate::domain::{Disposition, Outcome, Status, identity_of};
 use crate::log::Ended;
+use crate::rollout::evidence::{Call, CallEnd};
+use crate::state::Cell;
 
 impl Fold {
     /// Judges a result. Unknown breakers come first, so that a flood of invented tenants is not even
@@ -25,6 +27,9 @@ impl Fold {
             }
             None => {
                 let judged = step.input(cell, &Input::Result(outcome), &mut self.digest).judged;
+                if self.evidence.looks_at(&outcome.tenant_id, &outcome.provider_id) {
+                    step.call = judged.map(|judged| call_of(outcome, judged, cell));
+                }
                 return judged.map_or(Disposition::Ignored, |j| j.disposition);
             }
         };
@@ -47,7 +52,18 @@ impl Fold {
             ..Outcome::of(&*ended.tenant_id, &*ended.provider_id, ended.status, identity)
         };
         let input = Input::Ended { outcome: &outcome, elapsed_ms: ended.elapsed_ms };
-        step.input(cell, &input, &mut self.digest);
+        let judged = step.input(cell, &input, &mut self.digest).judged;
+        step.call = judged.map(|judged| Call { ended: CallEnd::Failed, probe: judged.probe });
         true
     }
+}
+
+/// How a call ended that a breaker has judged.
+fn call_of(outcome: &Outcome<'_>, judged: Judged, cell: &Cell) -> Call {
+    let ended = match outcome.status {
+        Status::Success => CallEnd::Succeeded,
+        _ if cell.lock().breaker.is_failure(outcome) => CallEnd::Failed,
+        _ => CallEnd::Neutral,
+    };
+    Call { ended, probe: judged.probe }
 }

@@ -17,11 +17,15 @@
 //! revisions arrive. One breaker stands for each (tenant, provider) that some policy names; keys on the
 //! wire make none.
 //!
+//! **Evidence of rollouts** is a fold of its own ([`Evidence`](crate::rollout::evidence::Evidence)) that this one
+//! gives each entry to, with what it knows of it.
+//!
 //! An entry whose kind or version is not known changes nothing and is told ([`What::Unknown`]), so that
 //! workers of two versions can run side by side for the time of an upgrade.
 
 mod ahead;
 mod digest;
+mod facts;
 mod fold;
 mod foresee;
 mod in_force;
@@ -39,7 +43,7 @@ mod verdicts;
 
 pub use ahead::AHEAD;
 pub use fold::{Applied, Fold, Moved, What};
-pub use overlays::{LaidOver, Overlays, Rollout};
+pub use overlays::{LaidOver, Leaver, Overlays, Rollout};
 pub use register::{FlagRecord, Flags, Laid, Live, Owner, PolicyChange, PolicyRecord, Register};
 pub use seen::{CAPACITY as SEEN_CAPACITY, Kind, Seen};
 pub use snapshot::SnapshotError;

@@ -6,6 +6,9 @@
 //! **What cannot be watched is not treated.** Tallies report which window was judged last. Where none is judged
 //! for too long, the share of all tenants falls to 0 until the next step; breakers go on judging.
 //!
+//! **A tenant without policies leaves.** Whoever is deleted is out of the rollouts that are running, whatever is put
+//! later.
+//!
 //! **The operator is stronger.** A policy that is put while a step holds, and states `enabled` or
 //! `enforce_percent` itself, takes its tenant out; once the rollout is complete, only itself.
 
@@ -16,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{PolicyId, RolloutId, Stamp, TenantId};
 use crate::log::{
-    EvidenceSettings, JudgedWindow, OverlaySettings, StepEntry, StepInForce, StepNumber, TallyEntry,
+    EvidenceSettings, JudgedWindow, OverlaySettings, Share, StepEntry, StepInForce, StepNumber, TallyEntry,
 };
 use crate::policy::Overlay;
 use crate::rollout::collector::Pace;
@@ -51,6 +54,15 @@ pub struct Rollout {
     pub stale: bool,
     left_tenants: BTreeSet<TenantId>,
     left_policies: BTreeSet<(TenantId, PolicyId)>,
+}
+
+/// What leaves a rollout with a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leaver {
+    /// The policy alone: the rollout is complete.
+    Policy,
+    /// Its tenant.
+    Tenant,
 }
 
 /// What lies over one policy. Equal steps of one stream lay the same.
@@ -90,15 +102,20 @@ impl Rollout {
         Some(judged.plus(evidence.block_ms).plus(evidence.settle_ms).plus(evidence.max_stale_ms))
     }
 
+    /// The tenant's share, unless it has left.
+    fn share_of(&self, tenant_id: &TenantId) -> Option<Share> {
+        let settings = self.settings.as_ref().filter(|_| !self.left_tenants.contains(tenant_id))?;
+        settings.tenants.get(tenant_id).copied()
+    }
+
     fn tenants(&self) -> impl Iterator<Item = &TenantId> {
         self.settings.iter().flat_map(|settings| settings.tenants.keys())
     }
 
     fn over(&self, rollout: &RolloutId, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<LaidOver> {
         let settings = self.settings.as_ref()?;
-        let share = settings.tenants.get(tenant_id)?;
-        let left = self.left_tenants.contains(tenant_id)
-            || self.left_policies.contains(&(tenant_id.clone(), policy_id.clone()));
+        let share = self.share_of(tenant_id)?;
+        let left = self.left_policies.contains(&(tenant_id.clone(), policy_id.clone()));
         (!left).then(|| LaidOver {
             step: Arc::new(StepInForce {
                 rollout: rollout.clone(),
@@ -185,21 +202,55 @@ impl Overlays {
         self.rollouts.values().filter_map(Rollout::deadline).min()
     }
 
-    /// A policy states its share itself. Gives whether that takes its tenant, or itself, out of a rollout.
-    pub fn leave(&mut self, tenant_id: &TenantId, policy_id: &PolicyId) -> bool {
-        let mut left = false;
+    /// A policy states its share itself. Gives what that takes out of a rollout.
+    pub fn leave(&mut self, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<Leaver> {
+        let mut left = None;
         for rollout in self.rollouts.values_mut() {
             let Some(settings) = &rollout.settings else { continue };
             if !settings.tenants.contains_key(tenant_id) {
                 continue;
             }
-            left |= if settings.completed {
-                rollout.left_policies.insert((tenant_id.clone(), policy_id.clone()))
+            let leaver = if settings.completed {
+                let policy = (tenant_id.clone(), policy_id.clone());
+                rollout.left_policies.insert(policy).then_some(Leaver::Policy)
             } else {
-                rollout.left_tenants.insert(tenant_id.clone())
+                rollout.left_tenants.insert(tenant_id.clone()).then_some(Leaver::Tenant)
             };
+            left = left.max(leaver);
         }
         left
+    }
+
+    /// A tenant's last policy is deleted. Gives whether that takes it out of a running rollout.
+    pub fn delete(&mut self, tenant_id: &TenantId) -> bool {
+        let mut left = false;
+        for rollout in self.rollouts.values_mut() {
+            let running = rollout.settings.as_ref().filter(|settings| !settings.completed);
+            if running.is_some_and(|settings| settings.tenants.contains_key(tenant_id)) {
+                left |= rollout.left_tenants.insert(tenant_id.clone());
+            }
+        }
+        left
+    }
+
+    /// The tenants that rollouts name; one that two name, twice.
+    pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.rollouts.values().flat_map(Rollout::tenants)
+    }
+
+    /// Whether a rollout names a tenant.
+    #[must_use]
+    pub fn names(&self, tenant_id: &TenantId) -> bool {
+        let mut settings = self.rollouts.values().filter_map(|rollout| rollout.settings.as_ref());
+        settings.any(|settings| settings.tenants.contains_key(tenant_id))
+    }
+
+    /// Whether a tenant's share fell to 0 since nothing was judged for too long.
+    #[must_use]
+    pub fn is_lapsed(&self, tenant_id: &TenantId) -> bool {
+        let mut shares = self.rollouts.values().filter_map(|r| Some((r.stale, r.share_of(tenant_id)?)));
+        // Of two rollouts that name it the first has it.
+        shares.next().is_some_and(|(stale, share)| stale && share.percent > 0)
     }
 
     /// What lies over a policy. Of two rollouts that name the tenant, the first by id.

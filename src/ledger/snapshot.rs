@@ -4,8 +4,8 @@
 //! hash of theirs. The bytes begin with a mark, a version and a checksum of the rest; a reader that
 //! finds another version, a wrong checksum or anything that does not fit takes nothing from it.
 //!
-//! Kept are the policies as they were put, what rollouts lay over them, the switches, the remembered identities and each breaker
-//! without its settings, which the policies give. Counters are not: they are a worker's own.
+//! Kept are the policies as they were put, what rollouts lay over them and their evidence, the switches, the remembered
+//! identities and each breaker without its settings, which the policies give. Counters are not: they are a worker's own.
 
 use std::sync::Arc;
 
@@ -21,11 +21,12 @@ use super::seen::Kind;
 use crate::breaker::Saved;
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId};
 use crate::log::{At, FlagEntry, PolicyEntry, Revision, Scope};
+use crate::rollout::evidence::Evidence;
 use crate::state::Cell;
 
 const MARK: &[u8; 4] = b"BLSN";
 /// The version that this router writes and reads.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const HEAD: usize = 16;
 
 /// Why bytes are no snapshot for this router.
@@ -51,7 +52,7 @@ pub enum SnapshotError {
 /// What stands behind the head. It is read whole, and written as [`Rows`] that are made one by one: a copy of
 /// them all would be as large as the state itself.
 #[derive(Serialize, Deserialize)]
-struct Body<Stream, Overlays, Policies, Flags, Seen, Breakers> {
+struct Body<Stream, Overlays, Evidence, Policies, Flags, Seen, Breakers> {
     /// When the stream was made, as the broker writes it.
     stream: Stream,
     position: u64,
@@ -59,6 +60,7 @@ struct Body<Stream, Overlays, Policies, Flags, Seen, Breakers> {
     now: Stamp,
     /// What rollouts lay over policies, as JSON text.
     overlays: Overlays,
+    evidence: Evidence,
     policies: Policies,
     flags: Flags,
     seen: Seen,
@@ -69,6 +71,7 @@ struct Body<Stream, Overlays, Policies, Flags, Seen, Breakers> {
 type Whole = Body<
     String,
     String,
+    Evidence,
     Vec<PolicyRow<TenantId, PolicyId, String>>,
     Vec<(Option<TenantId>, Revision, bool)>,
     Vec<(u64, bool)>,
@@ -133,6 +136,7 @@ impl Fold {
             now: self.now(),
             overlays: serde_json::to_string(self.overlays())
                 .map_err(|e| SnapshotError::Content(e.to_string()))?,
+            evidence: self.evidence(),
             policies: Rows(policies),
             flags: Rows(flags),
             seen: Rows(self.seen.iter().map(|(identity, kind)| (identity, kind == Kind::Ended))),
@@ -195,6 +199,7 @@ impl Fold {
                 return Err(SnapshotError::Content("a breaker that no policy names".to_owned()));
             }
         }
+        self.restore_evidence(body.evidence);
         // Nobody may look at the digest for long: what waits for it would only grow from here.
         self.digest();
         Ok(self.at())

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::fold::Moved;
 use crate::breaker::{Effect, Input};
-use crate::domain::{Offset, Stamp};
+use crate::domain::{Offset, Stamp, TenantId};
+use crate::rollout::evidence::{Call, Leaving};
 use crate::state::Cell;
 
 /// What holds for all that one entry does, and the transitions that it has caused so far.
@@ -12,9 +13,19 @@ pub(super) struct Step {
     pub(super) offset: Offset,
     pub(super) live: bool,
     pub(super) moved: Vec<Moved>,
+    /// How the provider call of the entry ended, where that is evidence of a rollout.
+    pub(super) call: Option<Call>,
+    /// The tenant that leaves its rollout.
+    pub(super) left: Option<(TenantId, Leaving)>,
+    /// Whether refusals of any tenant may be enforced no more, or again, by a passage of time.
+    pub(super) swept: bool,
 }
 
 impl Step {
+    pub(super) const fn new(now: Stamp, offset: Offset, live: bool) -> Self {
+        Self { now, offset, live, moved: Vec::new(), call: None, left: None, swept: false }
+    }
+
     /// Gives a breaker an input, and shows, counts and tells what came of it.
     pub(super) fn input(&mut self, cell: &Arc<Cell>, input: &Input<'_>, digest: &mut Digest) -> Effect {
         let mut guarded = cell.lock();

@@ -1,5 +1,6 @@
 //! Writing down what this worker counts of the requests of tenants that a rollout watches.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,21 +16,37 @@ use crate::telemetry::labels::Queue;
 
 /// How often the task checks whether a rollout watches a tenant, while none does.
 const IDLE: Duration = Duration::from_millis(200);
+/// After this a worker whose first tally is not stored serves all the same. Windows until then may lack its evidence.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to write it.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// What is counted and not written yet. The decide threads count for watched tenants only.
 #[derive(Debug)]
-pub struct SharedCollector(Mutex<Collector>);
+pub struct SharedCollector {
+    collector: Mutex<Collector>,
+    /// Whether the log knows of this worker, or need not.
+    announced: AtomicBool,
+}
 
 impl SharedCollector {
     /// Of this run of a worker.
     #[must_use]
     pub fn new(worker: &str) -> Self {
         let (boot, _) = uuid::Uuid::new_v4().as_u64_pair();
-        Self(Mutex::new(Collector::new(WorkerRun { worker: worker.to_owned(), boot })))
+        let collector = Mutex::new(Collector::new(WorkerRun { worker: worker.to_owned(), boot }));
+        Self { collector, announced: AtomicBool::new(false) }
+    }
+
+    /// Whether this worker may serve tenants that a rollout watches: its first tally is in the log, unless no
+    /// rollout was running when it had read the log, or the tally could not be stored in time.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Collector> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.collector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,7 +85,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         () = stop.cancelled() => return,
         caught_up = progress.wait_for(|p| p.caught_up) => if caught_up.is_err() { return },
     }
-    let mut written = false;
+    let mut written = announce(&worker, &stop).await;
     loop {
         let pace = worker.ledger.fold().overlays().pace();
         if let Some(pace) = pace {
@@ -85,6 +102,27 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         write_met(&worker, met).await;
         write_tally(&worker, tally).await;
     }
+}
+
+/// Writes the first tally if a rollout is running, so that evidence waits for this worker from before it serves.
+/// Returns whether it may have been stored.
+async fn announce(worker: &Worker, stop: &CancellationToken) -> bool {
+    let pace = worker.ledger.fold().overlays().pace();
+    let now = worker.clock.tick();
+    let tally = pace.and_then(|pace| worker.collector.lock().tally_due(now, pace, &standing(worker)));
+    if let Some(tally) = &tally {
+        let stored = async {
+            while !write_tally(worker, tally.clone()).await {
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = tokio::time::timeout(ANNOUNCE_PATIENCE, stored) => {}
+        }
+    }
+    worker.collector.announced.store(true, Ordering::Release);
+    tally.is_some()
 }
 
 async fn write_due(worker: &Worker, pace: Pace) {
@@ -108,11 +146,14 @@ async fn write_met(worker: &Worker, entries: Vec<MetEntry>) {
     }
 }
 
-async fn write_tally(worker: &Worker, tally: TallyEntry) {
-    if let Err(error) = worker.append(&Entry::Tally(tally), None).await {
+/// Whether it is stored.
+async fn write_tally(worker: &Worker, tally: TallyEntry) -> bool {
+    let stored = worker.append(&Entry::Tally(tally), None).await;
+    if let Err(error) = &stored {
         // Totals only grow, so the next tally holds these counts too.
         tracing::warn!(event = "rollout_tally_failed", error = %error);
     }
+    stored.is_ok()
 }
 
 fn standing(worker: &Worker) -> Standing {

@@ -11,10 +11,12 @@
 //! The watchdog asks for the stream's state each second. It tells whether the log can be reached,
 //! measures the broker's clock, and sees a stream that is ahead while nothing comes.
 
+mod closed;
 mod reader;
 mod told;
 mod watchdog;
 
+pub use closed::ClosedBlocks;
 pub(super) use reader::read as read_entry;
 pub use reader::run;
 pub(super) use watchdog::{nanos_of, stamp_of};
@@ -50,6 +52,7 @@ pub struct Ledger {
     fold: Mutex<Fold>,
     progress: watch::Sender<Progress>,
     health: watch::Sender<Health>,
+    closed: watch::Sender<ClosedBlocks>,
     /// Whether the buckets were compared with this fold. Written under the lock of `progress`.
     complete: AtomicBool,
     lacking: Notify,
@@ -84,6 +87,7 @@ impl Ledger {
             fold: Mutex::new(Fold::new(state, verdicts)),
             progress: watch::Sender::new(Progress::default()),
             health: watch::Sender::new(Health::default()),
+            closed: watch::Sender::new(ClosedBlocks::default()),
             complete: AtomicBool::new(false),
             lacking: Notify::new(),
             lost: Mutex::default(),
@@ -106,6 +110,12 @@ impl Ledger {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+
+    /// Follows the closed windows of rollouts that are not judged. It changes when they do.
+    #[must_use]
+    pub fn closed_blocks(&self) -> watch::Receiver<ClosedBlocks> {
+        self.closed.subscribe()
     }
 
     /// Says that the fold is replaced by a fresh one. Before it is, so that nobody takes the empty state

@@ -1,8 +1,18 @@
 //! Two workers that apply the same log hold the same state, whatever else differs between them.
 
+use super::steps::{overlay, rollout};
 use super::*;
 use crate::ledger::AHEAD;
+use crate::log::{
+    ArmTotals, EvidenceSettings, Fate, JudgedWindow, Met, MetEntry, OverlaySettings, StepEntry, StepNumber,
+    TallyEntry, WorkerRun,
+};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+
+/// Short enough that windows close within a drawn log.
+const EVIDENCE: EvidenceSettings =
+    EvidenceSettings { block_ms: 20_000, settle_ms: 2_000, max_stale_ms: 60_000, sample_ppm: 700_000 };
 
 /// An entry, and how long after the one before it it was stamped.
 #[derive(Clone, Debug)]
@@ -111,7 +121,63 @@ fn entry() -> impl Strategy<Value = Entry<'static>> {
         1 => key().prop_map(|(t, p)| Entry::Reset(command(t, p, None, None))),
         1 => Just(Entry::Rejected),
         1 => Just(Entry::Unknown),
+        2 => a_step(),
+        2 => met(),
+        8 => a_tally(),
     ]
+}
+
+fn run() -> impl Strategy<Value = WorkerRun> {
+    (0_u64..2).prop_map(|boot| WorkerRun { worker: "w".to_owned(), boot })
+}
+
+fn a_step() -> impl Strategy<Value = Entry<'static>> {
+    let shares = (0_u8..=100, prop::option::weighted(0.7, 0_u8..=100), prop::bool::weighted(0.1));
+    let number = (prop::bool::weighted(0.9), 0_u64..10);
+    let id = prop::sample::select(vec!["cb", "cb", "cb", "other"]);
+    (id, number, shares, prop::bool::weighted(0.9)).prop_map(|(id, (made, n), shares, runs)| {
+        let (acme, beta, completed) = shares;
+        let named: Vec<_> = [("acme", acme)].into_iter().chain(beta.map(|share| ("beta", share))).collect();
+        let settings = OverlaySettings { evidence: EVIDENCE, completed, ..overlay(&named) };
+        Entry::Step(StepEntry {
+            rollout: rollout(id),
+            number: StepNumber { made: i64::from(made), n },
+            at_seq: n,
+            overlay: runs.then_some(settings),
+        })
+    })
+}
+
+fn met() -> impl Strategy<Value = Entry<'static>> {
+    let fates = vec![Fate::NoProvider, Fate::FellBack, Fate::Probed, Fate::Spared];
+    let one = (0_u64..8, prop::sample::select(fates), any::<bool>()).prop_map(|(request, fate, retry)| Met {
+        hash: crate::domain::arm_hash(&format!("r{request}")),
+        fate,
+        retry,
+    });
+    (key(), run(), 0_u64..8, prop::collection::vec(one, 1..4)).prop_map(|((t, _), run, number, met)| {
+        Entry::Met(MetEntry { tenant_id: tenant(t), policy_id: policy_id("p"), run, number, met })
+    })
+}
+
+/// Its position is how far the worker is behind.
+fn a_tally() -> impl Strategy<Value = Entry<'static>> {
+    let judged = prop::option::weighted(0.3, 0_u64..20);
+    (run(), 0_u64..3, 0_u64..8, any::<[u8; 2]>(), judged, prop::bool::weighted(0.05)).prop_map(
+        |(run, behind, met, asked, judged, last)| {
+            let window = |number| (rollout("cb"), JudgedWindow { number, end: START.plus(number * 20_000) });
+            let totals = ArmTotals { asked: asked.map(u64::from), ..ArmTotals::default() };
+            Entry::Tally(TallyEntry {
+                run,
+                position: behind,
+                met,
+                enforcing: met > 0,
+                judged: judged.map(window).into_iter().collect(),
+                tenants: [(tenant("acme"), totals)].into(),
+                last,
+            })
+        },
+    )
 }
 
 /// A log of all kinds of entries that begins with a policy, so that most of it means something.
@@ -132,7 +198,16 @@ pub(super) fn random_log(most: usize) -> impl Strategy<Value = Vec<Drawn>> {
         gap_ms: 0,
     };
     prop::collection::vec((entry(), gap).prop_map(|(entry, gap_ms)| Drawn { entry, gap_ms }), 1..most)
-        .prop_map(move |rest| [first("acme"), first("beta")].into_iter().chain(rest).collect())
+        .prop_map(move |rest| {
+            let mut log: Vec<Drawn> = [first("acme"), first("beta")].into_iter().chain(rest).collect();
+            for (position, drawn) in (0..).zip(&mut log) {
+                if let Entry::Tally(tally) = &mut drawn.entry {
+                    // The entry itself stands at the next position.
+                    tally.position = u64::saturating_sub(position, tally.position);
+                }
+            }
+            log
+        })
 }
 
 proptest! {
@@ -169,6 +244,7 @@ proptest! {
         }
         prop_assert_eq!(one.fold.digest(), other.fold.digest());
         prop_assert_eq!(one.fold.digest(), one.recomputed());
+        prop_assert_eq!(one.fold.evidence(), other.fold.evidence());
         prop_assert_eq!(one.fold.now(), other.fold.now());
         prop_assert_eq!(one.fold.at(), other.fold.at());
         prop_assert_eq!(one.standing(), other.standing());
@@ -219,4 +295,34 @@ proptest! {
             });
         }
     }
+}
+
+/// What is drawn must reach the evidence, or equal evidence says little.
+#[test]
+fn drawn_logs_close_windows_with_units_opens_and_untreated_tenants() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut units, mut opens, mut untreated, mut left, mut judged) = (0, 0, 0, 0, 0);
+    for _ in 0..200 {
+        let entries = random_log(120).new_tree(&mut runner).unwrap().current();
+        let mut log = Log::new();
+        let mut closed = 0;
+        for drawn in &entries {
+            drawn.stamp(&mut log);
+            closed += log.apply(drawn.entry.clone()).windows_closed;
+        }
+        let blocks = log.fold.evidence().all_closed();
+        judged += closed - blocks.len() as u64;
+        for block in blocks {
+            units += block
+                .rows
+                .iter()
+                .map(|row| row.plain[0] + row.plain[2] + row.met[0] + row.met[2])
+                .sum::<u64>();
+            opens += block.opens.len();
+            untreated += block.untreated_tenants.len();
+            left += block.left.len();
+        }
+    }
+    let all = (units, opens, untreated, left, judged);
+    assert!(units > 100 && opens > 10 && untreated > 100 && left > 3 && judged > 10, "{all:?}");
 }

@@ -4,6 +4,7 @@
 mod claims;
 mod convergence;
 mod digests;
+mod evidence;
 mod explorer;
 mod flags;
 mod force;

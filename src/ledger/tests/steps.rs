@@ -11,11 +11,11 @@ const EVIDENCE: EvidenceSettings =
 /// Without a judged window a share holds for so long after its step.
 const HOLDS_MS: u64 = 1_020_000;
 
-fn rollout(id: &str) -> RolloutId {
+pub(super) fn rollout(id: &str) -> RolloutId {
     RolloutId::try_new(id).unwrap()
 }
 
-fn overlay(shares: &[(&str, u8)]) -> OverlaySettings {
+pub(super) fn overlay(shares: &[(&str, u8)]) -> OverlaySettings {
     let share =
         |(tenant_id, percent): &(&str, u8)| (tenant(tenant_id), Share { percent: *percent, split: 50 });
     OverlaySettings {
@@ -26,7 +26,7 @@ fn overlay(shares: &[(&str, u8)]) -> OverlaySettings {
     }
 }
 
-fn step(id: &str, n: u64, overlay: Option<OverlaySettings>) -> Entry<'static> {
+pub(super) fn step(id: &str, n: u64, overlay: Option<OverlaySettings>) -> Entry<'static> {
     Entry::Step(StepEntry {
         rollout: rollout(id),
         number: StepNumber { made: 1, n },
@@ -36,7 +36,7 @@ fn step(id: &str, n: u64, overlay: Option<OverlaySettings>) -> Entry<'static> {
 }
 
 /// A worker that has read the log up to a position has judged a window.
-fn judged(position: u64, id: &str, number: u64, end: Stamp) -> Entry<'static> {
+pub(super) fn judged(position: u64, id: &str, number: u64, end: Stamp) -> Entry<'static> {
     Entry::Tally(TallyEntry {
         run: WorkerRun { worker: "w".to_owned(), boot: 1 },
         position,
@@ -49,7 +49,7 @@ fn judged(position: u64, id: &str, number: u64, end: Stamp) -> Entry<'static> {
 }
 
 impl Log {
-    fn step(&mut self, id: &str, n: u64, overlay: Option<OverlaySettings>) -> bool {
+    pub(super) fn step(&mut self, id: &str, n: u64, overlay: Option<OverlaySettings>) -> bool {
         match self.apply(step(id, n, overlay)).what {
             What::Step { newer } => newer,
             other => panic!("{other:?}"),
@@ -62,7 +62,7 @@ impl Log {
     }
 
     /// Whether the breaker that a policy gives its provider is enabled, its share, and its threshold.
-    fn holds(&self, tenant_id: &str, id: &str) -> (bool, u64, u64) {
+    pub(super) fn holds(&self, tenant_id: &str, id: &str) -> (bool, u64, u64) {
         let record = self.fold.register().get(&tenant(tenant_id), &policy_id(id)).unwrap();
         let policy = &record.live.as_ref().unwrap().policy;
         let decided = self.state.catalog().find(tenant_id, id).unwrap();
@@ -78,7 +78,7 @@ impl Log {
 }
 
 /// Tenants `acme` and `beta`, whose policies name no breaker.
-fn two() -> Log {
+pub(super) fn two() -> Log {
     let mut log = Log::new();
     log.put("acme", "p", with_breaker(&["a"], json!({})));
     log.put("beta", "p", with_breaker(&["a"], json!({"failure_threshold": 4})));

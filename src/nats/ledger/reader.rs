@@ -8,6 +8,7 @@ use beamline_nats::{Batch, Malformed, MessageRef, Subscriber};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::closed::ClosedBlocks;
 use super::watchdog::{Described, deleted_up_to, describe, nanos_of, stamp_of};
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{AHEAD, Fold};
@@ -117,6 +118,8 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), str
                 worker.state.clear();
                 worker.verdicts.advance(0);
                 *worker.ledger.fold() = Fold::new(Arc::clone(&worker.state), Arc::clone(&worker.verdicts));
+                // The fresh fold counts their changes from 0 again.
+                worker.ledger.closed.send_replace(ClosedBlocks::default());
             }
             Restart::Disconnected => worker.link.note_stall(worker.clock.tick()),
         }
@@ -222,7 +225,12 @@ async fn begin(worker: &Worker, known: &mut Known, stream: &Described) {
     known.made = nanos_of(&stream.created).unwrap_or_default();
     known.catch_up_to = stream.last;
     known.began_at = known.last.map_or(0, |at| at.position);
-    worker.metrics.policies.set(worker.ledger.fold().register().live_count() as u64);
+    let closed = {
+        let fold = worker.ledger.fold();
+        worker.metrics.policies.set(fold.register().live_count() as u64);
+        ClosedBlocks::changed(&fold, &worker.ledger.closed)
+    };
+    show_closed(worker, closed);
     tracing::info!(event = "log_catching_up", from = known.began_at + 1, to = stream.last);
 }
 
@@ -400,9 +408,17 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
     if policies_changed {
         worker.metrics.policies.set(fold.register().live_count() as u64);
     }
+    let closed = ClosedBlocks::changed(&fold, &worker.ledger.closed);
     drop(fold);
+    show_closed(worker, closed);
     tell_progress(worker, known);
     outcome.map(|()| count)
+}
+
+fn show_closed(worker: &Worker, changed: Option<ClosedBlocks>) {
+    if let Some(blocks) = changed {
+        worker.ledger.closed.send_replace(blocks);
+    }
 }
 
 fn store_snapshot(worker: &Arc<Worker>, known: &mut Known, fold: &Fold, at: At) {

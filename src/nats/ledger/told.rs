@@ -42,6 +42,9 @@ pub(super) fn tell(
         }
         _ => {}
     }
+    if live && applied.windows_closed > 0 {
+        worker.metrics.rollout_windows_closed.inc_by(applied.windows_closed);
+    }
     if live && !applied.moved.is_empty() {
         let headers = message.headers().unwrap_or_default();
         let parent = headers.get("traceparent").and_then(TraceParent::parse);

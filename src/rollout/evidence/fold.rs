@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ pub struct Evidence {
     ended: BTreeMap<RolloutId, EndedRollout>,
     /// Steps of rollouts that found no place.
     refused: u64,
+    /// Changes of the lists of closed windows, of rollouts that are not running any more.
+    closed_changes: u64,
 }
 
 /// What is kept of a rollout that lays nothing over policies any more.
@@ -35,9 +38,14 @@ struct EndedRollout {
 }
 
 impl Evidence {
-    /// Applies the entry that follows the last one. `now` is fold time after it.
-    pub fn apply(&mut self, entry: &Entry<'_>, facts: &EntryFacts<'_>, at: At, now: Stamp) {
+    /// Applies the entry that follows the last one. `now` is fold time after it. Returns how many windows it
+    /// closed.
+    pub fn apply(&mut self, entry: &Entry<'_>, facts: &EntryFacts<'_>, at: At, now: Stamp) -> u64 {
         let passage = self.clock.advance(now);
+        // Nearly all entries, where no rollout is running: they move the clock and nothing else.
+        if self.watches.is_empty() && !matches!(entry, Entry::Step(_) | Entry::Met(_) | Entry::Tally(_)) {
+            return 0;
+        }
         let moment = Moment { time: passage.to, position: at.position };
         for watch in self.watches.values_mut() {
             watch.pass(&passage, facts.gap, moment, &self.workers);
@@ -70,12 +78,20 @@ impl Evidence {
         for (tenant_id, why) in facts.left {
             self.each_watch(|watch| watch.leave(tenant_id, *why));
         }
+        let mut closed = 0;
         for (rollout, watch) in &mut self.watches {
-            watch.close(rollout, moment.time, &self.workers);
+            closed += watch.close(rollout, moment.time, &self.workers);
         }
+        closed
     }
 
     // ---- readers ----
+
+    /// Whether a rollout is running. Where none is, the facts of an entry have no effect, unless it is a step.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        !self.watches.is_empty()
+    }
 
     /// Whether a call of this tenant to this provider is evidence. Where it is not, the facts of its entry need
     /// not say how it ended.
@@ -90,8 +106,28 @@ impl Evidence {
     }
 
     /// The closed windows of a rollout that not every live worker has judged, oldest first.
-    pub fn closed<'e>(&'e self, rollout: &RolloutId) -> impl Iterator<Item = &'e EvidenceBlock> + use<'e> {
+    pub fn closed<'e>(
+        &'e self,
+        rollout: &RolloutId,
+    ) -> impl Iterator<Item = &'e Arc<EvidenceBlock>> + use<'e> {
         self.watches.get(rollout).into_iter().flat_map(|watch| &watch.windows.closed)
+    }
+
+    /// Those of all rollouts, oldest first.
+    #[must_use]
+    pub fn all_closed(&self) -> Vec<Arc<EvidenceBlock>> {
+        let mut all: Vec<_> =
+            self.watches.values().flat_map(|watch| &watch.windows.closed).map(Arc::clone).collect();
+        // Stable: those that end at the same time stand in the order of their rollouts.
+        all.sort_by_key(|block| block.end);
+        all
+    }
+
+    /// Grows with each change of what [`Evidence::all_closed`] returns.
+    #[must_use]
+    pub fn closed_revision(&self) -> u64 {
+        let of_running = self.watches.values().map(|watch| watch.windows.closed_changes);
+        of_running.fold(self.closed_changes, u64::saturating_add)
     }
 
     /// For how long a running rollout has been without a judged window: since the end of the greatest window that
@@ -166,7 +202,7 @@ impl Evidence {
         let first_window =
             ended.filter(|(number, _)| same_stream(*number)).map_or(0, |(_, next_window)| next_window);
         self.ended.remove(&entry.rollout);
-        self.watches.remove(&entry.rollout);
+        self.stop_watching(&entry.rollout);
         if !self.has_room() {
             self.refused = self.refused.saturating_add(1);
             return;
@@ -177,11 +213,21 @@ impl Evidence {
 
     fn end(&mut self, rollout: &RolloutId, ended: EndedRollout) {
         let before = self.ended.remove(rollout);
-        let running = self.watches.remove(rollout).is_some();
+        let running = self.stop_watching(rollout);
         let next_window = before.filter(|_| !running).map_or(ended.next_window, |before| before.next_window);
         if self.has_room() {
             self.ended.insert(rollout.clone(), EndedRollout { next_window, ..ended });
         }
+    }
+
+    /// Drops what is known of a running rollout; `false` where it is not running.
+    fn stop_watching(&mut self, rollout: &RolloutId) -> bool {
+        let Some(watch) = self.watches.remove(rollout) else { return false };
+        // Its closed windows go with it.
+        let dropped = u64::from(!watch.windows.closed.is_empty());
+        let changes = watch.windows.closed_changes.saturating_add(dropped);
+        self.closed_changes = self.closed_changes.saturating_add(changes);
+        true
     }
 
     /// Makes room for one more rollout; `false` where all are running.

@@ -282,8 +282,9 @@ impl Watch {
         }
     }
 
-    /// Closes the windows that may be closed; after each entry.
-    pub(super) fn close(&mut self, rollout: &RolloutId, time: Stamp, workers: &Workers) {
+    /// Closes the windows that may be closed; after each entry. Returns how many.
+    pub(super) fn close(&mut self, rollout: &RolloutId, time: Stamp, workers: &Workers) -> u64 {
+        let mut closed = 0;
         if let Some(position) = self.awaited
             && self.live.live(workers).next().is_some()
             && self.live.covers(position, time, &self.settings, workers)
@@ -299,12 +300,14 @@ impl Watch {
             let block = self.block(rollout, closing);
             self.windows.keep(block);
             self.windows.forget();
+            closed += 1;
             for tenant in self.tenants.values_mut() {
                 tenant.forget_opens(due.number);
                 tenant.untreated.forget_below(self.windows.next());
             }
         }
         self.losses.windows = self.windows.dropped;
+        closed
     }
 
     fn block(&self, rollout: &RolloutId, closing: Closing) -> EvidenceBlock {

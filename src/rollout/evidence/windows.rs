@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,9 @@ pub(super) struct Windows {
     pub(super) purged: Marks,
     /// From which window on which step was in force at the beginning; in order.
     steps: VecDeque<(u64, u64)>,
-    pub(super) closed: VecDeque<EvidenceBlock>,
+    pub(super) closed: VecDeque<Arc<EvidenceBlock>>,
+    /// How often `closed` changed.
+    pub(super) closed_changes: u64,
     /// Windows dropped since the last block.
     missing: u64,
     /// Windows ever dropped.
@@ -86,6 +89,7 @@ impl Windows {
             purged: Marks::default(),
             steps: VecDeque::new(),
             closed: VecDeque::new(),
+            closed_changes: 0,
             missing: 0,
             dropped: 0,
         }
@@ -198,7 +202,8 @@ impl Windows {
 
     /// Keeps a closed window until it is judged.
     pub(super) fn keep(&mut self, block: EvidenceBlock) {
-        self.closed.push_back(block);
+        self.closed.push_back(Arc::new(block));
+        self.closed_changes = self.closed_changes.saturating_add(1);
         if self.closed.len() > MAX_WINDOWS {
             self.closed.pop_front();
             self.drop_windows(1);
@@ -209,6 +214,7 @@ impl Windows {
     pub(super) fn judged(&mut self, number: u64) {
         while self.closed.front().is_some_and(|block| block.number <= number) {
             self.closed.pop_front();
+            self.closed_changes = self.closed_changes.saturating_add(1);
         }
         self.forget();
     }

@@ -13,7 +13,7 @@ fn own(_: u64) -> EvidenceSettings {
 }
 
 fn blocks(evidence: &Evidence, id: &str) -> Vec<EvidenceBlock> {
-    evidence.closed(&rollout(id)).cloned().collect()
+    evidence.closed(&rollout(id)).map(|block| (**block).clone()).collect()
 }
 
 /// Rows by window and tenant, in the order of their cuts.
@@ -126,8 +126,13 @@ proptest! {
         let log = logged(&acts, lengths);
         let (mut evidence, mut now) = (Evidence::default(), 0);
         let mut known: Vec<EvidenceBlock> = Vec::new();
+        let (mut all, mut revision) = (Vec::new(), 0);
         for entry in &log {
             give(&mut evidence, entry, &mut now);
+            let (of_all, newer) = (evidence.all_closed(), evidence.closed_revision());
+            prop_assert_eq!(of_all != all, newer > revision, "it grows with each change and with nothing else");
+            prop_assert!(newer >= revision && of_all.is_sorted_by_key(|block| block.end));
+            (all, revision) = (of_all, newer);
             let blocks = blocks(&evidence, "r");
             let next = known.last().map_or(0, |last| last.number + 1);
             known.extend(blocks.iter().filter(|block| block.number >= next).cloned());

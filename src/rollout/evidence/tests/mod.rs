@@ -175,7 +175,7 @@ impl Bench {
     }
 
     fn blocks(&self) -> Vec<&EvidenceBlock> {
-        self.evidence.closed(&rollout("r")).collect()
+        self.evidence.closed(&rollout("r")).map(|block| &**block).collect()
     }
 
     fn block(&self, number: u64) -> &EvidenceBlock {

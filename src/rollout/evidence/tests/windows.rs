@@ -246,3 +246,28 @@ fn a_damaged_histogram_is_refused() {
     assert!(longest.quantile(500).unwrap() > u64::from(u32::MAX) - (1 << 26));
     assert_eq!(LatencyHistogram::default().quantile(500), None);
 }
+
+#[test]
+fn what_is_closed_has_another_revision_once_it_is_judged_or_its_rollout_ends() {
+    let mut bench = Bench::started(&[("t", 50, 50)]);
+    let mut revisions = vec![bench.evidence.closed_revision()];
+    let mut look = |bench: &Bench, closed: usize| {
+        let revision = bench.evidence.closed_revision();
+        assert_eq!(bench.evidence.all_closed().len(), closed);
+        assert!(revision > *revisions.last().unwrap(), "{revisions:?}, {revision}");
+        revisions.push(revision);
+    };
+    bench.beat(5_000, 25_000);
+    look(&bench, 2);
+    let mut judged = bench.tally_of("a");
+    judged.judged = [(rollout("r"), JudgedWindow { number: 0, end: Stamp(EPOCH + 10_000) })].into();
+    bench.apply(25_000, &Entry::Tally(judged));
+    look(&bench, 1);
+    bench.apply(25_000, &step_of("r", 2, None));
+    look(&bench, 0);
+    // Nothing is there that could change.
+    let ended = bench.evidence.closed_revision();
+    bench.step(25_000, 3, &[("t", 50, 50)], settings(10_000, 2_000));
+    bench.apply(25_000, &step_of("r", 4, None));
+    assert_eq!(bench.evidence.closed_revision(), ended);
+}
