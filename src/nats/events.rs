@@ -134,7 +134,11 @@ impl Event {
             "reasons": decision.reasons,
             "figures": decision.figures,
         });
-        Self { subject: format!("rollout.{rollout}"), id: format!("rollout.{rollout}.{}.{}", at.stamp.0, at.position), body }
+        Self {
+            subject: format!("rollout.{rollout}"),
+            id: format!("rollout.{rollout}.{}.{}", at.stamp.0, at.position),
+            body,
+        }
     }
 
     /// A control message that nobody waits for an answer to was refused. Of one without a tenant it

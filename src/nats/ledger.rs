@@ -19,8 +19,8 @@ mod watchdog;
 pub use closed::ClosedBlocks;
 pub(super) use reader::read as read_entry;
 pub use reader::run;
-pub(super) use watchdog::{nanos_of, stamp_of};
 pub use watchdog::{Health, watch as run_watchdog};
+pub(super) use watchdog::{nanos_of, stamp_of};
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

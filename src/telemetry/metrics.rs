@@ -13,10 +13,10 @@ use prometheus_client::metrics::{family, gauge};
 use prometheus_client::registry::Registry;
 
 use super::breakers::Breakers;
-use super::rollouts::Rollouts;
 use super::histogram::Histogram;
 use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Source, Trouble, Usage, Verb};
 use super::names::{Family, metric};
+use super::rollouts::Rollouts;
 use super::table::{Counters, Grid, Levels};
 use crate::domain::{Disposition, ErrorCode, Reason, Status};
 
@@ -167,8 +167,13 @@ impl Exposition {
             usage_events: r.add(metric::USAGE_EVENTS, Counters::new("outcome")),
             usage_position: r.add(metric::USAGE_POSITION, Level::default()),
         };
-        Self { registry: r.0, metrics: Arc::new(metrics), breakers: None,
-            rollouts: None, length: AtomicUsize::new(0) }
+        Self {
+            registry: r.0,
+            metrics: Arc::new(metrics),
+            breakers: None,
+            rollouts: None,
+            length: AtomicUsize::new(0),
+        }
     }
 
     /// The handles.
@@ -247,10 +252,7 @@ mod tests {
             assert_eq!(page.matches(&help).count(), 1, "{help}");
             assert!(page.contains(&format!("\n{}", family.name)), "{} has no series", family.name);
         }
-        assert_eq!(
-            page.matches("# HELP ").count(),
-            metric::ALL.iter().filter(|f| !is_per_thing(f)).count()
-        );
+        assert_eq!(page.matches("# HELP ").count(), metric::ALL.iter().filter(|f| !is_per_thing(f)).count());
         assert!(page.contains("router_build_info{version=\"1.2.3\"} 1\n"), "{page}");
         assert!(page.ends_with("# EOF\n"));
     }

@@ -119,7 +119,12 @@ mod tests {
 
     #[test]
     fn a_rollout_shows_where_it_stands() {
-        let statuses = || vec![status("running"), Status { rollout: crate::domain::RolloutId::try_new("gone").unwrap(), ..status("deleted") }];
+        let statuses = || {
+            vec![
+                status("running"),
+                Status { rollout: crate::domain::RolloutId::try_new("gone").unwrap(), ..status("deleted") },
+            ]
+        };
         let mut text = String::new();
         Rollouts::new(Arc::new(statuses)).write(&mut text);
         for line in [

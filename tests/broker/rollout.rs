@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 use crate::support::{Caller, SOON, Stage, Worker, eventually, request};
 use crate::traffic::agree;
 
+/// Later than the stream of rollouts is made: workers take away what an earlier stream laid over policies.
+const MADE: i64 = i64::MAX;
+
 /// A step of the rollout `cb` over `acme`, as a router writes it: its place in the log.
 async fn step(caller: &Caller, n: u64, percent: u8) -> u64 {
     let entry = json!({"v": 1, "entry": {
-        "rollout": "cb", "made": 1, "n": n, "at_seq": n,
+        "rollout": "cb", "made": MADE, "n": n, "at_seq": n,
         "overlay": {
             "circuit_breaker": {"failure_threshold": 3, "timeout_ms": 60_000},
             "tenants": {"acme": {"percent": percent, "split": 50}},

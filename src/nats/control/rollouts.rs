@@ -125,7 +125,10 @@ pub(super) async fn promote(worker: &Arc<Worker>, body: Body) -> Result<Value, C
     let criterion: Criterion =
         body.get("override", &kind)?.ok_or_else(|| ControlError::field("override", "is required"))?;
     if body.by().reason.is_none() {
-        return Err(ControlError::field("reason", "is required: the log says why a criterion was passed over"));
+        return Err(ControlError::field(
+            "reason",
+            "is required: the log says why a criterion was passed over",
+        ));
     }
     change(worker, &body, controller::Verb::Promote { criterion }).await
 }
@@ -222,11 +225,7 @@ struct By {
 }
 
 /// Sends a command, and answers with how the rollout stands then.
-async fn change(
-    worker: &Arc<Worker>,
-    body: &Body,
-    verb: controller::Verb,
-) -> Result<Value, ControlError> {
+async fn change(worker: &Arc<Worker>, body: &Body, verb: controller::Verb) -> Result<Value, ControlError> {
     let rollout = body.rollout()?;
     if worker.rollouts.read(|controllers| controllers.plan(&rollout).is_none()) {
         return Err(unknown(&rollout));

@@ -38,15 +38,18 @@ pub(super) async fn due(
 ) {
     let logged = logged(worker);
     let now = worker.clock.tick();
-    let (made, todo) = worker.rollouts.read(|controllers| {
-        (controllers.made(), tasks(controllers, &logged, &closed.blocks))
-    });
+    let (made, todo) =
+        worker.rollouts.read(|controllers| (controllers.made(), tasks(controllers, &logged, &closed.blocks)));
     for (name, task) in agenda.due(now, made, todo) {
         let done = match task {
-            Task::Record(decision) => record(worker, &decision.rollout.clone(), Message::Decision(decision), &name).await.map(drop),
+            Task::Record(decision) => {
+                record(worker, &decision.rollout.clone(), Message::Decision(decision), &name).await.map(drop)
+            }
             Task::Publish(block) => {
                 let rollout = block.rollout.clone();
-                record(worker, &rollout, Message::Block(Arc::unwrap_or_clone(block).into()), &name).await.map(drop)
+                record(worker, &rollout, Message::Block(Arc::unwrap_or_clone(block).into()), &name)
+                    .await
+                    .map(drop)
             }
             Task::Append(step) => {
                 let appended = worker.append(&Entry::Step(*step), Some(&name)).await;
@@ -102,6 +105,8 @@ fn logged(worker: &Worker) -> BTreeMap<RolloutId, Logged> {
     let fold = worker.ledger.fold();
     let rollouts = fold.overlays().iter();
     rollouts
-        .map(|(id, known)| (id.clone(), Logged { number: known.number, is_running: known.settings.is_some() }))
+        .map(|(id, known)| {
+            (id.clone(), Logged { number: known.number, is_running: known.settings.is_some() })
+        })
         .collect()
 }

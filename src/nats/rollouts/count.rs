@@ -34,8 +34,10 @@ const REFUSED: &str = "circuit_breaker_open";
 pub(super) async fn count(worker: Arc<Worker>, wanted: HistoryWanted, name: String) {
     let turn = xxhash_rust::xxh3::xxh3_64(worker.settings.worker_name.as_bytes()) % SPREAD_MS;
     tokio::time::sleep(Duration::from_millis(turn)).await;
-    let is_wanted =
-        || worker.rollouts.read(|controllers| controllers.history_wanted(&wanted.rollout)).as_ref() == Some(&wanted);
+    let is_wanted = || {
+        worker.rollouts.read(|controllers| controllers.history_wanted(&wanted.rollout)).as_ref()
+            == Some(&wanted)
+    };
     if !is_wanted() {
         return;
     }
@@ -114,7 +116,9 @@ async fn fetch(
     let mut deliveries = worker.traffic.subscribe(&inbox, None)?;
     let subject = next_subject(&worker.settings.names.log_stream, consumer);
     let body = format!("{{\"batch\":{batch},\"expires\":{}}}", PATIENCE.as_nanos());
-    worker.traffic.publish(&Outgoing { reply: inbox.as_bytes(), ..Outgoing::new(&subject, body.as_bytes()) })?;
+    worker
+        .traffic
+        .publish(&Outgoing { reply: inbox.as_bytes(), ..Outgoing::new(&subject, body.as_bytes()) })?;
     let mut came = 0;
     while came < batch {
         let Some(message) = tokio::time::timeout(PATIENCE, deliveries.next()).await? else { break };

@@ -10,9 +10,9 @@ use crate::domain::Stamp;
 use crate::log::At;
 use crate::nats::Worker;
 use crate::nats::ledger::{nanos_of, stamp_of};
+use crate::nats::snapshots;
 use crate::nats::stored::{StreamReader, Unread};
 use crate::nats::stream_info::StreamInfo;
-use crate::nats::snapshots;
 use crate::rollout::stream::{Agenda, Following};
 use crate::wire;
 

@@ -15,8 +15,7 @@ pub(super) fn report(worker: &Worker, at: At, message: &Message, effects: &Effec
                 worker.events.send(Event::rollout(at, decision), &worker.metrics);
             }
             controller::Event::Differs { n, own, recorded } => {
-                let (own, recorded) =
-                    (own.as_ref().map(controller::Kind::as_str), recorded.as_str());
+                let (own, recorded) = (own.as_ref().map(controller::Kind::as_str), recorded.as_str());
                 tracing::error!(event = "rollout_decision_differs", rollout, n, own, recorded);
             }
             controller::Event::UnsupportedJudge { version } => {

@@ -121,7 +121,9 @@ impl fmt::Display for Event {
             Self::ForeignBlock { number } => write!(f, "window {number} is of another stream of rollouts"),
             Self::BlockAhead { number, next } => write!(f, "window {number} came before window {next}"),
             Self::WindowsAnew { number } => write!(f, "windows begin again with window {number}"),
-            Self::RowsPassedOver { number, why } => write!(f, "rows of window {number} are not judged: {why}"),
+            Self::RowsPassedOver { number, why } => {
+                write!(f, "rows of window {number} are not judged: {why}")
+            }
             Self::TenantLeft { tenant, state } => write!(f, "tenant {tenant} is {}", state.as_str()),
             Self::UnsupportedJudge { version } => write!(f, "version {version} of the judge is not known"),
         }

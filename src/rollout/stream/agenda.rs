@@ -69,7 +69,8 @@ pub fn tasks(
     let mut tasks = Vec::new();
     for id in controllers.ids() {
         let behind = |step: &&StepEntry| logged.get(id).is_none_or(|known| known.number < step.number);
-        tasks.extend(controllers.newest_step(id).filter(behind).map(|step| Task::Append(step.clone().into())));
+        tasks
+            .extend(controllers.newest_step(id).filter(behind).map(|step| Task::Append(step.clone().into())));
         tasks.extend(controllers.pending(id).map(|decision| Task::Record(decision.clone().into())));
         tasks.extend(controllers.history_wanted(id).map(Task::Count));
     }
@@ -79,9 +80,7 @@ pub fn tasks(
         if orphaned && controllers.newest_step(id).is_none() {
             let number = StepNumber { made: controllers.made(), n: 0 };
             let at_seq = controllers.applied();
-            tasks.push(Task::Append(
-                StepEntry { rollout: id.clone(), number, at_seq, overlay: None }.into(),
-            ));
+            tasks.push(Task::Append(StepEntry { rollout: id.clone(), number, at_seq, overlay: None }.into()));
         }
     }
     let judged: BTreeMap<_, _> = controllers.judged().collect();

@@ -172,7 +172,8 @@ fn blocks_are_published_until_they_were_judged() {
     // The log was made anew: numbers begin again behind what was judged.
     let again = [block(0, 300_000)];
     assert_eq!(tasks(world.following.controllers(), &world.logged, &again).len(), 1);
-    let names: Vec<_> = closed.iter().chain(&again).map(|b| Task::Publish(Arc::clone(b)).name(MADE)).collect();
+    let names: Vec<_> =
+        closed.iter().chain(&again).map(|b| Task::Publish(Arc::clone(b)).name(MADE)).collect();
     let distinct: std::collections::BTreeSet<_> = names.iter().collect();
     assert_eq!(distinct.len(), names.len());
 }

@@ -126,7 +126,8 @@ fn entry(worker: &Worker, rollout: &RolloutId, message: &Message, position: u64,
         Message::Command(command) => Some(&command.id),
         Message::History(_) | Message::Block(_) | Message::Decision(_) => None,
     };
-    let verdict = id.and_then(|id| worker.rollouts.read(|controllers| controllers.verdict(rollout, id).cloned()));
+    let verdict =
+        id.and_then(|id| worker.rollouts.read(|controllers| controllers.verdict(rollout, id).cloned()));
     if let Some(fields) = entry.as_object_mut() {
         fields.insert("position".to_owned(), position.into());
         fields.insert("stamp".to_owned(), stamp.into());
