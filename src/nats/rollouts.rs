@@ -10,11 +10,13 @@
 mod carry_out;
 mod count;
 mod follow;
+mod peers;
 mod report;
 
 pub use carry_out::record;
 pub use count::history_of;
 pub use follow::run;
+pub use peers::workers_without;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

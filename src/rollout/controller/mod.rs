@@ -44,7 +44,7 @@
 //! | `approve` | `awaiting_approval`, where `decide` says promote |
 //! | `promote` | `running`, `awaiting_approval`, where `decide` says promote but for one criterion |
 //! | `extend` | `running` |
-//! | `pause`, `resume`, `abort` | `preparing`, `running`, `awaiting_approval`, `final_bake` |
+//! | `pause`, `suspend`, `resume`, `abort` | `preparing`, `running`, `awaiting_approval`, `final_bake` |
 //! | `rollback` | these and `completed` |
 //! | `drill` | `running`, `awaiting_approval`, `final_bake` |
 //! | `issue` | all but `draft`, `aborted`, `deleted` |
@@ -112,7 +112,7 @@ pub use criterion::Criterion;
 pub use decision::{Decision, Figures, Kind};
 pub use effects::{DecisionFault, Effects, Event, HistoryWanted};
 pub use fold::{Controllers, MAX_ROLLOUTS};
-pub use message::{Command, History, IssueChange, Message, PlanMessage, Span, TenantHistory, Verb};
+pub use message::{Command, History, IssueChange, Message, PlanMessage, Span, Suspension, TenantHistory, Verb};
 pub use outlook::{PhaseOutlook, outlook};
 pub use refusal::{CommandVerdict, Outcome, Refusal};
 pub use rollout::TenantState;
