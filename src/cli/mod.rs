@@ -17,6 +17,7 @@ pub mod output;
 mod policy;
 mod policy_apply;
 pub mod policy_files;
+mod screen;
 mod shell;
 mod stand;
 pub mod top;
