@@ -104,6 +104,7 @@ mod take;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod thresholds;
 mod verbs;
 mod windows;
 
@@ -117,6 +118,7 @@ pub use rollout::TenantState;
 pub use stage::{Pause, Stage};
 pub use status::{EvidenceStatus, Next, Status, TenantStatus};
 pub use summary::CriterionStatus;
+pub use thresholds::Thresholds;
 
 /// The version of the judge that this program has.
 pub const JUDGE_VERSION: u32 = 1;
