@@ -40,6 +40,7 @@ mod otlp;
 mod readme;
 mod refusals;
 mod rollout;
+mod rollout_shell;
 mod routing;
 mod secrets;
 mod shell;

@@ -100,12 +100,13 @@ pub(super) fn next(status: &Status) -> Vec<Ahead> {
         add("the breaker settings are being written into the policies".to_owned());
     }
     let when = status.next.when.map(age);
-    match (&when, status.next.needs.is_empty()) {
-        (Some(when), true) => add(format!("it is completed in {when} at the earliest")),
-        (None, true) if status.pending.is_none() && status.state != "paused" => {
-            add("the step is about to end".to_owned())
+    if status.next.needs.is_empty() {
+        let is_judged = !status.criteria.is_empty() && status.state != "paused";
+        match &when {
+            Some(when) => add(format!("it is completed in {when} at the earliest")),
+            None if is_judged && status.pending.is_none() => add("the step is about to end".to_owned()),
+            None => {}
         }
-        _ => {}
     }
     let paused = status.state == "paused" && !status.next.needs.iter().any(|need| need == "resume");
     if paused {

@@ -5,6 +5,7 @@ use crate::rollout::plan;
 
 mod answers;
 mod files;
+mod page;
 mod status;
 mod words;
 

@@ -6,7 +6,7 @@ use crate::cli::rollout::picture::{Room, picture};
 use crate::cli::rollout::plain;
 
 /// The picture as text, each line without blanks at its end.
-fn drawn(standing: &Standing, width: usize, height: Option<usize>) -> String {
+pub(super) fn drawn(standing: &Standing, width: usize, height: Option<usize>) -> String {
     let lines = picture(standing, Room { width, height, colour: false });
     lines.iter().map(|line| line.to_string().trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }

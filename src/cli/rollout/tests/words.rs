@@ -51,6 +51,9 @@ fn what_comes_next_is_a_time_a_command_or_a_lack() {
     assert_eq!(of(bake), one("next", "it is completed in 1d06h at the earliest"));
     let due = json!({"state": "running", "pending": 4, "next": {"when": null, "needs": []}});
     assert_eq!(of(due), one("next", "decision 4 is due, and not recorded yet"));
+    let met =
+        json!({"state": "running", "criteria": criteria(&json!({})), "next": {"when": null, "needs": []}});
+    assert_eq!(of(met), one("next", "the step is about to end"));
     let preparing = json!({"state": "preparing", "next": {"when": null, "needs": ["history"]}});
     assert_eq!(of(preparing), one("next", "the history of the phase is counted from the log"));
     let unknown = json!({"next": {"when": null, "needs": ["mixed_versions"]}});
