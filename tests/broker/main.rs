@@ -41,6 +41,7 @@ mod readme;
 mod refusals;
 mod rollout;
 mod rollouts;
+mod rollout_shell;
 mod routing;
 mod secrets;
 mod shell;

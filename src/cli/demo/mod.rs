@@ -14,7 +14,7 @@ mod executors;
 mod failed;
 mod frame;
 mod latencies;
-mod line;
+pub(super) mod line;
 mod show;
 mod stage;
 mod story;

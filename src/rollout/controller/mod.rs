@@ -105,6 +105,7 @@ mod take;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod thresholds;
 mod verbs;
 mod windows;
 
@@ -119,6 +120,7 @@ pub use rollout::TenantState;
 pub use stage::{PAUSED, Pause, STATES, Stage};
 pub use status::{EvidenceStatus, Next, Status, TenantStatus};
 pub use summary::CriterionStatus;
+pub use thresholds::Thresholds;
 
 /// The version of the judge that this program has.
 pub const JUDGE_VERSION: u32 = 1;
