@@ -8,6 +8,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Output, Table, shown};
 use crate::cli::shell::{Session, entries};
 
+use super::words::{age, grouped};
+
 /// The word of a phase whose tenants have too little traffic for it to pass.
 const TOO_LITTLE_TRAFFIC: &str = "too_little_traffic";
 
@@ -37,8 +39,16 @@ pub(super) fn cannot_pass(phases: &[Value]) -> bool {
 }
 
 pub(super) fn needs(phases: &[Value]) -> Table {
-    let mut table = Table::new(&["PHASE", "REQUESTS NEEDED", "DAYS NEEDED", "REQUESTS A MINUTE", "VERDICT"]);
-    table.rows(phases, &["phase", "units_needed", "days_needed", "per_minute", "verdict"]);
+    let mut table = Table::new(&["PHASE", "REQUESTS A MINUTE", "REQUESTS NEEDED", "TIME NEEDED", "VERDICT"]);
+    for phase in phases {
+        let number = |field: &str| phase.get(field).and_then(Value::as_u64);
+        let rate = number("milli_per_minute").map(|milli| format!("{}.{:03}", milli / 1_000, milli % 1_000));
+        let time = number("needed_ms").map(age);
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let needed = or_none(number("units_needed").map(grouped));
+        let verdict = shown(phase.get("verdict"));
+        table.row([shown(phase.get("phase")), or_none(rate), needed, or_none(time), verdict]);
+    }
     table
 }
 

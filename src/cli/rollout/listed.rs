@@ -55,7 +55,7 @@ fn what(entry: &Value) -> String {
         Some("plan") => "put".to_owned(),
         Some("command") => command(entry),
         Some("history") => {
-            format!("history for phase {}: tenants {}", phase(), entries(entry, "tenants").len())
+            format!("history for phase {}: tenants {}", phase(), shown(entry.get("tenants")))
         }
         Some("decision") => format!("decision {}: {}", text("n"), decision(entry)),
         _ => text("type"),

@@ -113,7 +113,9 @@ pub use criterion::Criterion;
 pub use decision::{Decision, Figures, Kind};
 pub use effects::{DecisionFault, Effects, Event, HistoryWanted};
 pub use fold::{Controllers, MAX_ROLLOUTS};
-pub use message::{Command, History, IssueChange, Message, PlanMessage, Span, Suspension, TenantHistory, Verb};
+pub use message::{
+    Command, History, IssueChange, Message, PlanMessage, Span, Suspension, TenantHistory, Verb,
+};
 pub use outlook::{PhaseOutlook, outlook};
 pub use refusal::{CommandVerdict, Outcome, Refusal};
 pub use rollout::TenantState;

@@ -38,7 +38,7 @@ fn a_history_says_what_happened_and_who_said_so() {
     let entries = [
         entry(json!({"type": "plan", "actor": "alice", "reason": "first", "effect": "accepted"})),
         entry(command("start", json!({"effect": "accepted"}))),
-        entry(json!({"type": "history", "phase": 0, "tenants": [{}, {}], "effect": "accepted"})),
+        entry(json!({"type": "history", "phase": 0, "tenants": 2, "effect": "accepted"})),
         entry(decision("step", json!({"phase": 0, "rung": 1}))),
         entry(decision("await_approval", json!({"phase": 0}))),
         entry(decision("promote", json!({"phase": 1}))),
@@ -65,8 +65,8 @@ fn a_history_says_what_happened_and_who_said_so() {
 
 #[test]
 fn lint_shows_what_each_phase_needs() {
-    let phase = |name: &str, verdict: &str, days: Value| json!({"phase": name, "units_needed": 18_400, "days_needed": days, "per_minute": 12.5, "verdict": verdict});
-    let phases = [phase("canary", "fits", json!(2.5)), phase("all", "unknown", Value::Null)];
+    let phase = |name: &str, verdict: &str, needed_ms: Value| json!({"phase": name, "tenants": 1, "units_needed": 18_400, "needed_ms": needed_ms, "milli_per_minute": 12_500, "verdict": verdict});
+    let phases = [phase("canary", "fits", json!(216_000_000)), phase("all", "unknown", Value::Null)];
     insta::assert_snapshot!(checks::needs(&phases).to_string());
     assert!(!checks::cannot_pass(&phases));
     assert!(checks::cannot_pass(&[phase("canary", "too_little_traffic", json!(90))]));

@@ -12,7 +12,7 @@ use crate::nats::control::page;
 use crate::nats::control::reply::ControlError;
 use crate::nats::ledger::stamp_of;
 use crate::nats::stored::{StreamReader, Unread};
-use crate::rollout::controller::{Message, Status};
+use crate::rollout::controller::{Message, Outcome, Status};
 use crate::rollout::stream::Piece;
 use crate::wire;
 
@@ -131,10 +131,18 @@ fn entry(worker: &Worker, rollout: &RolloutId, message: &Message, position: u64,
     if let Some(fields) = entry.as_object_mut() {
         fields.insert("position".to_owned(), position.into());
         fields.insert("stamp".to_owned(), stamp.into());
-        fields.insert("verdict".to_owned(), json!(verdict));
+        match verdict.map(|verdict| verdict.outcome) {
+            Some(Outcome::Accepted) => fields.insert("effect".to_owned(), "accepted".into()),
+            Some(Outcome::Conflict { .. }) => fields.insert("effect".to_owned(), "conflict".into()),
+            Some(Outcome::Refused { text, .. }) => {
+                fields.insert("refusal".to_owned(), text.into());
+                fields.insert("effect".to_owned(), "refused".into())
+            }
+            None => None,
+        };
         // Thousands of tenants: who wants them reads the stream.
-        if let Some(tenants) = fields.get_mut("tenants").filter(|tenants| tenants.is_array()) {
-            *tenants = tenants.as_array().map_or(0, Vec::len).into();
+        if let Message::History(history) = message {
+            fields.insert("tenants".to_owned(), history.tenants.len().into());
         }
     }
     entry
