@@ -13,4 +13,6 @@ pub mod collector;
 pub mod controller;
 pub mod evidence;
 pub mod judge;
+pub mod pages;
+
 pub mod plan;
