@@ -292,6 +292,32 @@ Example:
         #[command(flatten)]
         which: Which,
     },
+    /// Write the pages of a rollout: execution log, days, weeks, tickets
+    #[command(after_help = "\
+Example:
+  beamline-router rollout report cb-2026 --out rollout-pages
+
+Reads the stream of rollouts, which the user must be permitted to read.")]
+    Report {
+        #[command(flatten)]
+        which: Which,
+        /// The folder for them
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Make the pages of a rollout again and compare them with those of a folder
+    #[command(after_help = "\
+Example:
+  beamline-router rollout rebuild cb-2026 --check rollout-pages
+
+Ends with 1 where a page is missing or differs.")]
+    Rebuild {
+        #[command(flatten)]
+        which: Which,
+        /// The folder with the pages
+        #[arg(long, value_name = "DIR")]
+        check: PathBuf,
+    },
 }
 
 fn overridable() -> Vec<&'static str> {

@@ -4,7 +4,6 @@
 use serde_json::Value;
 
 use crate::cli::output::{Table, moment, shown};
-use crate::cli::shell::entries;
 
 /// Where a rollout stands, in one line.
 pub(super) fn standing(answer: &Value) -> String {

@@ -9,6 +9,7 @@ mod checks;
 mod criteria;
 mod ladder;
 mod listed;
+mod papers;
 mod picture;
 mod plain;
 mod plan_file;

@@ -5,7 +5,7 @@ mod graduate;
 mod read;
 
 pub(super) use graduate::graduate;
-pub(super) use read::{get, history, list, status};
+pub(super) use read::{get, history, list, report, status};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -56,6 +56,7 @@ pub(super) fn verb(verb: &Verb) -> String {
     let word = verb.as_str();
     match verb {
         Verb::Start { judge } => format!("{word} with judge {judge}"),
+        Verb::Suspend { why } => format!("{word}: {}", code(why.as_str())),
         Verb::Promote { criterion } => format!("{word} past {}", code(criterion.as_str())),
         Verb::Extend { by_ms } => format!("{word} by {}", written(*by_ms)),
         Verb::Rollback { tenant: Some(tenant) } => format!("{word} of {}", code(tenant)),
@@ -87,6 +88,7 @@ pub(super) fn orders(verb: &Verb, kind: &Kind) -> bool {
             matches!(kind, Kind::Step { .. } | Kind::Promote { .. } | Kind::FinalBake { .. })
         }
         Verb::Pause => matches!(kind, Kind::Pause { by_hand: true, .. }),
+        Verb::Suspend { .. } => matches!(kind, Kind::Pause { to_zero: true, .. }),
         Verb::Resume => *kind == Kind::Resume,
         Verb::Rollback { tenant: None } => *kind == Kind::RollBack,
         Verb::Rollback { tenant: Some(tenant) } => {
