@@ -52,7 +52,11 @@ pub(crate) fn losses<W: Write>(report: &mut Report<W>, effort: Effort, seed: u64
         let figure = match reference {
             None if lost == 0 => Figure { found: Some(alarmed), expected: Expected::AtMost(0.1), runs },
             None => Figure { found: Some(alarmed), expected: Expected::Anything, runs },
-            Some(reference) => Figure { found: found[0], expected: Expected::hours(reference), runs },
+            // The reference is given in whole hours.
+            Some(figure) => {
+                let expected = Expected::Near { figure, step: 0.5 };
+                Figure { found: found[0], expected, runs }
+            }
         };
         let kept = report.kept(&[figure]);
         report.row(&[

@@ -17,6 +17,7 @@ mod arms;
 mod bursts;
 mod controller;
 mod course;
+mod ends;
 mod outages;
 mod promotion;
 mod random;
@@ -61,6 +62,7 @@ fn main() -> io::Result<ExitCode> {
     rollback::times_to_roll_back(&mut report, effort, 301)?;
     rollback::holdout(&mut report, effort, 351)?;
     promotion::times_to_promote(&mut report, effort, 401)?;
+    ends::ends(&mut report, effort, 1001)?;
     outages::shared(&mut report, effort, 601)?;
     outages::alone(&mut report, effort, 651)?;
     outages::daily(&mut report, effort, 652)?;
