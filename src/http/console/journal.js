@@ -2,13 +2,13 @@
 
 import { h } from "./dom.js";
 import { moment, number, percent, span } from "./format.js";
-import { proof, reasonList } from "./words.js";
+import { proof, reasonList, reasonText } from "./words.js";
 
 /** Whose shares went back are named up to so many. */
 const NAMED = 10;
 
 const VERBS = {
-  start: "Start", approve: "Approve", promote: "Pass over", extend: "Extend", pause: "Pause", resume: "Resume",
+  start: "Start", approve: "Approve", promote: "Pass over", extend: "Extend", pause: "Pause", suspend: "Suspend", resume: "Resume",
   rollback: "Roll back", abort: "Abort", drill: "Drill", issue: "Issue", graduate: "Graduate", delete: "Delete",
 };
 
@@ -23,6 +23,7 @@ function commanded(entry) {
   const about = {
     promote: () => [` ${entry.override}`],
     extend: () => [` by ${span(entry.by_ms)}`],
+    suspend: () => [", since ", reasonText(entry.why)],
     rollback: () => (entry.tenant ? [" ", h("bdi", {}, entry.tenant)] : [" all tenants"]),
     drill: () => [" ", h("bdi", {}, `${entry.tenant} / ${entry.provider}`), ` for ${span(entry.for_ms)}`],
     issue: () => [entry.change === "close" ? " closed: " : " opened: ", h("bdi", {}, entry.text)],
@@ -76,9 +77,8 @@ function about(entry, plan) {
 }
 
 function refusal(entry) {
-  const { verdict } = entry;
-  if (!verdict || verdict.verdict === "accepted") return null;
-  const why = verdict.verdict === "conflict" ? "the rollout had moved on" : verdict.text;
+  if (!["refused", "conflict"].includes(entry.effect)) return null;
+  const why = entry.effect === "conflict" ? "the rollout had moved on" : entry.refusal;
   return h("span", { class: "refused" }, " refused: ", h("bdi", {}, why));
 }
 

@@ -94,7 +94,7 @@ export function nextPanel() {
   const times = h("div", { class: "meter" }, h("span", { class: "bar", "aria-hidden": "true" }, fill, mark));
   const spent = h("p", { class: "muted" });
   const issues = h("ul", { class: "needs issues" });
-  const { node, count } = panel("next", "Next", "What happens next, and what it waits for", what, when, needs, times, spent, issues);
+  const { node, count } = panel("next", "Next", "What happens next, and what it waits for", what, when, h("p", { class: "muted waits" }, "It waits, because"), needs, times, spent, issues);
   let face = "";
   return {
     node,
@@ -106,6 +106,7 @@ export function nextPanel() {
       const fresh = JSON.stringify([next.needs, status.issues]);
       if (fresh !== face) {
         face = fresh;
+        node.querySelector(".waits").hidden = next.needs.length === 0;
         needs.replaceChildren(...next.needs.map((word) => h("li", {}, sign("clock"), h("bdi", {}, reasonText(word)))));
         issues.replaceChildren(...status.issues.map((text) => h("li", {}, sign("open"), h("span", {}, "Issue: ", h("bdi", {}, text)))));
       }
@@ -151,7 +152,7 @@ const NO_PHASE = "in no phase";
 export function tenantsPanel() {
   const body = h("div", { class: "phases" });
   const { node, count } = panel("tenants", "Tenants", "By the phase that they come in with", body, h("p", { class: "empty" }, "No tenant yet: they are chosen when the log is counted."));
-  const heads = ["Tenant", "State", "Share", "Harm"].map((text) => h("th", { scope: "col" }, text));
+  const heads = ["Tenant", "State", "Share", "E-value of harm"].map((text) => h("th", { scope: "col" }, text));
 
   function make(group) {
     const rows = h("tbody");
@@ -176,7 +177,7 @@ export function tenantsPanel() {
         keyed(element.rows, tenants.slice(0, DRAWN), (t) => t.tenant_id, row, (line, t) => {
           if (line.state !== t.state) line.children[1].replaceChildren(tenantBadge((line.state = t.state)));
           put(line.children[2], `${t.percent}%`);
-          put(line.children[3], `e-value ${eValue(t.log_e)}`);
+          put(line.children[3], eValue(t.log_e));
           line.title = `${number(t.units)} requests in its history`;
         });
       });

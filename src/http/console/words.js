@@ -19,11 +19,11 @@ const STATES = {
 
 const TENANT_STATES = {
   waiting: ["Waiting", "ahead"],
-  on_ladder: ["On the ladder", "running"],
+  on_ladder: ["On ladder", "running"],
   passed: ["Passed", "closed"],
   rolled_back: ["Rolled back", "back"],
-  left_out: ["Left out by its own policy", "off"],
-  deleted: ["Has no policy any more", "off"],
+  left_out: ["Left out", "off"],
+  deleted: ["No policy", "off"],
 };
 
 const VERDICTS = { pass: ["Pass", "closed"], fail: ["Fail", "open"], inconclusive: ["Inconclusive", "half_open"] };
