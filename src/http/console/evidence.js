@@ -1,7 +1,7 @@
 // The evidence over time, as shares of what proof needs.
 
 import { svg } from "./dom.js";
-import { moment, percent, time } from "./format.js";
+import { minute, percent, time } from "./format.js";
 
 const HEIGHT = 236;
 const EDGE = { top: 14, right: 14, bottom: 24, left: 52 };
@@ -62,7 +62,7 @@ function draw(node, { points, steps }) {
     free = place + 12 + step.label.length * 7;
     parts.push(text({ x: place + 4, y: EDGE.top + 2 }, step.label));
   }
-  const written = to - from > DAY ? moment : time;
+  const written = to - from > DAY ? minute : time;
   parts.push(text({ x: EDGE.left, y: HEIGHT - 6 }, written(from)), text({ x: width - EDGE.right, y: HEIGHT - 6, "text-anchor": "end" }, written(to)));
   for (const field of ["harm", "safe"]) parts.push(...line(points, field, x, y));
   node.replaceChildren(...parts);

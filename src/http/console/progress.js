@@ -21,17 +21,17 @@ export function ladderPanel() {
   const { node, count } = panel("ladder", "Ladder", "The phases with their steps: the share of requests whose refusals are enforced", list);
   let face = "";
 
-  const rung = (r) =>
-    h("li", { class: `rung ${r.state}`, "aria-current": r.here ? "step" : null, title: r.began ? `since ${moment(r.began)}` : null }, sign(SIGNS[r.state]), h("b", {}, `${r.share}%`), h("span", { class: "hidden" }, ` ${PLACES[r.state]}`), r.last ? h("span", { class: "muted" }, "judged") : null);
+  const rung = (r, paused = false) =>
+    h("li", { class: `rung ${r.state}`, "aria-current": r.here ? "step" : null, title: r.began ? `since ${moment(r.began)}` : null }, sign(paused && r.here ? "paused" : SIGNS[r.state]), h("b", {}, `${r.share}%`), h("span", { class: "hidden" }, ` ${PLACES[r.state]}`), r.last ? h("span", { class: "muted" }, "judged") : null);
 
-  function phase(step) {
+  function phase(step, paused) {
     const { phase: { bake, min, max } } = step;
     const passed = step.passedAt ? `passed ${moment(step.passedAt)}` : PLACES[step.state];
     return h(
       "li",
       { class: `phase ${step.state}` },
       h("div", { class: "phase-head" }, h("strong", {}, step.name), h("span", { class: "muted" }, `${number(step.tenants.length)} ${step.tenants.length === 1 ? "tenant" : "tenants"}`)),
-      h("ol", { class: "rungs", "aria-label": `Steps of phase ${step.name}` }, step.rungs.map(rung)),
+      h("ol", { class: "rungs", "aria-label": `Steps of phase ${step.name}` }, step.rungs.map((r) => rung(r, paused))),
       h("span", { class: "muted" }, `${passed} · bakes ${bake}, ${min} to ${max}`),
     );
   }
@@ -54,7 +54,7 @@ export function ladderPanel() {
       face = next;
       const passed = steps.filter((s) => s.state === "passed").length;
       put(count, `${passed} of ${steps.length} phases passed`);
-      list.replaceChildren(...steps.map(phase), ...end(status, plan));
+      list.replaceChildren(...steps.map((s) => phase(s, status.state === "paused")), ...end(status, plan));
     },
   };
 }
@@ -88,13 +88,14 @@ export function evidencePanel() {
 export function nextPanel() {
   const what = h("p", {});
   const when = h("p", { class: "muted" });
+  const waits = h("p", { class: "muted" }, "Not yet, because");
   const needs = h("ul", { class: "needs" });
   const fill = h("i", { class: "fill" });
   const mark = h("i", { class: "mark" });
   const times = h("div", { class: "meter" }, h("span", { class: "bar", "aria-hidden": "true" }, fill, mark));
   const spent = h("p", { class: "muted" });
   const issues = h("ul", { class: "needs issues" });
-  const { node, count } = panel("next", "Next", "What happens next, and what it waits for", what, when, h("p", { class: "muted waits" }, "It waits, because"), needs, times, spent, issues);
+  const { node, count } = panel("next", "Next", "What happens next, and what it waits for", what, when, waits, needs, times, spent, issues);
   let face = "";
   return {
     node,
@@ -106,7 +107,7 @@ export function nextPanel() {
       const fresh = JSON.stringify([next.needs, status.issues]);
       if (fresh !== face) {
         face = fresh;
-        node.querySelector(".waits").hidden = next.needs.length === 0;
+        waits.hidden = next.needs.length === 0 || !what.textContent;
         needs.replaceChildren(...next.needs.map((word) => h("li", {}, sign("clock"), h("bdi", {}, reasonText(word)))));
         issues.replaceChildren(...status.issues.map((text) => h("li", {}, sign("open"), h("span", {}, "Issue: ", h("bdi", {}, text)))));
       }

@@ -31,7 +31,7 @@ const heldByHand = (s) => s.state === "paused" && s.next.needs.includes("resume"
 export function rollout({ parts: [id = ""] }) {
   const base = `rollouts/${idInPath(id)}`;
   const known = { status: null, plan: null, entries: [], points: [] };
-  const view = parts(id, (kind) => known.status && confirmRollout(known.status, kind, () => (due = 0)));
+  const view = pageOf(id, (kind) => known.status && confirmRollout(known.status, kind, () => (due = 0)));
   let due = 0;
   let seen = -1;
   let seq = -1;
@@ -95,7 +95,8 @@ export function rollout({ parts: [id = ""] }) {
   };
 }
 
-function parts(id, act) {
+/** What stands on the page; `act` asks for an action. */
+function pageOf(id, act) {
   const state = h("div", { class: "big" });
   const lead = h("p", { class: "lead", "aria-live": "polite" });
   const problem = h("p", { class: "problem", role: "alert" });
