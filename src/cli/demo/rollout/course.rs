@@ -33,7 +33,7 @@ pub(super) fn plan() -> Value {
         },
         "phases": [
             phase("canary", json!({"count": 1}), json!([0, 10, 50]), "4s"),
-            phase("limited", json!({"min": 4, "max": 4}), json!([50]), "5s"),
+            phase("limited", json!({"min": 5, "max": 5}), json!([50]), "5s"),
             phase("all", json!({"percent": 100}), json!([50]), "5s"),
         ],
         "final_bake": "3s",
