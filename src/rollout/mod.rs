@@ -7,7 +7,7 @@
 //! and *pages* show what was decided and why. A decision reaches evidence only by the log, as an entry like
 //! any other.
 //!
-//! [`plan`], [`evidence`], [`judge`] and [`controller`] are here; pages become a module beside them.
+//! Each of these words is a module here.
 
 pub mod collector;
 pub mod controller;
