@@ -23,11 +23,10 @@ use crate::log::{
 };
 use crate::policy::Overlay;
 use crate::rollout::collector::Pace;
+use crate::rollout::evidence::TALLY_MS;
 
 /// Requests that met a breaker are written at least as often.
 const MET_MS: u64 = 1_000;
-/// Tallies are written at least as often.
-const TALLY_MS: u64 = 10_000;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -68,6 +68,7 @@ pub use block::{EvidenceBlock, OpenRecord, TenantRow};
 pub use facts::{Call, CallEnd, EntryFacts, Leaving, Move};
 pub use fold::{Evidence, MAX_ROLLOUTS};
 pub use histogram::LatencyHistogram;
+pub use liveness::TALLY_MS;
 pub use sample::is_sampled;
 pub use watch::Losses;
 pub use windows::MAX_WINDOWS;
