@@ -164,11 +164,14 @@ impl Overlays {
     pub fn judged(&mut self, tally: &TallyEntry, now: Stamp) {
         for (rollout, window) in &tally.judged {
             let Some(known) = self.rollouts.get_mut(rollout) else { continue };
+            // Ends are in the log time of evidence, which does not go back with a clock that is set back. Numbers
+            // begin again where evidence does.
+            let window = JudgedWindow { number: window.number, end: window.end.min(now) };
+            let is_newer =
+                known.judged.is_none_or(|judged| window.number != judged.number && window.end > judged.end);
             // Before the first step was read, a number is of another stream.
-            let newer = known.judged.is_none_or(|judged| window.number > judged.number);
-            if newer && tally.position >= known.began_at {
-                // Ends are in the log time of evidence, which does not go back with a clock that is set back.
-                known.judged = Some(JudgedWindow { number: window.number, end: window.end.min(now) });
+            if is_newer && tally.position >= known.began_at {
+                known.judged = Some(window);
             }
         }
     }

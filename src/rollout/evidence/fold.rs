@@ -188,11 +188,12 @@ impl Evidence {
             return;
         }
         let Some(overlay) = &entry.overlay else {
-            let next_window = running.map_or(0, |(_, window)| window.saturating_add(1));
+            let of_stream = running.filter(|(number, _)| same_stream(*number));
+            let next_window = of_stream.map_or(0, |(_, window)| window.saturating_add(1));
             self.end(&entry.rollout, EndedRollout { number: entry.number, next_window });
+        let same_stream = |number: StepNumber| number.made == entry.number.made;
             return;
         };
-        let same_stream = |number: StepNumber| number.made == entry.number.made;
         if let Some(watch) = self.watches.get_mut(&entry.rollout)
             && same_stream(watch.number)
         {
@@ -214,7 +215,8 @@ impl Evidence {
     fn end(&mut self, rollout: &RolloutId, ended: EndedRollout) {
         let before = self.ended.remove(rollout);
         let running = self.stop_watching(rollout);
-        let next_window = before.filter(|_| !running).map_or(ended.next_window, |before| before.next_window);
+        let goes_on = before.filter(|before| !running && before.number.made == ended.number.made);
+        let next_window = goes_on.map_or(ended.next_window, |before| before.next_window);
         if self.has_room() {
             self.ended.insert(rollout.clone(), EndedRollout { next_window, ..ended });
         }

@@ -174,7 +174,9 @@ impl Watch {
         }
         let mut by_all = None;
         for worker in self.live.live(workers) {
-            let Some(number) = worker.judged.get(rollout).copied().filter(|_| read(worker.position)) else {
+            // A number that this fold has not come to is of one that had read more of the log.
+            let number = worker.judged.get(rollout).copied().filter(|number| *number < self.windows.next());
+            let Some(number) = number.filter(|_| read(worker.position)) else {
                 return;
             };
             by_all = Some(by_all.map_or(number, |least: u64| least.min(number)));

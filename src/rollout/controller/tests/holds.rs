@@ -219,7 +219,8 @@ fn blocks_that_are_known_or_ahead_or_of_another_stream_change_nothing() {
         _ => None,
     });
     let known = known.unwrap();
-    let ahead = EvidenceBlock { number: 9, start: world.now, end: world.now.plus(1), ..*known.clone() };
+    let start = world.now.plus(4 * SECOND);
+    let ahead = EvidenceBlock { number: 9, start, end: start.plus(SECOND), ..*known.clone() };
     let foreign = EvidenceBlock { made: MADE + 1, number: 5, ..*known.clone() };
     for block in [*known, ahead, foreign] {
         let effects = world.append(Message::Block(Box::new(block)));
@@ -257,3 +258,22 @@ fn rows_of_another_step_or_share_or_of_an_untreated_tenant_are_not_judged() {
     world.well(1);
     assert!(world.status().evidence.units > units);
 }
+#[test]
+fn a_worker_that_numbers_windows_otherwise_can_take_over() {
+    let mut world = World::started(one_phase(1, json!({})), 1);
+    world.well(9);
+    for number in [4, 60] {
+        let judged = world.fold.judged().next().unwrap().1;
+        // What it counted in windows that were taken is not counted twice.
+        world.now = judged.end.minus(SECOND / 2);
+        world.window = number;
+        world.well(1);
+        assert_eq!(world.fold.judged().next().unwrap().1, judged);
+        world.well(1);
+        assert_eq!(world.fold.judged().next().unwrap().1.number, number + 1);
+        assert!(world.events.contains(&Event::WindowsAnew { number: number + 1 }));
+        assert_eq!(world.status().reasons[0], "metric_discontinuity");
+    }
+    world.well_until("completed");
+}
+
