@@ -176,16 +176,17 @@ impl Overlays {
         }
     }
 
-    /// Time passes. Gives the tenants of rollouts for which nothing was judged for too long.
-    pub fn expire(&mut self, now: Stamp) -> BTreeSet<TenantId> {
-        let mut concerned = BTreeSet::new();
-        for rollout in self.rollouts.values_mut() {
+    /// Time passes. Gives the rollouts for which nothing was judged for too long, and their tenants.
+    pub fn expire(&mut self, now: Stamp) -> (Vec<RolloutId>, BTreeSet<TenantId>) {
+        let (mut lapsed, mut concerned) = (Vec::new(), BTreeSet::new());
+        for (id, rollout) in &mut self.rollouts {
             if rollout.deadline().is_some_and(|deadline| now > deadline) {
                 rollout.stale = true;
+                lapsed.push(id.clone());
                 concerned.extend(rollout.tenants().cloned());
             }
         }
-        concerned
+        (lapsed, concerned)
     }
 
     /// The clock that stamped entries was wrong: no time that a deadline counts from lies ahead.

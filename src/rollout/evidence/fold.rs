@@ -75,6 +75,9 @@ impl Evidence {
         for (tenant_id, untreated) in facts.untreated {
             self.each_watch(|watch| watch.untreated(tenant_id, *untreated));
         }
+        for rollout in facts.lapsed {
+            self.watches.get_mut(rollout).into_iter().for_each(Watch::lapse);
+        }
         for (tenant_id, why) in facts.left {
             self.each_watch(|watch| watch.leave(tenant_id, *why));
         }
@@ -187,11 +190,11 @@ impl Evidence {
         if running.or(ended).is_some_and(|(number, _)| entry.number <= number) {
             return;
         }
+        let same_stream = |number: StepNumber| number.made == entry.number.made;
         let Some(overlay) = &entry.overlay else {
             let of_stream = running.filter(|(number, _)| same_stream(*number));
             let next_window = of_stream.map_or(0, |(_, window)| window.saturating_add(1));
             self.end(&entry.rollout, EndedRollout { number: entry.number, next_window });
-        let same_stream = |number: StepNumber| number.made == entry.number.made;
             return;
         };
         if let Some(watch) = self.watches.get_mut(&entry.rollout)

@@ -102,6 +102,7 @@ impl Watch {
             self.slots.insert(slot, tenant_id.clone());
             self.tenants.insert(tenant_id.clone(), Tenant::new(slot, *share, moment.time));
         }
+        self.windows.lapsed.end(self.windows.current());
         self.cut_all(moment.time);
         self.awaited = Some(moment.position);
         self.live.restart(moment.time);
@@ -242,6 +243,11 @@ impl Watch {
         }
     }
 
+    /// Shares fall to 0 until the next step.
+    pub(super) fn lapse(&mut self) {
+        self.windows.lapsed.begin(self.windows.current());
+    }
+
     // ---- windows ----
 
     /// A tenant's row of a window, since its last cut; `None` once the window is closed.
@@ -327,6 +333,7 @@ impl Watch {
             incomplete: self.windows.incomplete.contains(number),
             untreated: self.windows.untreated.contains(number),
             untreated_tenants: untreated.map(|(tenant_id, _)| tenant_id.clone()).collect(),
+            lapsed: self.windows.lapsed.contains(number),
             purged: self.windows.purged.contains(number),
             missing,
             dropped,

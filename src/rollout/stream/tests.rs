@@ -108,6 +108,7 @@ fn block(number: u64, start: u64) -> Arc<EvidenceBlock> {
         incomplete: false,
         untreated: false,
         untreated_tenants: Vec::new(),
+        lapsed: false,
         purged: false,
         missing: 0,
         dropped: 0,

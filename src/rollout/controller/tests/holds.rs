@@ -200,6 +200,22 @@ fn a_step_that_the_log_took_to_zero_is_renewed_once_windows_come_again() {
 }
 
 #[test]
+fn a_step_that_a_block_reports_at_zero_is_renewed_though_windows_came_in_time() {
+    let mut world = World::started(one_phase(1, json!({})), 1);
+    world.well(2);
+    let (units, before) = (world.status().evidence.units, world.fold.newest_step(&id()).unwrap().clone());
+    send(&mut world, |block| block.lapsed = true);
+    assert_eq!(world.decided.last(), Some(&Kind::Renew));
+    assert_eq!(world.status().evidence.units, units, "its rows are not judged");
+    let renewed = world.fold.newest_step(&id()).unwrap().clone();
+    assert!(renewed.number > before.number && renewed.overlay == before.overlay);
+    // The window of the renewal began at 0.
+    send(&mut world, |block| (block.lapsed, block.step) = (true, before.number.n));
+    assert_eq!(world.fold.newest_step(&id()), Some(&renewed), "once");
+    world.well_until("completed");
+}
+
+#[test]
 fn a_tenant_that_leaves_is_judged_no_more_and_an_empty_cohort_pauses() {
     let mut world = World::started(one_phase(2, json!({})), 2);
     send(&mut world, |block| block.left.push((tenant("tenant-0"), Leaving::LeftOut)));
@@ -246,19 +262,6 @@ fn windows_of_a_log_that_was_made_anew_are_taken_as_a_gap() {
 }
 
 #[test]
-fn rows_of_another_step_or_share_or_of_an_untreated_tenant_are_not_judged() {
-    let mut world = World::started(one_phase(1, json!({})), 1);
-    world.well(2);
-    let units = world.status().evidence.units;
-    send(&mut world, |block| block.rows[0].step -= 1);
-    send(&mut world, |block| block.rows[0].percent = 0);
-    send(&mut world, |block| block.untreated_tenants.push(tenant("tenant-0")));
-    send(&mut world, |block| block.untreated = true);
-    assert_eq!(world.status().evidence.units, units);
-    world.well(1);
-    assert!(world.status().evidence.units > units);
-}
-#[test]
 fn a_worker_that_numbers_windows_otherwise_can_take_over() {
     let mut world = World::started(one_phase(1, json!({})), 1);
     world.well(9);
@@ -277,3 +280,16 @@ fn a_worker_that_numbers_windows_otherwise_can_take_over() {
     world.well_until("completed");
 }
 
+#[test]
+fn rows_of_another_step_or_share_or_of_an_untreated_tenant_are_not_judged() {
+    let mut world = World::started(one_phase(1, json!({})), 1);
+    world.well(2);
+    let units = world.status().evidence.units;
+    send(&mut world, |block| block.rows[0].step -= 1);
+    send(&mut world, |block| block.rows[0].percent = 0);
+    send(&mut world, |block| block.untreated_tenants.push(tenant("tenant-0")));
+    send(&mut world, |block| block.untreated = true);
+    assert_eq!(world.status().evidence.units, units);
+    world.well(1);
+    assert!(world.status().evidence.units > units);
+}
