@@ -70,6 +70,7 @@ pub use fold::{Evidence, MAX_ROLLOUTS};
 pub use histogram::LatencyHistogram;
 pub use liveness::TALLY_MS;
 pub use sample::is_sampled;
+pub use units::REMEMBERED;
 pub use watch::Losses;
 pub use windows::MAX_WINDOWS;
 pub use workers::MAX_RUNS;
