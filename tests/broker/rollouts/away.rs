@@ -8,8 +8,8 @@ use super::{Users, ground, one_percent_fails, short_plan};
 async fn a_rollout_goes_on_after_the_broker_was_away() {
     let (mut stage, second) = ground().await;
     let caller = stage.caller.clone();
-    let _users = Users::start(&caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let users = Users::start(&caller, &["t1"], 100, one_percent_fails());
+    users.go_on("t1", 100).await;
     caller.start_rollout(&short_plan(1, &json!({}))).await;
     caller.rollout_becomes("half", super::STEP, |s| s["percent"] == 50).await;
     stage.broker.kill();

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -15,8 +13,8 @@ fn refusal(answer: &Value) -> &str {
 async fn of_two_approvals_at_once_one_is_accepted() {
     let (stage, second) = ground().await;
     let caller = &stage.caller;
-    let _users = Users::start(caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let users = Users::start(caller, &["t1"], 100, one_percent_fails());
+    users.go_on("t1", 100).await;
     caller.start_rollout(&short_plan(1, &json!({"approval": "each_phase", "final_bake": "10m"}))).await;
     let waits = caller.rollout_is("awaiting_approval").await;
     let seq = waits["seq"].as_u64().unwrap();
@@ -74,8 +72,8 @@ async fn a_rollout_does_not_start_beside_a_worker_that_does_not_know_rollouts() 
 async fn a_rollout_that_was_aborted_and_deleted_can_be_put_again() {
     let (stage, second) = ground().await;
     let caller = &stage.caller;
-    let _users = Users::start(caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let users = Users::start(caller, &["t1"], 100, one_percent_fails());
+    users.go_on("t1", 100).await;
     caller.start_rollout(&short_plan(1, &json!({}))).await;
     let units = |status: &Value| status["evidence"]["units"].as_u64();
     caller.rollout_becomes("evidence", super::STEP, |status| units(status) > Some(50)).await;

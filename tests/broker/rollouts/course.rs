@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{STEP, Users, ground, one_percent_fails, plan};
@@ -10,7 +8,7 @@ async fn a_rollout_goes_the_straight_way_to_its_end() {
     let (stage, second) = ground().await;
     let caller = &stage.caller;
     let users = Users::start(caller, &["t1", "t2", "t3"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    users.go_on("t1", 100).await;
     let put = caller.command("rollout.put", &json!({"plan": plan(&json!({"approval": "each_phase"}))})).await;
     assert_eq!((&put["seq"], &put["state"]), (&json!(1), &json!("draft")), "{put}");
     let stale = caller.control("rollout.start", &json!({"rollout": "cb", "expected_seq": 0})).await;

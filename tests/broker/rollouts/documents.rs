@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{Users, ground, one_percent_fails, short_plan, silent_policy};
@@ -8,8 +6,8 @@ use super::{Users, ground, one_percent_fails, short_plan, silent_policy};
 async fn tenants_leave_by_a_share_of_their_own_and_by_being_deleted() {
     let (stage, second) = ground().await;
     let caller = &stage.caller;
-    let _users = Users::start(caller, &["t1", "t2", "t3"], 50, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let users = Users::start(caller, &["t1", "t2", "t3"], 50, one_percent_fails());
+    users.go_on("t1", 50).await;
     caller.start_rollout(&short_plan(3, &json!({"approval": "each_phase"}))).await;
     caller.rollout_becomes("half", super::STEP, |s| s["percent"] == 50).await;
     let mut own = silent_policy();

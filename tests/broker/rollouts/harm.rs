@@ -1,10 +1,8 @@
+use beamline_router::domain::{arm_hash, is_treated};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use beamline_router::domain::{arm_hash, is_treated};
-use serde_json::json;
 
 use super::{End, Ends, Users, fallback_policy, ground_with, one_percent_fails, short_plan};
 use crate::support::{SOON, eventually};
@@ -19,7 +17,7 @@ async fn harm_of_treated_requests_alone_rolls_back_and_nothing_is_refused_from_t
     let (stage, second) = ground_with(&fallback_policy()).await;
     let caller = &stage.caller;
     let users = Users::start(caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    users.go_on("t1", 100).await;
     // A circuit stays open long after its provider is well, and where refused requests go, most calls fail; but
     // never enough of them in a row that this circuit opens, too.
     let breaker = json!({"failure_threshold": 20, "minimum_requests": 10_000, "timeout_ms": 300_000});
@@ -62,7 +60,7 @@ async fn an_outage_that_hits_both_arms_is_an_exercise_and_no_harm() {
     let (stage, second) = ground_with(&fallback_policy()).await;
     let caller = &stage.caller;
     let users = Users::start(caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    users.go_on("t1", 100).await;
     // It does not pass before a circuit has opened and closed.
     caller.start_rollout(&short_plan(1, &json!({"analysis": {"exercise": "required"}}))).await;
     caller.rollout_becomes("half", super::STEP, |s| s["percent"] == 50).await;

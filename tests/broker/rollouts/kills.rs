@@ -1,7 +1,5 @@
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use serde_json::json;
+use std::collections::BTreeMap;
 
 use super::{Users, ground, one_percent_fails, short_plan};
 use crate::support::{Worker, eventually};
@@ -21,7 +19,7 @@ async fn workers_that_are_killed_leave_a_rollout_that_goes_on() {
     let (mut stage, mut second) = ground().await;
     let caller = stage.caller.clone();
     let users = Users::start(&caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    users.go_on("t1", 100).await;
     let plan = short_plan(1, &json!({"approval": "each_phase"}));
     // While it is prepared, while it runs, and soon after one came back.
     caller.start_rollout(&plan).await;

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{Users, ground, one_percent_fails, short_plan};
@@ -8,15 +6,15 @@ use crate::traffic::{RECOVERY, result};
 
 /// A phase that takes longer than a purge in it.
 fn longer() -> Value {
-    json!({"name": "only", "tenants": {"count": 1}, "ladder": [50], "bake": "1s", "min": "8s", "max": "10m"})
+    json!({"name": "only", "tenants": {"count": 1}, "ladder": [50], "bake": "1s", "min": "6s", "max": "10m"})
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn evidence_that_was_purged_is_not_judged_and_safety_is_proven_anew() {
     let (stage, second) = ground().await;
     let caller = &stage.caller;
-    let _users = Users::start(caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let users = Users::start(caller, &["t1"], 100, one_percent_fails());
+    users.go_on("t1", 100).await;
     caller.start_rollout(&short_plan(1, &json!({"phases": [longer()], "approval": "each_phase"}))).await;
     let units = |status: &Value| status["evidence"]["units"].as_u64().unwrap_or(0);
     let before = caller.rollout_becomes("evidence", super::STEP, |s| units(s) > 200).await;
@@ -49,7 +47,7 @@ async fn a_worker_that_lacks_what_was_purged_can_take_a_rollout_over() {
     let (mut stage, mut second) = ground().await;
     let caller = stage.caller.clone();
     let users = Users::start(&caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    users.go_on("t1", 100).await;
     caller.start_rollout(&short_plan(1, &json!({"phases": [longer()]}))).await;
     caller.rollout_becomes("half", super::STEP, |s| s["percent"] == 50).await;
     users.go_on("t1", 300).await;

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::{Users, ground, one_percent_fails, short_plan};
@@ -19,8 +17,8 @@ async fn limit(caller: &Caller, is_full: bool) {
 async fn nothing_is_enforced_while_nobody_judges_and_the_share_comes_back() {
     let (stage, second) = ground().await;
     let caller = &stage.caller;
-    let _users = Users::start(caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let users = Users::start(caller, &["t1"], 100, one_percent_fails());
+    users.go_on("t1", 100).await;
     // It stays at half until somebody approves.
     let plan = short_plan(1, &json!({"analysis": {"max_stale": "4s"}, "approval": "each_phase"}));
     caller.start_rollout(&plan).await;

@@ -1,7 +1,5 @@
-use std::sync::Arc;
-use std::time::Duration;
-
 use serde_json::json;
+use std::sync::Arc;
 
 use super::{End, Users, fallback_policy, ground_with, one_percent_fails, short_plan};
 use crate::support::{SOON, eventually};
@@ -12,7 +10,7 @@ async fn a_rollout_whose_stream_is_deleted_lays_nothing_over_policies_any_more()
     let (stage, second) = ground_with(&fallback_policy()).await;
     let caller = &stage.caller;
     let users = Users::start(caller, &["t1"], 100, one_percent_fails());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    users.go_on("t1", 100).await;
     let breaker = json!({"failure_threshold": 20, "minimum_requests": 10_000, "timeout_ms": 300_000});
     let plan = short_plan(1, &json!({"circuit_breaker": breaker, "approval": "each_phase"}));
     caller.start_rollout(&plan).await;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::Client;
 use beamline_router::domain::{arm_hash, is_treated};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -218,13 +219,17 @@ impl World {
         let mut ended = result(tenant, provider, &uuid::Uuid::new_v4().to_string(), status);
         ended["request_id"] = json!(request_id);
         let ended = ended.to_string();
-        let publish = async || {
-            let _ = self.caller.client.publish("caf.exec.result.v1", ended.clone().into()).await;
+        let publish = async |client: &Client, ended: String| {
+            let _ = client.publish("caf.exec.result.v1", ended.into()).await;
         };
-        publish().await;
-        for after in &self.habits.copies {
-            tokio::time::sleep(*after).await;
-            publish().await;
+        let client = &self.caller.client;
+        publish(client, ended.clone()).await;
+        for after in self.habits.copies.clone() {
+            let (client, ended) = (client.clone(), ended.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                publish(&client, ended).await;
+            });
         }
     }
 }
