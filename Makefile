@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # One step after the other: each says what it does, and cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help demo bench load test fuzz build lint fmt tools clean
+.PHONY: help demo bench load rollout-figures test fuzz build lint fmt tools clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -14,7 +14,7 @@ cargo_fuzz = 0.13.2
 step = @printf '\n==> %s\n'
 
 help: ## Tell the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # In a terminal, Ctrl-C is for the demo (or the load) alone: "set -m" makes it the foreground job, so that it ends in its
 # own way, with its own exit status, and make with it.
@@ -48,6 +48,12 @@ bench: ## Measure how fast decisions are; options: make bench ARGS='--quick'
 	@if [ -t 0 ]; then set -m; fi; \
 	$(target_dir)/release/beamline-router bench --nats-server .tools/bin/nats-server $(ARGS); \
 	exit $$?
+
+rollout-figures: ## Measure the judge of rollouts by simulation: make rollout-figures ARGS='--quick'
+	$(step) 'build (release)'
+	@$(CARGO) build --release --locked --example rollout_figures
+	$(step) 'figures'
+	@$(target_dir)/release/examples/rollout_figures $(ARGS)
 
 test: ## Prove all of it: format, licences, deploy files, lints, docs, tests
 	$(step) 'tools'

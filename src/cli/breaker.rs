@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
-use time::format_description::well_known::Rfc3339;
 
 use super::exit::{EXIT_CODES, Failure};
-use super::output::{Table, shown};
+use super::output::{Table, moment, shown};
 use super::shell::{Body, Session, ShellArgs};
 use crate::config::parse_duration;
 
@@ -240,12 +239,6 @@ fn forced(force: &Value) -> Option<String> {
         Some(until) => format!("{state} until {until}"),
         None => state.to_owned(),
     })
-}
-
-/// A time given in milliseconds since the Unix epoch, to the second.
-fn moment(ms: &Value) -> Option<String> {
-    let seconds = i64::try_from(ms.as_u64()? / 1_000).ok()?;
-    time::OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
 
 fn changed(session: &Session, which: &Which, answer: &Value) {

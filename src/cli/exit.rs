@@ -15,8 +15,8 @@ Exit codes:
   1  refused by the router, or faults found
   2  wrong usage, settings or files
   3  cannot reach NATS, or no router answers, or the router cannot reach its buckets and log
-  4  conflict: the revision is not the expected one
-  5  no such policy, revision, breaker or verb";
+  4  conflict: the revision, or the number of a rollout, is not the expected one
+  5  no such policy, revision, breaker, rollout or verb";
 
 /// The exit codes of all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,16 @@ pub enum Exit {
     Usage,
     /// 3: cannot reach NATS, or no router answers, or the router cannot reach its buckets and log.
     Unreachable,
-    /// 4: the revision is not the expected one.
+    /// 4: the revision, or the number of a rollout, is not the expected one.
     Conflict,
     /// 5: nothing of that name.
     NotFound,
+    /// 10: a rollout goes on, or is paused.
+    Undecided,
+    /// 11: a rollout is rolled back or aborted.
+    RolledBack,
+    /// 13: a rollout waits for a person.
+    AwaitsApproval,
 }
 
 impl From<Exit> for ExitCode {
@@ -44,6 +50,9 @@ impl From<Exit> for ExitCode {
             Exit::Unreachable => 3,
             Exit::Conflict => 4,
             Exit::NotFound => 5,
+            Exit::Undecided => 10,
+            Exit::RolledBack => 11,
+            Exit::AwaitsApproval => 13,
         })
     }
 }

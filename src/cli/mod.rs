@@ -1,11 +1,11 @@
 //! The command line.
 //!
-//! `serve`, `demo`, `bench` and `load` run the router; `policy`, `breaker`, `flag` and `top` ask the control
-//! verbs of whichever worker answers, over NATS like any other client, and hold nothing of their own: what a
-//! verb means, checks and refuses is the router's. A command is its flags, one request after another, and how
-//! the answer looks. It ends with one of the codes of [`Exit`]; what went wrong goes to standard error.
+//! `serve`, `demo`, `bench` and `load` run the router; `policy`, `breaker`, `flag`, `rollout` and `top` ask the
+//! control verbs of whichever worker answers, over NATS like any other client, and hold nothing of their own:
+//! what a verb means, checks and refuses is the router's. A command is its flags, one request after another,
+//! and how the answer looks. It ends with one of the codes of [`Exit`]; what went wrong goes to standard error.
 //!
-//! Only [`output`] prints; `demo` and `top` may draw on a terminal.
+//! Only [`output`] prints; `demo`, `rollout status` and `top` may draw on a terminal.
 
 pub mod bench;
 mod breaker;
@@ -17,6 +17,8 @@ pub mod output;
 mod policy;
 mod policy_apply;
 pub mod policy_files;
+mod rollout;
+mod screen;
 mod shell;
 mod stand;
 pub mod top;
@@ -30,6 +32,7 @@ pub use breaker::BreakerCommand;
 pub use exit::Exit;
 pub use flag::FlagCommand;
 pub use policy::PolicyCommand;
+pub use rollout::RolloutCommand;
 pub use shell::ShellArgs;
 
 use crate::config::ServeArgs;
@@ -61,6 +64,8 @@ pub enum Command {
     Breaker(BreakerCommand),
     /// The emergency switch of the circuit breakers
     Flag(FlagCommand),
+    /// Switch circuit breakers on for all tenants, step by step
+    Rollout(RolloutCommand),
     /// Watch the circuit breakers, live
     Top(top::TopArgs),
 }

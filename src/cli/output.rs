@@ -8,6 +8,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
 
 use crate::telemetry::shown::{escaped, plain};
 
@@ -176,6 +177,13 @@ pub fn shown(value: Option<&Value>) -> String {
         }
         Some(other) => other.to_string(),
     }
+}
+
+/// A time given in milliseconds since the Unix epoch, to the second.
+#[must_use]
+pub fn moment(ms: &Value) -> Option<String> {
+    let seconds = i64::try_from(ms.as_u64()? / 1_000).ok()?;
+    time::OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }
 
 /// A switch in a cell.

@@ -56,7 +56,7 @@ pub struct FileFault {
 }
 
 impl FileFault {
-    fn unfit(path: &Path, message: impl Into<String>) -> Self {
+    pub(super) fn unfit(path: &Path, message: impl Into<String>) -> Self {
         Self { path: path.to_owned(), message: message.into(), unreadable: false }
     }
 
@@ -116,11 +116,7 @@ pub fn load(path: &Path, tenant: Option<&str>) -> Result<Vec<PolicyFile>, Vec<Fi
 /// # Errors
 /// When it cannot be read, is too long, or is no JSON.
 pub fn read_json(path: &Path) -> Result<Value, FileFault> {
-    if path == Path::new("-") {
-        return read(path, std::io::stdin().lock());
-    }
-    let file = std::fs::File::open(path).map_err(|error| FileFault::unreadable(path, &error))?;
-    read(path, file)
+    json(path, &read(path)?)
 }
 
 /// Reads the documents of a file, a folder or (`-`) of standard input, whosever they are, and tells of
@@ -194,7 +190,16 @@ impl Found {
     }
 }
 
-fn read(path: &Path, source: impl Read) -> Result<Value, FileFault> {
+/// Reads the text of a file or (`-`) of standard input.
+pub(super) fn read(path: &Path) -> Result<String, FileFault> {
+    if path == Path::new("-") {
+        return read_from(path, std::io::stdin().lock());
+    }
+    let file = std::fs::File::open(path).map_err(|error| FileFault::unreadable(path, &error))?;
+    read_from(path, file)
+}
+
+fn read_from(path: &Path, source: impl Read) -> Result<String, FileFault> {
     let mut bytes = Vec::new();
     source
         .take(MAX_BYTES + 1)
@@ -203,8 +208,12 @@ fn read(path: &Path, source: impl Read) -> Result<Value, FileFault> {
     if u64::try_from(bytes.len()).is_ok_and(|n| n > MAX_BYTES) {
         return Err(FileFault::unfit(path, format!("longer than {MAX_BYTES} bytes")));
     }
-    let text = String::from_utf8(bytes).map_err(|_| FileFault::unfit(path, "not UTF-8".to_owned()))?;
-    read_text(&text).map_err(|faults| {
+    String::from_utf8(bytes).map_err(|_| FileFault::unfit(path, "not UTF-8".to_owned()))
+}
+
+/// The JSON value in the text of a file.
+pub(super) fn json(path: &Path, text: &str) -> Result<Value, FileFault> {
+    read_text(text).map_err(|faults| {
         let told = faults.iter().map(|f| match f.path.as_str() {
             "" => format!("not JSON: {}", f.message),
             path => format!("{path}: {}", f.message),

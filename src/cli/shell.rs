@@ -9,7 +9,9 @@ use tokio::sync::OnceCell;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::config::{ClientArgs, ClientSettings, ProcessEnv};
+use crate::domain::RolloutId;
 use crate::nats::control_client::{ControlClient, ControlError};
+use crate::nats::rollouts::Recorded;
 
 /// The flags that every control verb takes.
 #[derive(Args, Clone, Debug)]
@@ -81,6 +83,12 @@ impl Session {
         let answer = self.client().await?.request_all(verb, &body.into(), field).await?;
         let entries = entries(&answer, field);
         Ok((answer, entries))
+    }
+
+    /// All that the stream of rollouts holds of one.
+    pub(super) async fn rollout_messages(&self, rollout: &RolloutId) -> Result<Recorded, Failure> {
+        let read = self.client().await?.rollout_messages(rollout).await;
+        read.map_err(|error| ControlError::Failed(error.to_string()).into())
     }
 
     /// Says the answer's warnings, and if it is not in force yet without one that says so.

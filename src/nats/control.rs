@@ -219,6 +219,7 @@ async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value,
         Verb::RolloutList => rollouts::list(worker, &body),
         Verb::RolloutStatus => rollouts::status(worker, &body),
         Verb::RolloutHistory => rollouts::history(worker, &body).await,
+        Verb::RolloutReport => rollouts::report(worker, &body).await,
         Verb::Other => Err(ControlError::new(ErrorCode::NotFound, "there is no such verb")),
     }
 }

@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::connect::{ConnectFailed, connect_traffic};
+use super::rollouts::{NotRead, Recorded, read_all};
 use crate::config::{ClientSettings, Names};
+use crate::domain::RolloutId;
 
 /// Pages followed before a list counts as endless: at a hundred entries a page, a million.
 const MAX_PAGES: usize = 10_000;
@@ -109,6 +111,14 @@ impl ControlClient {
         };
         let client = connect_traffic(&settings.nats, settings.timeout, on_event).await?;
         Ok(Self { client, names: settings.names.clone(), timeout: settings.timeout, denied })
+    }
+
+    /// All that the stream of rollouts holds of one.
+    ///
+    /// # Errors
+    /// [`NotRead`].
+    pub async fn rollout_messages(&self, rollout: &RolloutId) -> Result<Recorded, NotRead> {
+        read_all(&self.client, &self.names, rollout).await
     }
 
     /// Asks one verb; the answer is the whole body, `ok` included.

@@ -312,9 +312,14 @@ mod tests {
             told(Verb::Ping, &Discovery::default()),
             json!({
                 "type": "io.nats.micro.v1.ping_response", "name": "beamline-router", "id": "i1",
-                "version": VERSION, "metadata": {"worker": "w-1"},
+                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE},
             })
         );
+    }
+
+    #[test]
+    fn the_version_of_the_judge_is_the_programs() {
+        assert_eq!(JUDGE, crate::rollout::controller::JUDGE_VERSION.to_string());
     }
 
     #[test]
@@ -324,7 +329,7 @@ mod tests {
             told(Verb::Info, &Discovery::default()),
             json!({
                 "type": "io.nats.micro.v1.info_response", "name": "beamline-router", "id": "i1",
-                "version": VERSION, "metadata": {"worker": "w-1"}, "description": DESCRIPTION,
+                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE}, "description": DESCRIPTION,
                 "endpoints": [
                     endpoint("decide", "beamline.router.v1.decide"),
                     endpoint("tenant_decide", "beamline.router.v1.tenant.*.decide"),
@@ -352,7 +357,7 @@ mod tests {
             told(Verb::Stats, &discovery),
             json!({
                 "type": "io.nats.micro.v1.stats_response", "name": "beamline-router", "id": "i1",
-                "version": VERSION, "metadata": {"worker": "w-1"}, "started": "2023-11-14T22:13:20.120Z",
+                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE}, "started": "2023-11-14T22:13:20.120Z",
                 "endpoints": [
                     figures("decide", "beamline.router.v1.decide", 4, 3, "503:circuit_open", 3_001, 750),
                     figures("tenant_decide", "beamline.router.v1.tenant.*.decide", 0, 0, "", 0, 0),

@@ -10,11 +10,15 @@
 mod carry_out;
 mod count;
 mod follow;
+mod peers;
+mod read_all;
 mod report;
 
 pub use carry_out::record;
 pub use count::history_of;
 pub use follow::run;
+pub use peers::workers_without;
+pub use read_all::{NotRead, Recorded, read_all};
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -30,7 +30,12 @@ pub(super) struct StreamReader {
 
 impl StreamReader {
     pub(super) fn of(worker: &Worker, stream: &str) -> Self {
-        Self { traffic: worker.traffic.clone(), subject: format!("$JS.API.STREAM.MSG.GET.{stream}") }
+        Self::over(worker.traffic.clone(), stream)
+    }
+
+    /// Over a connection of a program beside the router.
+    pub(super) fn over(traffic: Client, stream: &str) -> Self {
+        Self { traffic, subject: format!("$JS.API.STREAM.MSG.GET.{stream}") }
     }
 
     /// A message; `None` if the stream holds none such.

@@ -15,5 +15,7 @@ pub mod controller;
 pub mod evidence;
 pub mod history;
 pub mod judge;
+pub mod pages;
+
 pub mod plan;
 pub mod stream;

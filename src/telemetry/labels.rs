@@ -193,6 +193,8 @@ labels! {
         RolloutStatus = "rollout.status",
         /// `rollout.history`
         RolloutHistory = "rollout.history",
+        /// `rollout.report`
+        RolloutReport = "rollout.report",
         /// `flag.set`
         FlagSet = "flag.set",
         /// `flag.get`

@@ -40,6 +40,7 @@ mod otlp;
 mod readme;
 mod refusals;
 mod rollout;
+mod rollout_shell;
 mod rollouts;
 mod routing;
 mod secrets;

@@ -1,6 +1,7 @@
 use crate::cli::stand::{Broken, StandFailed};
 use crate::nats::connect::ConnectFailed;
 use crate::nats::control_client::ControlError;
+use crate::nats::rollouts::NotRead;
 use crate::nats::simulation::NotTaken;
 
 /// Why the demo could not be shown.
@@ -14,6 +15,12 @@ pub(super) enum DemoFailed {
     Policy { tenant: &'static str, source: ControlError },
     #[error(transparent)]
     NotTaken(#[from] NotTaken),
+    #[error("the rollout cannot go on: {0}")]
+    Rollout(#[from] ControlError),
+    #[error(transparent)]
+    NotRead(#[from] NotRead),
+    #[error("the pages cannot be written: {0}")]
+    Pages(#[from] std::io::Error),
 }
 
 impl Broken for DemoFailed {

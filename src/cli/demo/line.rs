@@ -87,7 +87,7 @@ impl Line {
 }
 
 /// A text broken at its blanks, so that each line fits; a longer word is left to be cut.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(in crate::cli) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {

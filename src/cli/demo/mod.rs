@@ -14,7 +14,8 @@ mod executors;
 mod failed;
 mod frame;
 mod latencies;
-mod line;
+pub(super) mod line;
+mod rollout;
 mod show;
 mod stage;
 mod story;
@@ -44,6 +45,7 @@ const EXAMPLES: &str = "\
 Examples:
   beamline-router demo
   beamline-router demo --for 10s --plain
+  beamline-router demo --rollout --out rollout-pages
   beamline-router demo --nats-server .tools/bin/nats-server --workers 3";
 
 /// The command line of `demo`.
@@ -62,6 +64,15 @@ pub struct DemoArgs {
     #[arg(long)]
     pub plain: bool,
 
+    /// Switch breakers on by a rollout instead, in about 90 s: canary, five tenants, all; with an outage of a
+    /// provider, and a tenant that is rolled back
+    #[arg(long, conflicts_with = "duration")]
+    pub rollout: bool,
+
+    /// Where the pages of the rollout are written; without, a folder of their own below the temporary one
+    #[arg(long, value_name = "DIR", requires = "rollout")]
+    pub out: Option<PathBuf>,
+
     /// How many workers share the load
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub workers: u8,
@@ -78,6 +89,9 @@ fn run_duration(text: &str) -> Result<Duration, String> {
 pub async fn run(args: DemoArgs) -> ExitCode {
     let out = Output::people();
     let stop = stop_at_a_signal();
+    if args.rollout {
+        return end(out, rollout::perform(&args, &stop, out).await);
+    }
     end(out, perform(&args, &stop, out).await)
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::DemoArgs;
 use super::failed::DemoFailed;
@@ -64,6 +64,17 @@ impl Stage {
         story: &Story,
         out: Output,
     ) -> Result<ClientSettings, DemoFailed> {
+        let settings = self.raise(args, out).await?;
+        let control = ControlClient::connect(&settings).await?;
+        for tenant in &TENANTS {
+            put_policy(&control, tenant.id, &tenant.policy(story), out).await?;
+        }
+        self.policies_in_force(TENANTS.len() as u64).await?;
+        Ok(settings)
+    }
+
+    /// Starts the broker and the workers, and says what.
+    pub(super) async fn raise(&mut self, args: &DemoArgs, out: Output) -> Result<ClientSettings, DemoFailed> {
         let folder = self.folder.path().to_owned();
         let broker = Broker::start(args.nats_server.as_deref(), &folder).await?;
         let (url, version) = (broker.url.clone(), broker.version.clone());
@@ -84,21 +95,7 @@ impl Stage {
                 out.line(&format!("{} is ready: {}", worker.name(), worker.address()));
             }
         }
-        let settings = client_settings(&url)?;
-        let control = ControlClient::connect(&settings).await?;
-        for tenant in &TENANTS {
-            let body = json!({"tenant_id": tenant.id, "policy": tenant.policy(story), "actor": "demo"});
-            let put = control.request("policy.put", &body).await;
-            let revision = put
-                .map_err(|source: ControlError| DemoFailed::Policy { tenant: tenant.id, source })?["revision"]
-                .take();
-            out.line(&format!(
-                "policy of {} put through the control subject: revision {revision}",
-                tenant.id
-            ));
-        }
-        self.policies_in_force().await?;
-        Ok(settings)
+        Ok(client_settings(&url)?)
     }
 
     /// The broker's version.
@@ -152,8 +149,9 @@ impl Stage {
         pages.into_iter().map(Option::unwrap_or_default).collect()
     }
 
-    async fn policies_in_force(&mut self) -> Result<(), DemoFailed> {
-        let wanted = Some(TENANTS.len() as u64);
+    /// Waits until so many policies are in force on every worker.
+    pub(super) async fn policies_in_force(&mut self, policies: u64) -> Result<(), DemoFailed> {
+        let wanted = Some(policies);
         let all = async {
             while !self.pages().await.iter().all(|page| page.policies == wanted) {
                 tokio::time::sleep(POLL).await;
@@ -170,6 +168,21 @@ impl Stage {
             log: String::new(),
         }))
     }
+}
+
+/// Puts a policy as an operator would.
+pub(super) async fn put_policy(
+    control: &ControlClient,
+    tenant: &'static str,
+    policy: &Value,
+    out: Output,
+) -> Result<(), DemoFailed> {
+    let body = json!({"tenant_id": tenant, "policy": policy, "actor": "demo"});
+    let put = control.request("policy.put", &body).await;
+    let revision =
+        put.map_err(|source: ControlError| DemoFailed::Policy { tenant, source })?["revision"].take();
+    out.line(&format!("policy of {tenant} put through the control subject: revision {revision}"));
+    Ok(())
 }
 
 fn agreement(pages: &[Page]) -> Agreement {

@@ -11,7 +11,7 @@ mod order;
 mod plain;
 mod screen;
 mod view;
-mod words;
+pub(super) mod words;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
+use super::screen::is_there;
 use super::stand::stop_at_a_signal;
 use crate::breaker::State;
 use crate::clock::Clock;
@@ -137,7 +138,7 @@ async fn show(args: TopArgs, out: Output, stop: &CancellationToken) -> Result<()
     tokio::spawn(watched.run(intervals, Arc::clone(&refresh), to));
     let filter = Filter { state: args.state.map(State::from), text: String::new() };
     let model = Model::new(filter, args.sort, args.reverse);
-    if args.once || args.plain || args.json || !screen::is_there() {
+    if args.once || args.plain || args.json || !is_there() {
         return print(model, &args, &clock, seen, out, stop).await;
     }
     let look = Look::new(args.interval);

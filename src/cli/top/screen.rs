@@ -1,22 +1,18 @@
-//! The terminal while it is taken over, and the loop that draws on it.
-//!
-//! Whatever ends the program gives the terminal back first: a key, a signal, a fault, a panic. A picture
-//! is drawn when something was seen or pressed, at most so many times a second, and once a second since
-//! times run down.
+//! The loop that draws on the terminal. A picture is drawn when something was seen or pressed, at most so
+//! many times a second, and once a second since times run down.
 
-use std::io::stdout;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures_util::StreamExt as _;
-use ratatui::DefaultTerminal;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::keys::{Asked, Look, press};
 use super::model::Model;
 use super::view::{Scene, draw};
+use crate::cli::screen::{Screen, has_colour};
 use crate::clock::Clock;
 use crate::nats::watch::Seen;
 
@@ -24,30 +20,6 @@ use crate::nats::watch::Seen;
 const PICTURE: Duration = Duration::from_millis(50);
 /// Without anything new, times still run down: tenths of a second are shown.
 const IDLE_PICTURES: u32 = 4;
-
-/// The terminal, taken over; dropped, it is given back.
-struct Screen(DefaultTerminal);
-
-impl Screen {
-    fn take() -> std::io::Result<Self> {
-        // It also sets the hook that gives the terminal back before a panic is told.
-        ratatui::try_init().map(Self)
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _gone = self.0.show_cursor();
-        let _gone = ratatui::try_restore();
-    }
-}
-
-/// Whether there is a terminal to draw on and to be steered from.
-pub(super) fn is_there() -> bool {
-    use std::io::IsTerminal as _;
-    let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
-    stdout().is_terminal() && std::io::stdin().is_terminal() && !dumb
-}
 
 /// Draws what is seen until a key or a signal ends it.
 ///
@@ -62,8 +34,7 @@ pub(super) async fn run(
     refresh: Arc<Notify>,
     stop: &CancellationToken,
 ) -> std::io::Result<()> {
-    // An empty value counts as not set: https://no-color.org
-    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = has_colour();
     let mut screen = Screen::take()?;
     let mut keys = EventStream::new();
     let mut pictures = tokio::time::interval(PICTURE);
@@ -102,7 +73,7 @@ pub(super) async fn run(
                 idle += 1;
                 if is_new || idle >= IDLE_PICTURES {
                     let scene = Scene { model: &model, now: clock.tick(), wall_ms: clock.wall_ms(), colour };
-                    screen.0.draw(|frame| draw(frame, &scene, &mut look))?;
+                    screen.draw(|frame| draw(frame, &scene, &mut look))?;
                     (is_new, idle) = (false, 0);
                 }
             }

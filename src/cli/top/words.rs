@@ -16,7 +16,7 @@ pub(super) const fn state(state: State) -> &'static str {
 }
 
 /// A time in two units at most: `850ms`, `12s`, `3m04s`, `2h05m`, `3d04h`.
-pub(super) fn age(ms: u64) -> String {
+pub(in crate::cli) fn age(ms: u64) -> String {
     let s = ms / 1_000;
     match s {
         0..60 => format!("{s}s"),

@@ -3,10 +3,9 @@
 
 mod graduate;
 mod read;
-mod support;
 
 pub(super) use graduate::graduate;
-pub(super) use read::{get, history, list, status};
+pub(super) use read::{get, history, list, report, status};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use crate::document::read_text;
 use crate::domain::{ErrorCode, RolloutId};
 use crate::log::{Entry, ForceEntry, ForceTo};
 use crate::nats::Worker;
-use crate::nats::rollouts::{history_of, record};
+use crate::nats::rollouts::{history_of, record, workers_without};
 use crate::rollout::controller::{
     self, Command, CommandVerdict, Criterion, History, HistoryWanted, IssueChange, JUDGE_VERSION, Message,
     Outcome, PlanMessage,
@@ -101,7 +100,8 @@ pub(super) async fn plan(worker: &Arc<Worker>, body: Body) -> Result<Value, Cont
 
 pub(super) async fn start(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
     body.only(&["rollout", "expected_seq"])?;
-    let without = support::workers_without(worker).await?;
+    let without = workers_without(worker).await;
+    let without = without.map_err(|error| ControlError::new(ErrorCode::Unavailable, error.to_string()))?;
     if !without.is_empty() {
         let mut error = ControlError::field(
             "rollout",

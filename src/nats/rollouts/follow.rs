@@ -5,6 +5,7 @@ use beamline_nats::jetstream::{Select, Stored};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::peers::suspend_if_mixed;
 use super::{MAX_VERDICTS, carry_out, report};
 use crate::domain::Stamp;
 use crate::log::At;
@@ -18,6 +19,8 @@ use crate::wire;
 
 /// How often the stream is looked at, whether or not something was heard.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often it is checked whether all workers support rollouts, while one enforces refusals.
+const PEERS_MS: u64 = 10_000;
 /// A snapshot is written at each multiple of this place.
 const SNAPSHOT_EVERY: u64 = 500;
 
@@ -41,7 +44,8 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let mut agenda = Agenda::default();
     let mut counting = JoinSet::new();
     let mut read = None;
-    let mut looked = None;
+    let (mut looked, mut asked) = (None, None);
+    let mut peers = JoinSet::new();
     loop {
         let now = worker.clock.tick();
         if looked.is_none_or(|at| now.since(at) >= 1_000) {
@@ -55,12 +59,18 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         {
             let closed = closed.borrow_and_update().clone();
             carry_out::due(&worker, &mut agenda, &closed, &mut counting).await;
+            if peers.is_empty() && asked.is_none_or(|at| now.since(at) >= PEERS_MS) {
+                asked = Some(now);
+                let worker = Arc::clone(&worker);
+                peers.spawn(async move { suspend_if_mixed(&worker).await });
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,
             message = heard.next_batch() => if message.is_none() { return },
             changed = closed.changed() => if changed.is_err() { return },
             Some(_) = counting.join_next(), if !counting.is_empty() => {}
+            Some(_) = peers.join_next(), if !peers.is_empty() => {}
             () = tokio::time::sleep(EVERY) => {}
         }
     }

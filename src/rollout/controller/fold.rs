@@ -113,6 +113,12 @@ impl Controllers {
         self.rollouts.get(rollout).map(|rollout| rollout.seq)
     }
 
+    /// Rollouts that enforce refusals and are not at their end, each with its number.
+    pub fn enforcing(&self) -> impl Iterator<Item = (&RolloutId, u64)> {
+        let enforcing = self.rollouts.iter().filter(|(_, r)| r.stage.is_active() && r.enforces());
+        enforcing.map(|(id, rollout)| (id, rollout.seq))
+    }
+
     /// The plan of a rollout.
     #[must_use]
     pub fn plan(&self, rollout: &RolloutId) -> Option<&Plan> {
@@ -245,8 +251,10 @@ impl Controllers {
 
 fn reasons(command: &Command) -> Vec<String> {
     let mut reasons = vec![command.verb.as_str().to_owned()];
-    if let Verb::Promote { criterion } = command.verb {
-        reasons.push(format!("override {}", criterion.as_str()));
+    match command.verb {
+        Verb::Promote { criterion } => reasons.push(format!("override {}", criterion.as_str())),
+        Verb::Suspend { why } => reasons.push(why.as_str().to_owned()),
+        _ => {}
     }
     reasons.push(format!("{}: {}", command.actor, command.reason));
     reasons

@@ -79,6 +79,12 @@ pub enum Verb {
     },
     /// Stops the rollout at the shares that it has.
     Pause,
+    /// Takes all shares to 0 until [`Self::Resume`]. Workers send it, where they find that the rollout cannot go on
+    /// safely.
+    Suspend {
+        /// What they found.
+        why: Suspension,
+    },
     /// Goes on.
     Resume,
     /// Takes the shares of one tenant, or of all, to 0.
@@ -121,6 +127,7 @@ impl Verb {
             Self::Promote { .. } => "promote",
             Self::Extend { .. } => "extend",
             Self::Pause => "pause",
+            Self::Suspend { .. } => "suspend",
             Self::Resume => "resume",
             Self::Rollback { .. } => "rollback",
             Self::Abort => "abort",
@@ -128,6 +135,24 @@ impl Verb {
             Self::Issue { .. } => "issue",
             Self::Graduate => "graduate",
             Self::Delete => "delete",
+        }
+    }
+}
+
+/// See [`Verb::Suspend`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suspension {
+    /// A worker does not support rollouts: it decides by the documents alone, and its requests are no evidence.
+    MixedVersions,
+}
+
+impl Suspension {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MixedVersions => "mixed_versions",
         }
     }
 }

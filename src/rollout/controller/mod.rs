@@ -44,7 +44,7 @@
 //! | `approve` | `awaiting_approval`, where `decide` says promote |
 //! | `promote` | `running`, `awaiting_approval`, where `decide` says promote but for one criterion |
 //! | `extend` | `running` |
-//! | `pause`, `resume`, `abort` | `preparing`, `running`, `awaiting_approval`, `final_bake` |
+//! | `pause`, `suspend`, `resume`, `abort` | `preparing`, `running`, `awaiting_approval`, `final_bake` |
 //! | `rollback` | these and `completed` |
 //! | `drill` | `running`, `awaiting_approval`, `final_bake` |
 //! | `issue` | all but `draft`, `aborted`, `deleted` |
@@ -105,6 +105,7 @@ mod take;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod thresholds;
 mod verbs;
 mod windows;
 
@@ -112,13 +113,16 @@ pub use criterion::Criterion;
 pub use decision::{Decision, Figures, Kind};
 pub use effects::{DecisionFault, Effects, Event, HistoryWanted};
 pub use fold::{Controllers, MAX_ROLLOUTS};
-pub use message::{Command, History, IssueChange, Message, PlanMessage, Span, TenantHistory, Verb};
+pub use message::{
+    Command, History, IssueChange, Message, PlanMessage, Span, Suspension, TenantHistory, Verb,
+};
 pub use outlook::{PhaseOutlook, outlook};
 pub use refusal::{CommandVerdict, Outcome, Refusal};
 pub use rollout::TenantState;
 pub use stage::{PAUSED, Pause, STATES, Stage};
 pub use status::{EvidenceStatus, Next, Status, TenantStatus};
 pub use summary::CriterionStatus;
+pub use thresholds::Thresholds;
 
 /// The version of the judge that this program has.
 pub const JUDGE_VERSION: u32 = 1;

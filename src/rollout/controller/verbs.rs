@@ -43,6 +43,13 @@ impl Rollout {
                     Ok(Some(Kind::Pause { to_zero, by_hand: true }))
                 }
             },
+            Verb::Suspend { .. } if self.paused.as_ref().is_some_and(|pause| pause.to_zero) => {
+                Err(Refusal::Paused)
+            }
+            Verb::Suspend { .. } => {
+                let by_hand = self.paused.as_ref().is_some_and(|pause| pause.by_hand);
+                Ok(Some(Kind::Pause { to_zero: true, by_hand }))
+            }
             Verb::Resume => self.check_resume(verb, now).map(|()| Some(Kind::Resume)),
             Verb::Rollback { tenant: None } => Ok(Some(Kind::RollBack)),
             Verb::Rollback { tenant: Some(tenant) } => {
@@ -75,6 +82,7 @@ impl Rollout {
             Verb::Graduate => self.graduating = true,
             Verb::Approve
             | Verb::Pause
+            | Verb::Suspend { .. }
             | Verb::Resume
             | Verb::Rollback { .. }
             | Verb::Abort
@@ -91,7 +99,7 @@ impl Rollout {
             Verb::Approve => matches!(stage, Stage::AwaitingApproval { .. }),
             Verb::Promote { .. } => on_ladder,
             Verb::Extend { .. } => matches!(stage, Stage::Running { .. }),
-            Verb::Pause | Verb::Resume | Verb::Abort => stage.is_active(),
+            Verb::Pause | Verb::Suspend { .. } | Verb::Resume | Verb::Abort => stage.is_active(),
             Verb::Rollback { .. } => stage.is_active() || stage == Stage::Completed,
             Verb::Drill { .. } => on_ladder || stage == Stage::FinalBake,
             Verb::Issue { .. } => stage.is_active() || matches!(stage, Stage::Completed | Stage::RolledBack),

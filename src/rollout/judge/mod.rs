@@ -14,10 +14,10 @@
 //! Where neither is proven, the verdict is inconclusive, which never promotes and never rolls back. No data is
 //! inconclusive.
 //!
-//! [`BetJudge`] judges one tenant, [`PhaseJudge`] several that go up the ladder together, [`e_bh`] says which
+//! [`BetJudge`] judges one tenant, [`PhaseJudge`] several that go up the ladder together, [`e_bh()`] says which
 //! of them are harmed. [`ShareTest`] checks that the arms have the sizes that the hash makes: the bets rely on
 //! it. [`LatencySequence`], [`classify_open`] and [`OpenCircuit::recovery`] judge the other criteria.
-//! [`decide`] puts all together.
+//! [`decide()`] puts all together.
 //!
 //! What always holds: equal blocks in equal order give equal states, bit for bit, on every machine. Floats go
 //! through `+ - * /` and `sqrt` only, in the order written, with the logarithm of

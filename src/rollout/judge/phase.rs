@@ -15,7 +15,7 @@ use super::tenant::BetJudge;
 ///
 /// The phase's evidence is the sum of its tenants'. The stakes are the phase's, from its pooled history, and
 /// the predictions are each tenant's own: the claim is about the average over all their requests. Each
-/// tenant's own HARM goes on beside it; [`e_bh`](super::e_bh) says which tenants are harmed.
+/// tenant's own HARM goes on beside it; [`e_bh`](fn@super::e_bh) says which tenants are harmed.
 ///
 /// One tenant's harm is not the phase's. So with two or more tenants the sum is also kept without each one of
 /// them, and the phase is harmed only if all of these sums say so ([`Self::harm`]).

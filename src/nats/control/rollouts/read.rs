@@ -11,8 +11,10 @@ use crate::nats::control::body::Body;
 use crate::nats::control::page;
 use crate::nats::control::reply::ControlError;
 use crate::nats::ledger::stamp_of;
+use crate::nats::rollouts::read_all;
 use crate::nats::stored::{StreamReader, Unread};
-use crate::rollout::controller::{Message, Status};
+use crate::rollout::controller::{Message, Outcome, Status};
+use crate::rollout::pages::pages;
 use crate::rollout::stream::Piece;
 use crate::wire;
 
@@ -119,6 +121,42 @@ async fn entries(
     Ok(entries)
 }
 
+/// The pages of one kind, made from the stream.
+pub(in crate::nats::control) async fn report(
+    worker: &Arc<Worker>,
+    body: &Body,
+) -> Result<Value, ControlError> {
+    body.only(&["rollout", "kind", "day", "limit", "cursor"])?;
+    let rollout = body.rollout()?;
+    status_of(worker, &rollout)?;
+    let wanted = match body.get::<String>("kind", "log, daily, weekly or tickets")?.as_deref() {
+        Some("log") => "EXECUTION_LOG.md",
+        Some("daily") => "daily/",
+        Some("weekly") => "weekly/",
+        Some("tickets") => "tickets/",
+        _ => return Err(ControlError::field("kind", "must be log, daily, weekly or tickets")),
+    };
+    let day: Option<String> = body.get("day", "a date such as 2026-11-27")?;
+    if day.is_some() && wanted != "daily/" {
+        return Err(ControlError::field("day", "goes with the kind daily"));
+    }
+    let after: Option<String> = body.get("cursor", "a text")?;
+    let reading = read_all(&worker.traffic, &worker.settings.names, &rollout);
+    let recorded = worker
+        .link
+        .answers(PATIENCE, reading)
+        .await?
+        .map_err(|error| ControlError::new(ErrorCode::Unavailable, error.to_string()))?;
+    let path = day.map(|day| format!("daily/{day}.md"));
+    let pages = pages(recorded.made, &rollout, recorded.messages);
+    let items = pages
+        .into_iter()
+        .filter(|(at, _)| at.starts_with(wanted) && path.as_ref().is_none_or(|path| path == at))
+        .filter(|(at, _)| after.as_ref().is_none_or(|after| at > after))
+        .map(|(path, text)| (path.clone(), json!({ "path": path, "text": text })));
+    Ok(page(worker, "pages", body.limit()?, items))
+}
+
 fn entry(worker: &Worker, rollout: &RolloutId, message: &Message, position: u64, stamp: u64) -> Value {
     let mut entry = json!(message);
     let id = match message {
@@ -131,10 +169,18 @@ fn entry(worker: &Worker, rollout: &RolloutId, message: &Message, position: u64,
     if let Some(fields) = entry.as_object_mut() {
         fields.insert("position".to_owned(), position.into());
         fields.insert("stamp".to_owned(), stamp.into());
-        fields.insert("verdict".to_owned(), json!(verdict));
+        match verdict.map(|verdict| verdict.outcome) {
+            Some(Outcome::Accepted) => fields.insert("effect".to_owned(), "accepted".into()),
+            Some(Outcome::Conflict { .. }) => fields.insert("effect".to_owned(), "conflict".into()),
+            Some(Outcome::Refused { text, .. }) => {
+                fields.insert("refusal".to_owned(), text.into());
+                fields.insert("effect".to_owned(), "refused".into())
+            }
+            None => None,
+        };
         // Thousands of tenants: who wants them reads the stream.
-        if let Some(tenants) = fields.get_mut("tenants").filter(|tenants| tenants.is_array()) {
-            *tenants = tenants.as_array().map_or(0, Vec::len).into();
+        if let Message::History(history) = message {
+            fields.insert("tenants".to_owned(), history.tenants.len().into());
         }
     }
     entry

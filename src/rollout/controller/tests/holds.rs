@@ -3,7 +3,7 @@ use serde_json::json;
 use super::{BASE, Event, MADE, Message, SECOND, World, document, id, one_phase, tenant};
 use crate::breaker::Cause;
 use crate::domain::{ProviderId, Stamp};
-use crate::rollout::controller::{Criterion, IssueChange, Kind, TenantState, Verb};
+use crate::rollout::controller::{Criterion, IssueChange, Kind, Suspension, TenantState, Verb};
 use crate::rollout::evidence::{EvidenceBlock, LatencyHistogram, Leaving, OpenRecord};
 
 fn send(world: &mut World, change: impl FnOnce(&mut EvidenceBlock)) {
@@ -50,6 +50,25 @@ fn a_gap_holds_for_twelve_windows_and_clears_by_itself() {
     assert_ne!(world.status().state, "paused");
     let mut world = World::started(one_phase(1, json!({})), 1);
     send(&mut world, |block| block.incomplete = true);
+    assert_eq!(world.share("tenant-0").map(|share| share.percent), Some(50));
+}
+
+#[test]
+fn a_suspension_takes_shares_to_0_until_somebody_resumes() {
+    let mut world = World::started(one_phase(1, json!({})), 1);
+    world.well(2);
+    let suspend = || Verb::Suspend { why: Suspension::MixedVersions };
+    assert_eq!(world.fold.enforcing().count(), 1);
+    world.accept(suspend());
+    let status = world.status();
+    assert_eq!((status.state.as_str(), status.percent), ("paused", 50));
+    assert_eq!(status.reasons[..2], ["suspend", "mixed_versions"]);
+    assert_eq!(world.share("tenant-0").map(|share| share.percent), Some(0));
+    assert_eq!(world.fold.enforcing().count(), 0);
+    assert_eq!(world.refuse(suspend()).0, "paused");
+    world.well(40);
+    assert_eq!(world.status().state, "paused", "it does not end by itself");
+    world.accept(Verb::Resume);
     assert_eq!(world.share("tenant-0").map(|share| share.percent), Some(50));
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Controllers, MADE, Message, World, document, id, read, tenant};
 use crate::domain::{Stamp, TenantId};
-use crate::rollout::controller::{Criterion, Decision, Figures, Kind, TenantState, Verb};
+use crate::rollout::controller::{Criterion, Decision, Figures, Kind, Suspension, TenantState, Verb};
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -39,6 +39,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let verb = prop_oneof![
         Just(Verb::Approve),
         Just(Verb::Pause),
+        Just(Verb::Suspend { why: Suspension::MixedVersions }),
         Just(Verb::Resume),
         Just(Verb::Extend { by_ms: 10_000 }),
         name().prop_map(|tenant| Verb::Rollback { tenant: Some(tenant) }),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::stage::{Course, Stage, next};
 use super::{BASE, Message, World, id, one_phase, tenant};
-use crate::rollout::controller::{Criterion, IssueChange, Kind, Outcome, Verb};
+use crate::rollout::controller::{Criterion, IssueChange, Kind, Outcome, Suspension, Verb};
 use crate::rollout::evidence::EvidenceBlock;
 
 const STAGES: [Stage; 9] = [
@@ -114,6 +114,7 @@ fn each_verb_is_possible_where_the_table_says_so() {
         (Verb::Promote { criterion: Criterion::Coverage }, 'p'),
         (Verb::Extend { by_ms: 1_000 }, 'e'),
         (Verb::Pause, 'h'),
+        (Verb::Suspend { why: Suspension::MixedVersions }, 'm'),
         (Verb::Resume, 'r'),
         (Verb::Rollback { tenant: None }, 'b'),
         (Verb::Rollback { tenant: Some(one()) }, 't'),
@@ -125,11 +126,11 @@ fn each_verb_is_possible_where_the_table_says_so() {
     ];
     for (name, world, accepted) in [
         ("draft", draft, "sk"),
-        ("preparing", preparing, "hbxi"),
-        ("running", running, "ehbtxdi"),
-        ("paused", paused, "erbtxdi"),
-        ("awaiting_approval", waiting, "aphbtxdi"),
-        ("final_bake", baking, "hbtxdi"),
+        ("preparing", preparing, "hmbxi"),
+        ("running", running, "ehmbtxdi"),
+        ("paused", paused, "emrbtxdi"),
+        ("awaiting_approval", waiting, "aphmbtxdi"),
+        ("final_bake", baking, "hmbtxdi"),
         ("completed", completed, "btigk"),
         ("rolled_back", rolled_back, "ik"),
         ("aborted", aborted, "k"),
