@@ -315,9 +315,12 @@ fn a_share_that_fell_to_zero_is_untreated_until_the_next_step() {
     let windows: Vec<_> = (0..8).map(|_| log.closes().untreated_tenants.clone()).collect();
     assert_eq!(log.holds("acme", "p").1, 0);
     assert_eq!((&windows[0], &windows[7]), (&vec![], &vec![tenant("acme")]), "beta had no share to lose");
+    let lapsed: Vec<bool> = log.blocks().iter().map(|block| block.lapsed).collect();
+    assert_eq!((lapsed[0], lapsed[7]), (false, true));
     log.step("cb", 2, Some(settings));
     log.tallied();
     assert_eq!(log.untreated(), [""; 0]);
+    assert!(log.blocks().last().is_some_and(|block| !block.lapsed));
 }
 
 #[test]

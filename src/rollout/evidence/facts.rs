@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::breaker::Transition;
-use crate::domain::{ProviderId, TenantId};
+use crate::domain::{ProviderId, RolloutId, TenantId};
 
 /// What the breakers' fold knows of one entry, beside the entry itself. The default says that nothing of it
 /// happened.
@@ -21,6 +21,8 @@ pub struct EntryFacts<'f> {
     /// it is forced closed. Named is each tenant for which this changes, and each one for which it holds when a
     /// step takes it in.
     pub untreated: &'f [(TenantId, bool)],
+    /// Rollouts whose shares fall to 0 by this entry, since nothing was judged for too long. That ends with a step.
+    pub lapsed: &'f [RolloutId],
     /// Whether entries before this one are missing: the log was purged, or made anew.
     pub gap: bool,
 }

@@ -6,8 +6,7 @@ use crate::rollout::controller::{Status, TenantState};
 /// The rollout.
 pub(super) const ROLLOUT: &str = "demo";
 /// In the order in which they come in.
-pub(super) const TENANTS: [&str; 8] =
-    ["acme", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven"];
+pub(super) const TENANTS: [&str; 8] = ["acme", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven"];
 /// Whose fallback is broken.
 pub(super) const HARMED: &str = "delta";
 
@@ -100,7 +99,9 @@ impl Course {
         match self.chapter {
             Chapter::Canary if in_limited && status.percent > 0 => {
                 self.chapter = Chapter::Outage(Tick(now.0.saturating_add(OUTAGE_MS)));
-                doing.push(Doing::Say("openai is down for every tenant: both arms meet it, so nobody is rolled back"));
+                doing.push(Doing::Say(
+                    "openai is down for every tenant: both arms meet it, so nobody is rolled back",
+                ));
                 doing.push(Doing::Play(Weather::Outage));
             }
             Chapter::Outage(until) if now >= until => {
