@@ -190,7 +190,7 @@ impl Worker {
 
 /// Does some work while users of the plan's tenants call; one call in a hundred fails.
 pub(super) async fn with_users<T>(caller: &Caller, work: impl Future<Output = T>) -> T {
-    let users = Users::start(caller, &["t1", "t2", "t3"], 100, Arc::new(|_, _, n| n % 100 == 0));
+    let users = Users::start(caller, &["t1", "t2", "t3"], 100, one_percent_fails());
     let done = work.await;
     users.stop().await;
     done
