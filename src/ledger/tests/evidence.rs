@@ -241,6 +241,15 @@ fn a_tenant_that_is_deleted_is_out_whatever_is_put_later() {
 }
 
 #[test]
+fn the_delete_of_a_policy_that_was_not_there_takes_nobody_out() {
+    let mut log = Log::watched(&[("gamma", 50)]);
+    log.delete("gamma", "old");
+    log.put("gamma", "p", with_breaker(&["a"], json!({})));
+    assert_eq!(log.holds("gamma", "p"), (true, 50, 2));
+    assert_eq!(log.closes().left, []);
+}
+
+#[test]
 fn what_a_switch_turns_off_is_untreated_until_it_is_on() {
     let mut log = Log::watched(&[("acme", 50), ("beta", 50)]);
     assert_eq!(log.untreated(), [""; 0]);
@@ -292,6 +301,22 @@ fn a_force_that_begins_anew_with_the_clock_ends_by_the_clock() {
     log.tallied();
     let windows: Vec<_> = (0..8).map(|_| log.closes().untreated_tenants.len()).collect();
     assert_eq!((windows[0], windows[7]), (1, 0), "{windows:?}");
+}
+
+#[test]
+fn a_restart_does_not_lose_the_end_of_a_force() {
+    let mut log = Log::watched(&[("acme", 50)]);
+    log.force(ForceTo::Closed, Some(BLOCK_MS));
+    let bytes = log.fold.snapshot("s").unwrap();
+    let mut again = Log::new();
+    again.fold.restore(&bytes, "s", OFFSET).unwrap();
+    again.at = log.at;
+    for log in [&mut log, &mut again] {
+        assert_eq!(log.closes().untreated_tenants, [tenant("acme")]);
+        log.closes();
+        assert_eq!(log.untreated(), [""; 0]);
+    }
+    assert_eq!(log.fold.evidence(), again.fold.evidence());
 }
 
 #[test]
