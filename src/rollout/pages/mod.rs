@@ -22,7 +22,7 @@
 //! - A text that a person wrote stays within its cell or line: markup and line breaks have no effect.
 //! - A field without a value says "no data" and why.
 //!
-//! **Bounds**: [`tickets::MAX_TICKETS`] tickets; tables of tenants by day and week show 20 rows; texts of people have
+//! **Bounds**: `MAX_TICKETS` tickets; tables of tenants by day and week show 20 rows; texts of people have
 //! 1,024 characters. A rollout of more than ten years has pages for days with messages only.
 
 mod advice;

@@ -27,7 +27,7 @@ async fn harm_of_treated_requests_alone_rolls_back_and_nothing_is_refused_from_t
     caller.breaker_becomes("t1", "a", "open").await;
     let to_b = AtomicU64::new(0);
     users.now(Arc::new(move |call| {
-        End::failure_if(call.provider == "b" && to_b.fetch_add(1, Ordering::Relaxed) % 5 > 0)
+        End::failure_if(call.provider == "b" && !to_b.fetch_add(1, Ordering::Relaxed).is_multiple_of(5))
     }));
     let back = caller.rollout_is("rolled_back").await;
     assert_eq!(back["tenants"][0]["state"], "rolled_back", "{back}");
