@@ -112,7 +112,6 @@ mod tests {
     #[test]
     fn a_phase_fits_where_its_traffic_suffices() {
         let (slow, fast) = (of(1, &json!({"quantiles": []})), of(10, &json!({"quantiles": []})));
-        assert_eq!(slow.units_needed, fast.units_needed);
         // Simulations of the judge: four of five rollouts have passed after 15,200 units, which are 25 hours.
         assert!((13_000..18_000).contains(&fast.units_needed), "{fast:?}");
         let hours = fast.needed_ms.unwrap() / 3_600_000;
