@@ -42,7 +42,7 @@ fn start() -> Message {
 
 fn history(tenants: usize) -> Message {
     let of = |n: usize| TenantHistory {
-        tenant: TenantId::try_new(&format!("tenant-{n:05}")).unwrap(),
+        tenant: TenantId::try_new(format!("tenant-{n:05}")).unwrap(),
         units: 100_000,
         failures: 1_000,
         milli_per_minute: 60_000,
@@ -164,8 +164,8 @@ fn blocks_are_published_until_they_were_judged() {
         tasks.iter().map(number).collect()
     };
     assert_eq!(published(&world), [0], "others are passed over before it");
-    for n in 0..3 {
-        world.send(Message::Block(Box::new((*closed[n]).clone())));
+    for block in &closed[..3] {
+        world.send(Message::Block(Box::new((**block).clone())));
     }
     assert_eq!(published(&world), [3]);
     let foreign = Arc::new(EvidenceBlock { made: MADE + 1, ..(*block(50, 900_000)).clone() });
