@@ -73,7 +73,7 @@ keys! {
     HTTP_ADDR = "http-addr", "BEAMLINE_HTTP_ADDR", Value "ADDR:PORT", Some("127.0.0.1:9464"),
         "Where /metrics, /healthz, /readyz and the console are served";
     CONSOLE_ACTIONS = "console-actions", "BEAMLINE_CONSOLE_ACTIONS", Switch "BOOL", Some("false"),
-        "Let whoever reaches the console force and reset breakers; without it the console only shows";
+        "Let whoever reaches the console act on breakers and rollouts; without it the console only shows";
     CONSOLE_HOST = "console-host", "BEAMLINE_CONSOLE_HOST", List "NAME", None,
         "A host name that the console is reached by, besides localhost and addresses; may be repeated";
     LOG_FORMAT = "log-format", "BEAMLINE_LOG_FORMAT", Value "json|text", Some("json"), "Form of the log lines";

@@ -42,11 +42,12 @@ macro_rules! files {
 
 files! {
     HTML, ["index.html"];
-    "text/css; charset=utf-8", ["app.css"];
+    "text/css; charset=utf-8", ["app.css", "rollouts.css"];
     "image/svg+xml", ["icon.svg"];
     SCRIPT, [
         "main.js", "theme.js", "store.js", "dom.js", "format.js", "overview.js", "breakers.js", "breaker.js",
-        "policies.js", "panels.js", "dialogs.js", "table.js",
+        "policies.js", "panels.js", "dialogs.js", "table.js", "rollouts.js", "rollout.js", "words.js", "course.js",
+        "evidence.js", "journal.js", "progress.js",
     ];
 }
 

@@ -72,7 +72,7 @@ pub struct Overview {
     pub ready: bool,
     /// Why not.
     pub reasons: Vec<String>,
-    /// Whether breakers can be forced and reset from the console.
+    /// Whether the console's actions are on.
     pub actions: bool,
     /// The broker's time, in milliseconds since the Unix epoch.
     pub now: u64,

@@ -2,7 +2,7 @@
 //!
 //! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever starts and stops processes, the
 //! console at `/` for people, and `/api/v1`, which the console lives on. The room knows the rest of the
-//! program only as a [`Desk`]. It reads; only with `--console-actions` two of its routes change
+//! program only as a [`Desk`]. It reads; only with `--console-actions` its actions change
 //! something.
 //!
 //! It is served beside decisions and must not cost them anything: a page of metrics is made on a
@@ -25,7 +25,7 @@ pub use serve::{BindError, bind, serve};
 /// What callers may do, and by which names they reach this server.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Whether breakers can be forced and reset.
+    /// Whether breakers can be forced and reset, and rollouts moved on, held and rolled back.
     pub actions: bool,
     /// Host names besides `localhost` and addresses, in lower case.
     pub hosts: Vec<String>,

@@ -7,6 +7,7 @@
 //! and *pages* show what was decided and why. A decision reaches evidence only by the log, as an entry like
 //! any other.
 //!
+//! Each of these words is a module here. [`history`] counts what the log knows of tenants before a phase.
 //! [`stream`] is how a worker follows the stream that plans, commands, evidence and decisions stand in, and
 //! [`collector`] what it counts for evidence itself.
 

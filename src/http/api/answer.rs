@@ -101,3 +101,11 @@ pub(in crate::http) fn error(
 pub(super) fn told(body: impl Serialize) -> Response {
     (HEADERS, Json(body)).into_response()
 }
+
+/// The answer of a verb as it is told here, where the status says whether it is good.
+pub(super) fn without_ok(mut answer: Value) -> Value {
+    if let Some(map) = answer.as_object_mut() {
+        map.remove("ok");
+    }
+    answer
+}

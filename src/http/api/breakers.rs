@@ -1,27 +1,23 @@
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Api;
+use super::act::{self, ACTOR, Body};
 use super::answer::{Fault, told};
-use super::guard;
 use super::params::{Pair, Params, breaker_of};
 use super::recent::SPAN_MS;
 use crate::http::{Asked, Row, Transitions};
-use crate::telemetry::labels::Verb;
+use crate::telemetry::labels::{Label as _, Verb};
 
 /// Pages are this long unless asked otherwise, and never longer than [`MAX_LIMIT`].
 const LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 1_000;
 /// The transitions told of one breaker.
 const HISTORY: usize = 100;
-type Body = Result<Bytes, BytesRejection>;
-
 /// A week: what the events stream keeps.
 const MAX_WITHIN_S: u64 = 604_800;
 
@@ -150,35 +146,20 @@ async fn act(
     body: Body,
     known: &[&str],
 ) -> Result<Response, Fault> {
-    guard::may_act(&api.access, headers)?;
+    let mut asked = act::asked(api, headers, body, known)?;
     let (tenant_id, provider_id) = breaker_of(path)?;
-    let wrong = |problem: &str| Fault::Parameter("body", problem.to_owned());
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Fault::TooLong,
-        _ => wrong("did not come"),
-    })?;
-    let mut asked: Map<String, Value> =
-        serde_json::from_slice(&body).map_err(|_| wrong("must be a JSON object"))?;
-    if !asked.keys().all(|field| known.contains(&field.as_str())) {
-        return Err(wrong(&format!("may have only {}", known.join(", "))));
-    }
-    if let Some(lacking) = api.desk.not_ready().first() {
-        return Err(Fault::Unavailable(format!("this worker is not ready: {lacking}")));
-    }
     asked.insert("tenant_id".to_owned(), tenant_id.as_str().into());
     asked.insert("provider_id".to_owned(), provider_id.as_str().into());
-    asked.insert("actor".to_owned(), "console".into());
-    let reason = asked.get("reason").and_then(Value::as_str).map(str::to_owned);
-    let state = asked.get("state").and_then(Value::as_str).map(str::to_owned);
+    let (state, reason) = (act::text(&asked, "state"), act::text(&asked, "reason"));
     let answer = api.desk.control(verb, Value::Object(asked)).await?;
     tracing::info!(
         event = "console_action",
-        verb = crate::telemetry::labels::Label::text(verb),
+        verb = verb.text(),
         tenant_id = tenant_id.as_str(),
         provider_id = provider_id.as_str(),
         state,
         reason,
-        actor = "console",
+        actor = ACTOR,
     );
     let part = |name: &str| answer.get(name).cloned().unwrap_or_default();
     Ok(told(

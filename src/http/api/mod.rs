@@ -1,13 +1,14 @@
 //! `/api/v1`: what the console shows, for programs too.
 //!
-//! Everything is read from this worker's own state; what outlives it (transitions, revisions) is read
-//! from the broker when asked for. Figures are copied on a timer while somebody follows them
-//! ([`hub`]), and not at all otherwise, so the decide path pays nothing for viewers. Two actions
-//! change something, and only where the setting allows them; they are the control verbs of the same
-//! name. Who may ask is judged in [`guard`].
+//! Everything is read from this worker's own state; what outlives it (transitions, revisions, the history of rollouts) is
+//! read from the broker when asked for. Figures are copied on a timer while somebody follows them
+//! ([`hub`]), and not at all otherwise, so the decide path pays nothing for viewers. Some
+//! actions change something, and only where the setting allows them ([`act`]); they are the control
+//! verbs of the same name. Who may ask is judged in [`guard`].
 //!
 //! [`ROUTES`] names every route; `openapi.json` describes them, and a test holds one against the other.
 
+mod act;
 mod alerts;
 mod answer;
 mod breakers;
@@ -18,6 +19,7 @@ mod live;
 mod params;
 mod policies;
 mod recent;
+mod rollouts;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +77,14 @@ routes! {
     get "/api/v1/policies/{tenant_id}/{policy_id}" => policies::one,
     get "/api/v1/policies/{tenant_id}/{policy_id}/revisions" => policies::revisions,
     get "/api/v1/policies/{tenant_id}/{policy_id}/diff" => policies::diff,
+    get "/api/v1/rollouts" => rollouts::list,
+    get "/api/v1/rollouts/{rollout}" => rollouts::one,
+    get "/api/v1/rollouts/{rollout}/status" => rollouts::status,
+    get "/api/v1/rollouts/{rollout}/history" => rollouts::history,
+    post "/api/v1/rollouts/{rollout}/approve" => rollouts::approve,
+    post "/api/v1/rollouts/{rollout}/pause" => rollouts::pause,
+    post "/api/v1/rollouts/{rollout}/resume" => rollouts::resume,
+    post "/api/v1/rollouts/{rollout}/rollback" => rollouts::rollback,
     get "/api/v1/openapi.json" => openapi,
 }
 

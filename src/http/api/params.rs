@@ -8,7 +8,7 @@ use axum::http::Uri;
 
 use super::answer::Fault;
 use crate::breaker::State;
-use crate::domain::{IdError, PolicyId, ProviderId, TenantId};
+use crate::domain::{IdError, PolicyId, ProviderId, RolloutId, TenantId};
 
 /// The query of a request. Parameters that are not known are refused: a misspelt filter filters nothing.
 pub(super) struct Params(BTreeMap<String, String>);
@@ -87,12 +87,23 @@ pub(super) fn policy_of(path: Pair) -> Result<(TenantId, PolicyId), Fault> {
     Ok((tenant, PolicyId::try_new(policy).map_err(|e| Fault::Parameter("policy_id", e.to_string()))?))
 }
 
+/// One id of a path.
+pub(super) type Single = Result<Path<String>, PathRejection>;
+
+/// Ids of rollouts hold no dot, so that none needs a `~` before it.
+pub(super) fn rollout_of(path: Single) -> Result<RolloutId, Fault> {
+    let Ok(Path(rollout)) = path else { return Err(unreadable()) };
+    RolloutId::try_new(rollout).map_err(|e| Fault::Parameter("rollout", e.to_string()))
+}
+
+fn unreadable() -> Fault {
+    Fault::Parameter("path", "cannot be read".to_owned())
+}
+
 /// An id may stand behind a `~`, which no id holds: browsers, and most clients, resolve a path's `.` and
 /// `..` away, however they are encoded.
 fn pair(path: Pair) -> Result<(TenantId, String), Fault> {
-    let Ok(Path((tenant, other))) = path else {
-        return Err(Fault::Parameter("path", "cannot be read".to_owned()));
-    };
+    let Ok(Path((tenant, other))) = path else { return Err(unreadable()) };
     let bare = |id: &str| id.strip_prefix('~').unwrap_or(id).to_owned();
     let tenant = TenantId::try_new(bare(&tenant));
     Ok((tenant.map_err(|e| Fault::Parameter("tenant_id", e.to_string()))?, bare(&other)))

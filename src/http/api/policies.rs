@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{Fault, told};
+use super::answer::{Fault, told, without_ok};
 use super::diff::changes;
 use super::params::{Pair, Params, policy_of};
 use crate::telemetry::labels::Verb;
@@ -75,12 +75,4 @@ async fn history(api: &Api, path: Pair) -> Result<Vec<Value>, Fault> {
             _ => return Ok(revisions),
         }
     }
-}
-
-/// The answer of a verb as it is told here, where the status says whether it is good.
-fn without_ok(mut answer: Value) -> Value {
-    if let Some(map) = answer.as_object_mut() {
-        map.remove("ok");
-    }
-    answer
 }

@@ -1,3 +1,5 @@
+mod rollouts;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

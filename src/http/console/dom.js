@@ -61,6 +61,11 @@ const SHAPES = {
   half_open: ["M8 2.5a5.5 5.5 0 0 1 0 11z"],
   forced: ["M4.5 7.5h7v5h-7z", "M6 7.5V5.5a2 2 0 0 1 4 0v2"],
   off: ["M4 8h8"],
+  running: ["M5.5 3.5 12 8l-6.5 4.5z"],
+  paused: ["M5.5 4v8", "M10.5 4v8"],
+  clock: ["M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2z", "M8 5v3.2l2 1.6"],
+  back: ["M6 3.5 2.8 7 6 10.5", "M2.8 7h6.7a3.2 3.2 0 0 1 0 6.4H7"],
+  ahead: ["M8 4.5a3.5 3.5 0 1 1 0 7 3.5 3.5 0 0 1 0-7z"],
 };
 
 /** The sign of a state: a shape of its own, so that no state is told by colour alone. */

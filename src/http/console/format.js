@@ -7,6 +7,8 @@ const day = new Intl.DateTimeFormat([], {
   year: "numeric", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
 });
 
+const dayAndMinute = new Intl.DateTimeFormat([], { month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", hour12: false });
+
 export const number = (n) => whole.format(n);
 export const short = (n) => (n < 10000 ? whole.format(n) : brief.format(n));
 export const percent = (share) => {
@@ -20,6 +22,7 @@ export const rate = (perSecond) => {
 };
 export const time = (ms) => clock.format(ms);
 export const moment = (ms) => day.format(ms);
+export const minute = (ms) => dayAndMinute.format(ms);
 
 /** A span of time in two units at most: 4s, 2m 05s, 3h 10m, 2d 4h. */
 export function span(ms) {

@@ -5,11 +5,15 @@ import { overview } from "./overview.js";
 import { breakers } from "./breakers.js";
 import { breaker } from "./breaker.js";
 import { policies, policy } from "./policies.js";
+import { rollouts } from "./rollouts.js";
+import { rollout } from "./rollout.js";
 import { showKeys } from "./dialogs.js";
 
-const VIEWS = { overview, breakers, breaker, policies, policy, missing };
+const VIEWS = { overview, breakers, breaker, policies, policy, rollouts, rollout, missing };
 /** How many parts each view's address has behind its name. */
-const PARTS = { overview: 0, breakers: 0, breaker: 2, policies: 0, policy: 2 };
+const PARTS = { overview: 0, breakers: 0, breaker: 2, policies: 0, policy: 2, rollouts: 0, rollout: 1 };
+/** The entry of the menu that a page of one thing belongs to. */
+const MENU = { breaker: "breakers", policy: "policies", rollout: "rollouts" };
 const FILTERED = new Set(["overview", "breakers"]);
 const at = (id) => document.getElementById(id);
 const form = at("filters");
@@ -51,7 +55,7 @@ function missing() {
       "article",
       { class: "page" },
       h("h1", {}, "There is no such page"),
-      h("p", { class: "lead" }, "Nothing is at ", h("code", {}, h("bdi", {}, location.hash)), ". There are ", link("overview", "the overview"), ", ", link("breakers", "the breakers"), " and ", link("policies", "the policies"), "."),
+      h("p", { class: "lead" }, "Nothing is at ", h("code", {}, h("bdi", {}, location.hash)), ". There are ", link("overview", "the overview"), ", ", link("breakers", "the breakers"), ", ", link("policies", "the policies"), " and ", link("rollouts", "the rollouts"), "."),
     ),
     update() {},
   };
@@ -85,7 +89,7 @@ function go(fresh = true) {
   document.title = `${view.title ?? "beamline-router"} · beamline-router`;
   form.hidden = !FILTERED.has(route.name);
   for (const link of document.querySelectorAll("nav a")) {
-    const here = link.dataset.view === route.name || (link.dataset.view === "breakers" && route.name === "breaker") || (link.dataset.view === "policies" && route.name === "policy");
+    const here = link.dataset.view === (MENU[route.name] ?? route.name);
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
     if (FILTERED.has(link.dataset.view)) {
       const kept = new URLSearchParams(Object.entries(route.filter).filter(([, value]) => value)).toString();
@@ -182,6 +186,7 @@ const KEYS = {
   1: () => (location.hash = "#/overview"),
   2: () => (location.hash = "#/breakers"),
   3: () => (location.hash = "#/policies"),
+  4: () => (location.hash = "#/rollouts"),
   "/": () => !form.hidden && form.elements.tenant.focus(),
   t: toggleTheme,
   "?": showKeys,

@@ -20,6 +20,7 @@ export const store = {
   /** Rises when breakers come or go. */
   shape: 0,
   policiesChanged: 0,
+  rolloutsChanged: 0,
 };
 
 const listeners = new Set();
@@ -83,6 +84,7 @@ function whole(data) {
   store.transitionsComplete = data.transitions_complete;
   store.alerts = data.alerts;
   store.policiesChanged += 1;
+  store.rolloutsChanged += 1;
   sort();
 }
 
@@ -101,6 +103,7 @@ function differs(data) {
   for (const event of data.events) {
     if (event.kind === "breaker" && !store.transitions.some((held) => held.id === event.id)) store.transitions.unshift(event);
     if (event.kind === "policy") store.policiesChanged += 1;
+    if (event.kind === "rollout") store.rolloutsChanged += 1;
   }
   if (data.alerts) store.alerts = data.alerts;
 }

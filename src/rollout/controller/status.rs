@@ -53,6 +53,8 @@ pub struct Status {
 pub struct TenantStatus {
     /// Who.
     pub tenant_id: TenantId,
+    /// The phase that it comes in with; `null` if it is in none.
+    pub phase: Option<PhaseName>,
     /// Where it stands.
     pub state: TenantState,
     /// Its share, by the newest step.
@@ -132,6 +134,7 @@ impl Rollout {
         let looks: std::collections::BTreeMap<&TenantId, Look> = looks().collect();
         let status = |(id, member): (&TenantId, &super::rollout::Member)| TenantStatus {
             tenant_id: id.clone(),
+            phase: member.phase.and_then(|index| self.phase(index)).map(|phase| phase.name.clone()),
             state: member.state,
             percent: overlay.and_then(|o| o.tenants.get(id)).map_or(0, |share| share.percent),
             units: member.history.units,

@@ -22,7 +22,7 @@ for schema, answer, what in told["pairs"]:
 "##;
 
 /// What of the answers is not as the document says.
-async fn faults(document: &Value, pairs: &[(String, Value, String)]) -> String {
+pub(super) async fn faults(document: &Value, pairs: &[(String, Value, String)]) -> String {
     let mut command = std::process::Command::new("python3");
     let python = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/python");
     command.args(["-c", CHECK]).env("PYTHONPATH", python);
@@ -32,7 +32,7 @@ async fn faults(document: &Value, pairs: &[(String, Value, String)]) -> String {
 }
 
 /// The schema of an answer, as a pointer into the document.
-fn schema_of(path: &str, method: &str, status: &str) -> String {
+pub(super) fn schema_of(path: &str, method: &str, status: &str) -> String {
     let path = path.replace('~', "~0").replace('/', "~1").replace('{', "%7B").replace('}', "%7D");
     format!("#/paths/{path}/{method}/responses/{status}/content/application~1json/schema")
 }
@@ -73,6 +73,8 @@ async fn every_answer_is_as_the_document_says() {
     }
     let force = json!({"tenant_id": "acme", "provider_id": "mistral", "state": "open", "ttl_seconds": 600});
     stage.caller.command("breaker.force", &force).await;
+    let plan = crate::rollouts::plan(&json!({}));
+    stage.caller.command("rollout.put", &json!({"plan": plan, "actor": "dana", "reason": "a draft"})).await;
     // The events reach their stream a little later than the log.
     eventually("the stream has both", SOON, async || {
         api(&stage.worker, "transitions").await["transitions"].as_array().unwrap().len() == 2
@@ -95,6 +97,10 @@ async fn every_answer_is_as_the_document_says() {
         ("policies/{tenant_id}/{policy_id}/revisions", "policies/acme/default/revisions"),
         ("policies/{tenant_id}/{policy_id}/revisions", "policies/globex/default/revisions"),
         ("policies/{tenant_id}/{policy_id}/diff", diff.as_str()),
+        ("rollouts", "rollouts?limit=1"),
+        ("rollouts/{rollout}", "rollouts/cb"),
+        ("rollouts/{rollout}/status", "rollouts/cb/status"),
+        ("rollouts/{rollout}/history", "rollouts/cb/history"),
         ("openapi.json", "openapi.json"),
     ] {
         let schema = schema_of(&format!("/api/v1/{template}"), "get", "200");
@@ -116,6 +122,9 @@ async fn every_answer_is_as_the_document_says() {
     let refused = post(&stage.worker, "/api/v1/breakers/acme/openai/force", &json!({"state": "shut"})).await;
     assert_eq!(refused.status, 400);
     pairs.push((error(), refused.json(), "a wrong state".to_owned()));
+    let early = post(&stage.worker, "/api/v1/rollouts/cb/approve", &json!({"reason": "good"})).await;
+    assert_eq!((early.status, &early.json()["error"]["details"]["refusal"]), (400, &json!("wrong_state")));
+    pairs.push((error(), early.json(), "a draft is not approved".to_owned()));
     let follow = tokio::join!(stream(&stage.worker, 6), async {
         stage.caller.put_policy("umbrella", &policy(&["openai"])).await;
         stage.fail("umbrella", "openai", 5).await;
@@ -225,7 +234,7 @@ async fn without_the_broker_what_the_worker_holds_is_told_and_the_rest_is_unavai
 }
 
 /// POST as the console does it.
-async fn post(worker: &Worker, path: &str, body: &Value) -> crate::support::Page {
+pub(super) async fn post(worker: &Worker, path: &str, body: &Value) -> crate::support::Page {
     let port = worker.http_port();
     let head = format!(
         "host: 127.0.0.1:{port}\r\ncontent-type: application/json\r\nx-beamline-console: 1\r\norigin: http://127.0.0.1:{port}\r\n"

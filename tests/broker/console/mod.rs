@@ -3,6 +3,7 @@
 mod actions;
 mod api;
 mod pictures;
+mod rollouts;
 mod views;
 
 use std::sync::Arc;

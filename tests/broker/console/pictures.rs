@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Front, policy};
+use crate::rollouts::with_users;
 use crate::support::{Browser, Caller, Stage, eventually, request};
 
 const TENANTS: [&str; 12] = [
@@ -29,6 +30,9 @@ const TENANTS: [&str; 12] = [
     "wonka",
 ];
 const PROVIDERS: [&str; 5] = ["anthropic", "azure-eu", "bedrock", "mistral", "openai"];
+
+/// A phase of the plan takes so long at most.
+const PHASE: Duration = Duration::from_secs(120);
 
 /// Of a thousand calls of a tenant to a provider, those that fail.
 fn failing(tenant: &str, provider: &str) -> u64 {
@@ -124,20 +128,56 @@ async fn pictures() {
     ] {
         browser.size(width, height).await;
         browser.prefers(theme).await;
-        browser.run(&format!("location.hash = '#/{view}'")).await;
-        browser.sees(name, &format!("return document.querySelector('{there}') !== null")).await;
-        browser
-            .run_async("await new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
-            .await;
-        let shot =
-            browser.cdp("Page.captureScreenshot", &json!({"format": "png", "optimizeForSpeed": false})).await;
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/images/{name}.png"));
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        let picture = base64(shot["data"].as_str().unwrap());
-        assert!(picture.len() < 200_000, "{name} has {} bytes", picture.len());
-        std::fs::write(&file, picture).unwrap();
+        shot(&browser, name, view, there).await;
     }
     traffic.abort();
+}
+
+/// Takes the picture of a view, once something is there.
+async fn shot(browser: &Browser, name: &str, view: &str, there: &str) {
+    browser.run(&format!("location.hash = '#/{view}'")).await;
+    browser.sees(name, &format!("return document.querySelector('{there}') !== null")).await;
+    browser
+        .run_async("await new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
+        .await;
+    let shot =
+        browser.cdp("Page.captureScreenshot", &json!({"format": "png", "optimizeForSpeed": false})).await;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/images/{name}.png"));
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let picture = base64(shot["data"].as_str().unwrap());
+    assert!(picture.len() < 200_000, "{name} has {} bytes", picture.len());
+    std::fs::write(&file, picture).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "makes the pictures of the docs"]
+async fn rollout_pictures() {
+    let Some(browser) = Browser::start().await else { return };
+    let stage = Stage::with(|l| l.flag("--worker-name", "router-1").switch("--console-actions")).await;
+    let front = Front::before(&stage.worker).await;
+    with_users(&stage.caller, async {
+        super::rollouts::start(&stage, "roll-out").await;
+        // The page gathers evidence while it is open.
+        browser.open(&front.url("rollout/cb")).await;
+        stage
+            .caller
+            .rollout_becomes("the canary has passed", PHASE, |s| s["state"] == "awaiting_approval")
+            .await;
+        let approve = json!({"rollout": "cb", "actor": "dana", "reason": "no complaints"});
+        stage.caller.command("rollout.approve", &approve).await;
+        let judged = |s: &Value| s["phase"] == "all" && s["percent"] == 50;
+        stage.caller.rollout_becomes("all tenants are judged", PHASE, judged).await;
+        let points = "return document.querySelectorAll('.evidence polyline.safe:not(.past)').length >= 4";
+        browser.sees("evidence of each step", points).await;
+        for (name, theme, width, height) in
+            [("console-rollout", "light", 1280, 1400), ("console-rollout-phone", "dark", 390, 1200)]
+        {
+            browser.size(width, height).await;
+            browser.prefers(theme).await;
+            shot(&browser, name, "rollout/cb", "#panel-criteria td").await;
+        }
+    })
+    .await;
 }
 
 /// What a text in base 64 stands for.

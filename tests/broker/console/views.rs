@@ -53,7 +53,7 @@ const CONTRAST: &str = r#"
         return [255, 255, 255];
     };
     let least = [99, ""];
-    for (const e of document.querySelectorAll(".badge, .state, .muted, .count, .why, time, dt, dd, .figure, .pill, .name span, nav a, button:not(:disabled), label, .level, .n, .cell, code, del, ins, th, td")) {
+    for (const e of document.querySelectorAll(".badge, .state, .muted, .count, .why, time, dt, dd, .figure, .pill, .name span, nav a, button:not(:disabled), label, .level, .n, .cell, code, del, ins, th, td, .rung, .what, summary, .lead")) {
         if (!e.checkVisibility()) continue;
         const [a, b] = [light(parse(getComputedStyle(e).color)), light(ground(e))];
         const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
@@ -62,7 +62,7 @@ const CONTRAST: &str = r#"
     return least;
 "#;
 
-async fn readable(browser: &Browser, view: &str) {
+pub(super) async fn readable(browser: &Browser, view: &str) {
     for scheme in ["light", "dark"] {
         browser.prefers(scheme).await;
         let least = browser.run(CONTRAST).await;

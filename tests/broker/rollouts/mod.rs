@@ -26,7 +26,7 @@ use users::{Call, End, Ends, Habits, Users};
 const STEP: Duration = Duration::from_secs(60);
 
 /// Two phases of seconds, changed by a merge patch.
-fn plan(change: &Value) -> Value {
+pub(super) fn plan(change: &Value) -> Value {
     let phase = |name: &str, tenants: Value| json!({"name": name, "tenants": tenants, "ladder": [0, 50], "bake": "2s", "min": "4s", "max": "10m"});
     let mut plan = json!({
         "kind": "PolicyRollout", "id": "cb", "history": "1m",
@@ -104,7 +104,12 @@ impl Caller {
         self.command("rollout.status", &json!({"rollout": "cb"})).await
     }
 
-    async fn rollout_becomes(&self, what: &str, within: Duration, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn rollout_becomes(
+        &self,
+        what: &str,
+        within: Duration,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut last = Value::Null;
         let found = crate::support::within(within, async || {
             last = self.control("rollout.status", &json!({"rollout": "cb"})).await;
@@ -181,4 +186,12 @@ impl Worker {
             assert_eq!(self.events(event), [] as [Value; 0]);
         }
     }
+}
+
+/// Does some work while users of the plan's tenants call; one call in a hundred fails.
+pub(super) async fn with_users<T>(caller: &Caller, work: impl Future<Output = T>) -> T {
+    let users = Users::start(caller, &["t1", "t2", "t3"], 100, Arc::new(|_, _, n| n % 100 == 0));
+    let done = work.await;
+    users.stop().await;
+    done
 }

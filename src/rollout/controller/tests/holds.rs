@@ -73,6 +73,18 @@ fn a_suspension_takes_shares_to_0_until_somebody_resumes() {
 }
 
 #[test]
+fn a_circuit_of_a_tenant_that_went_back_does_not_hold_the_others() {
+    let mut world = World::started(one_phase(3, json!({})), 3);
+    world.well(2);
+    let record = open(&world, [4, 4]);
+    send(&mut world, |block| block.opens.push(record));
+    world.accept(Verb::Rollback { tenant: Some(tenant("tenant-0")) });
+    world.well(20);
+    assert!(!world.decided.iter().any(|kind| matches!(kind, Kind::Pause { .. })), "{:?}", world.decided);
+    world.well_until("completed");
+}
+
+#[test]
 fn an_issue_holds_until_it_is_closed() {
     let mut world = World::started(one_phase(1, json!({})), 1);
     let issue = |change| Verb::Issue { change, text: "slow".to_owned() };
