@@ -2,8 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rollout::evidence::{LatencyHistogram, TenantRow};
 use crate::rollout::judge::{
-    Alpha, LatencyConfig, LatencyLimit, LatencyLook, LatencySequence, LatencyVerdict,
-    TreatedPercent,
+    Alpha, LatencyConfig, LatencyLimit, LatencyLook, LatencySequence, LatencyVerdict, TreatedPercent,
 };
 use crate::rollout::plan::{self, Quantile};
 
