@@ -4,8 +4,8 @@
 //! that others put there can end a connection. A subscription to its subjects only says when to look; a look each
 //! second makes up for what it misses. The state is restored from a snapshot at the start.
 //!
-//! Once both the stream and the log are read, [`tasks`](crate::rollout::stream::tasks) says what there is to do. All workers do the same, under
-//! names by which the broker drops copies.
+//! Once both the stream and the log are read, [`tasks`](crate::rollout::stream::tasks) says what there is to do. All
+//! workers do the same, under names by which the broker drops copies.
 
 mod carry_out;
 mod count;
