@@ -17,6 +17,9 @@ pub mod output;
 mod policy;
 mod policy_apply;
 pub mod policy_files;
+mod rollout_doctor;
+mod rollout_hook;
+mod rollout_recommend;
 mod shell;
 mod stand;
 pub mod top;
@@ -30,6 +33,7 @@ pub use breaker::BreakerCommand;
 pub use exit::Exit;
 pub use flag::FlagCommand;
 pub use policy::PolicyCommand;
+pub use rollout_hook::RolloutCommand;
 pub use shell::ShellArgs;
 
 use crate::config::ServeArgs;
@@ -61,6 +65,8 @@ pub enum Command {
     Breaker(BreakerCommand),
     /// The emergency switch of the circuit breakers
     Flag(FlagCommand),
+    /// Prepare rollouts of circuit breakers
+    Rollout(RolloutCommand),
     /// Watch the circuit breakers, live
     Top(top::TopArgs),
 }

@@ -8,7 +8,8 @@
 //! any other.
 //!
 //! [`stream`] is how a worker follows the stream that plans, commands, evidence and decisions stand in, and
-//! [`collector`] what it counts for evidence itself.
+//! [`collector`] what it counts for evidence itself. [`recommend`] replays the log to find breaker settings for a
+//! plan.
 
 pub mod collector;
 pub mod controller;
@@ -16,4 +17,5 @@ pub mod evidence;
 pub mod history;
 pub mod judge;
 pub mod plan;
+pub mod recommend;
 pub mod stream;

@@ -41,6 +41,7 @@ mod readme;
 mod refusals;
 mod rollout;
 mod rollouts;
+mod rollouts_doctor;
 mod routing;
 mod secrets;
 mod shell;
