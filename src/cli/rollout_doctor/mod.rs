@@ -87,7 +87,7 @@ impl DoctorArgs {
         found.push(checks::rollouts(
             &names.rollouts_stream,
             &stream,
-            listed.as_ref().map(|(_, all)| all.len()),
+            listed.as_ref().map(|(_, all)| present(all)),
         ));
         if is_read {
             found.extend([checks::request_ids(&count), checks::latencies(&count)]);
@@ -98,6 +98,11 @@ impl DoctorArgs {
         }
         found
     }
+}
+
+/// How many rollouts there are: of a deleted one only its numbers are kept.
+fn present(rollouts: &[Value]) -> usize {
+    rollouts.iter().filter(|rollout| rollout.get("state").and_then(Value::as_str) != Some("deleted")).count()
 }
 
 /// Whether each policy has somewhere to go where a breaker refuses.

@@ -126,7 +126,7 @@ async fn until(
         }
     };
     let asked = tokio::time::timeout(PATIENCE, asking).await;
-    asked.unwrap_or_else(|_| Err(Failed::Late { what, seen }))
+    asked.unwrap_or(Err(Failed::Late { what, seen }))
 }
 
 /// What of an answer says how far it is.
@@ -143,7 +143,8 @@ async fn remove(session: &Session) -> Result<(), Failed> {
         Err(error) if is_absent(&error) => None,
         Err(error) => return Err(Failed::Verb { verb: "rollout.status", error }),
     };
-    if let Some(state) = state {
+    // Of a deleted one only its numbers are kept.
+    if let Some(state) = state.filter(|state| state != "deleted") {
         if !matches!(state.as_str(), "draft" | "completed" | "rolled_back" | "aborted") {
             change(session, "rollout.abort", rollout()).await?;
         }
