@@ -188,6 +188,7 @@ fn documented() -> BTreeMap<String, Documented> {
 async fn the_page_and_its_documentation_say_the_same() {
     let stage = opened().await;
     stage.caller.control("policy.get", &json!({"tenant_id": "acme", "policy_id": "none"})).await;
+    crate::rollouts::idle(&stage.caller).await;
     let page = stage.worker.get("/metrics").await.unwrap().body;
     let metrics = Metrics::parse(&page);
 
@@ -215,6 +216,8 @@ async fn the_page_and_its_documentation_say_the_same() {
         let mut expected: BTreeSet<&str> = family.labels.keys().map(String::as_str).collect();
         if name.starts_with("router_circuit_breaker_") {
             expected.extend(["tenant_id", "provider_id"]);
+        } else if name.starts_with("router_rollout_") && family.kind == "gauge" {
+            expected.insert("rollout");
         }
         for labels in shown {
             assert_eq!(labels.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected, "{name}");

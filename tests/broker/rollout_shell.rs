@@ -185,12 +185,12 @@ async fn a_plan_that_cannot_pass_is_told_by_the_exit_code() {
     let router = Played::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), "plan.json", &plan().to_string());
-    let phase = |verdict: &str| json!({"phase": "canary", "units_needed": 18_400, "days_needed": 2, "per_minute": 9, "verdict": verdict});
+    let phase = |verdict: &str| json!({"phase": "canary", "tenants": 1, "units_needed": 18_400, "needed_ms": 172_800_000, "milli_per_minute": 9_000, "verdict": verdict});
     let lint = |verdict: &str| json!({"ok": true, "rollout": "cb", "plan": {}, "warnings": ["w"], "phases": [phase(verdict)]});
     router.answers("lint", [lint("fits"), lint("too_little_traffic")]);
     let done = router.sh(&["lint", "-f", &file]).await;
     assert!(
-        done.code == 0 && done.stdout.contains("18400") && done.stderr.contains("warning: w"),
+        done.code == 0 && done.stdout.contains("18,400") && done.stderr.contains("warning: w"),
         "{done:?}"
     );
     let done = router.sh(&["lint", "-f", &file]).await;

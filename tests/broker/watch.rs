@@ -207,6 +207,7 @@ async fn queries_return_series_and_alerts_arrive_and_resolve() {
     // Series stand at 0 when the first failure comes, as in production.
     returns_series(&prometheus, r#"router_circuit_breaker_state{tenant_id="shadow", state="closed"} == 1"#)
         .await;
+    crate::rollouts::idle(&stage.caller).await;
     let traffic = Traffic::start(&stage.caller);
 
     // Somebody is told.

@@ -20,7 +20,7 @@ const ENOUGH_PERCENT: u64 = 99;
 const SHOWN: usize = 5;
 
 /// The alerts of `deploy/prometheus/rules.yml`; a test compares.
-pub(super) const ALERTS: [&str; 15] = [
+pub(super) const ALERTS: [&str; 19] = [
     "RouterAbsent",
     "RouterAvailabilityBudgetBurn",
     "RouterCircuitBreakerFlapping",
@@ -34,6 +34,10 @@ pub(super) const ALERTS: [&str; 15] = [
     "RouterLogLag",
     "RouterNatsConnectionLost",
     "RouterNatsTrouble",
+    "RouterRolloutAwaitsApproval",
+    "RouterRolloutEvidenceStale",
+    "RouterRolloutPaused",
+    "RouterRolloutRolledBack",
     "RouterSlowConsumer",
     "RouterTraceSpansDropped",
 ];

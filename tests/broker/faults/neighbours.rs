@@ -25,7 +25,7 @@ async fn two_deployments_share_a_broker_and_nothing_else() {
     .await;
     let want = ["BEAMLINE", "KV_BEAMLINE", "KV_STAGING", "STAGING"];
     let of = |base: &str| -> &[&str] {
-        if base.starts_with("KV") { &["FLAGS", "POLICIES"] } else { &["EVENTS", "LOG", "USAGE"] }
+        if base.starts_with("KV") { &["FLAGS", "POLICIES"] } else { &["EVENTS", "LOG", "ROLLOUTS", "USAGE"] }
     };
     let want: Vec<_> = want.iter().flat_map(|b| of(b).iter().map(move |n| format!("{b}_{n}"))).collect();
     let have: Vec<_> =

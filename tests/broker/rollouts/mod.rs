@@ -188,6 +188,15 @@ impl Worker {
     }
 }
 
+/// A rollout of three tenants that stays at its canary, since nobody calls.
+pub(super) async fn idle(caller: &Caller) {
+    for tenant in ["t1", "t2", "t3"] {
+        caller.put_policy(tenant, &silent_policy()).await;
+    }
+    caller.start_rollout(&plan(&json!({}))).await;
+    caller.rollout_is("running").await;
+}
+
 /// Does some work while users of the plan's tenants call; one call in a hundred fails.
 pub(super) async fn with_users<T>(caller: &Caller, work: impl Future<Output = T>) -> T {
     let users = Users::start(caller, &["t1", "t2", "t3"], 100, one_percent_fails());
