@@ -127,6 +127,7 @@ impl Rollout {
             incomplete: false,
             untreated: false,
             untreated_tenants: Vec::new(),
+            lapsed: false,
             purged: false,
             missing: 0,
             dropped: 0,

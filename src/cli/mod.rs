@@ -18,6 +18,8 @@ mod policy;
 mod policy_apply;
 pub mod policy_files;
 mod rollout;
+mod rollout_doctor;
+mod rollout_recommend;
 mod screen;
 mod shell;
 mod stand;

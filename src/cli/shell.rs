@@ -58,6 +58,11 @@ impl Session {
         Ok(Self { settings, client: OnceCell::new(), out })
     }
 
+    /// How the broker is reached, and under which names.
+    pub(super) fn settings(&self) -> &ClientSettings {
+        &self.settings
+    }
+
     async fn client(&self) -> Result<&ControlClient, ControlError> {
         Ok(self.client.get_or_try_init(|| ControlClient::connect(&self.settings)).await?)
     }

@@ -32,6 +32,7 @@ impl Fold {
             moves: &moves,
             left: step.left.as_slice(),
             untreated: &untreated,
+            lapsed: &step.lapsed,
             gap,
         };
         self.evidence.apply(entry, &facts, at, now)

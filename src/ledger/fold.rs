@@ -362,8 +362,9 @@ impl Fold {
             step.swept = true;
         }
         if self.deadline.is_some_and(|deadline| self.now > deadline) {
-            let expired = self.overlays.expire(self.now);
-            self.lay_over(&expired, step);
+            let (lapsed, concerned) = self.overlays.expire(self.now);
+            self.lay_over(&concerned, step);
+            step.lapsed = lapsed;
             step.swept = true;
         }
     }

@@ -15,21 +15,23 @@ use crate::state::{Cell, Routable};
 /// Policies, and what rollouts lay over them: what brings them into force.
 impl Fold {
     pub(super) fn policy_entry(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
-        let under = self.overlays.over(&entry.tenant_id, &entry.policy_id).is_some();
+        let (tenant_id, policy_id) = (&entry.tenant_id, &entry.policy_id);
+        let under = self.overlays.over(tenant_id, policy_id).is_some();
         let leaves = under && self.states_its_share(entry);
-        let left = if leaves { self.overlays.leave(&entry.tenant_id, &entry.policy_id) } else { None };
+        let left = if leaves { self.overlays.leave(tenant_id, policy_id) } else { None };
+        let was_live = self.register.get(tenant_id, policy_id).is_some_and(|record| record.live.is_some());
         // First: without what lay over it, the document before would hold for a moment, and close what is open.
         let change = self.policy(entry, step);
         if left.is_some() {
-            self.lay_over([&entry.tenant_id], step);
+            self.lay_over([tenant_id], step);
         }
         if left == Some(Leaver::Tenant) {
-            step.left = Some((entry.tenant_id.clone(), Leaving::LeftOut));
+            step.left = Some((tenant_id.clone(), Leaving::LeftOut));
         }
-        let gone =
-            change == PolicyChange::Deleted && self.register.of_tenant(&entry.tenant_id).next().is_none();
-        if gone && self.overlays.delete(&entry.tenant_id) {
-            step.left = Some((entry.tenant_id.clone(), Leaving::Deleted));
+        // A log that is made anew also gets deletes of policies that it never knew, before those that are in force.
+        let last = change == PolicyChange::Deleted && was_live && !self.register.has_any(tenant_id);
+        if last && self.overlays.delete(tenant_id) {
+            step.left = Some((tenant_id.clone(), Leaving::Deleted));
         }
         change
     }

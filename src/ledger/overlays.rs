@@ -23,11 +23,10 @@ use crate::log::{
 };
 use crate::policy::Overlay;
 use crate::rollout::collector::Pace;
+use crate::rollout::evidence::TALLY_MS;
 
 /// Requests that met a breaker are written at least as often.
 const MET_MS: u64 = 1_000;
-/// Tallies are written at least as often.
-const TALLY_MS: u64 = 10_000;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -165,25 +164,29 @@ impl Overlays {
     pub fn judged(&mut self, tally: &TallyEntry, now: Stamp) {
         for (rollout, window) in &tally.judged {
             let Some(known) = self.rollouts.get_mut(rollout) else { continue };
+            // Ends are in the log time of evidence, which does not go back with a clock that is set back. Numbers
+            // begin again where evidence does.
+            let window = JudgedWindow { number: window.number, end: window.end.min(now) };
+            let is_newer =
+                known.judged.is_none_or(|judged| window.number != judged.number && window.end > judged.end);
             // Before the first step was read, a number is of another stream.
-            let newer = known.judged.is_none_or(|judged| window.number > judged.number);
-            if newer && tally.position >= known.began_at {
-                // Ends are in the log time of evidence, which does not go back with a clock that is set back.
-                known.judged = Some(JudgedWindow { number: window.number, end: window.end.min(now) });
+            if is_newer && tally.position >= known.began_at {
+                known.judged = Some(window);
             }
         }
     }
 
-    /// Time passes. Gives the tenants of rollouts for which nothing was judged for too long.
-    pub fn expire(&mut self, now: Stamp) -> BTreeSet<TenantId> {
-        let mut concerned = BTreeSet::new();
-        for rollout in self.rollouts.values_mut() {
+    /// Time passes. Gives the rollouts for which nothing was judged for too long, and their tenants.
+    pub fn expire(&mut self, now: Stamp) -> (Vec<RolloutId>, BTreeSet<TenantId>) {
+        let (mut lapsed, mut concerned) = (Vec::new(), BTreeSet::new());
+        for (id, rollout) in &mut self.rollouts {
             if rollout.deadline().is_some_and(|deadline| now > deadline) {
                 rollout.stale = true;
+                lapsed.push(id.clone());
                 concerned.extend(rollout.tenants().cloned());
             }
         }
-        concerned
+        (lapsed, concerned)
     }
 
     /// The clock that stamped entries was wrong: no time that a deadline counts from lies ahead.

@@ -205,6 +205,12 @@ impl Register {
             .filter_map(|((_, p), record)| record.live.as_ref().map(|live| (p, live)))
     }
 
+    /// Whether a policy of the tenant is in force.
+    #[must_use]
+    pub fn has_any(&self, tenant_id: &TenantId) -> bool {
+        self.of_tenant(tenant_id).next().is_some()
+    }
+
     /// All records by tenant and policy, deleted ones included.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&(TenantId, PolicyId), &PolicyRecord)> + Clone {
         self.policies.iter()

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::digest::Digest;
 use super::fold::Moved;
 use crate::breaker::{Effect, Input};
-use crate::domain::{Offset, Stamp, TenantId};
+use crate::domain::{Offset, RolloutId, Stamp, TenantId};
 use crate::rollout::evidence::{Call, Leaving};
 use crate::state::Cell;
 
@@ -17,13 +17,24 @@ pub(super) struct Step {
     pub(super) call: Option<Call>,
     /// The tenant that leaves its rollout.
     pub(super) left: Option<(TenantId, Leaving)>,
+    /// Rollouts whose shares fall to 0, since nothing was judged for too long.
+    pub(super) lapsed: Vec<RolloutId>,
     /// Whether refusals of any tenant may be enforced no more, or again, by a passage of time.
     pub(super) swept: bool,
 }
 
 impl Step {
     pub(super) const fn new(now: Stamp, offset: Offset, live: bool) -> Self {
-        Self { now, offset, live, moved: Vec::new(), call: None, left: None, swept: false }
+        Self {
+            now,
+            offset,
+            live,
+            moved: Vec::new(),
+            call: None,
+            left: None,
+            lapsed: Vec::new(),
+            swept: false,
+        }
     }
 
     /// Gives a breaker an input, and shows, counts and tells what came of it.

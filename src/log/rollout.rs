@@ -196,7 +196,7 @@ pub struct JudgedWindow {
 /// Running totals of a tenant's requests in one worker, by arm: treated, then control.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArmTotals {
-    /// Requests that were answered.
+    /// Requests that were answered, each counted by its first attempt.
     pub asked: [u64; 2],
     /// Replies without a provider.
     pub no_provider: [u64; 2],

@@ -17,8 +17,8 @@ mod told;
 mod watchdog;
 
 pub use closed::ClosedBlocks;
-pub(super) use reader::read as read_entry;
 pub use reader::run;
+pub(super) use reader::{read as read_entry, read_under as read_entry_under};
 pub use watchdog::{Health, watch as run_watchdog};
 pub(super) use watchdog::{nanos_of, stamp_of};
 

@@ -6,8 +6,8 @@
 //! bucket ([`buckets`]), from there to the log, and comes into force when the reader applies it.
 //! [`rollouts`] follows the stream of rollouts and records what is due there; [`evidence`] counts for it.
 //! [`events`] and [`usage`] tell others. [`link`] knows whether the broker is there, [`upkeep`] sees to it
-//! that streams and buckets are. [`control_client`] and [`watch`] are the other side: what the command line
-//! asks through.
+//! that streams and buckets are. [`control_client`], [`watch`], [`log_reader`] and [`workers`] are the other side:
+//! what the command line asks through.
 //!
 //! **Two kinds of connection.** No released client library survives the headers that anybody may send, so
 //! whatever others can influence is received over [`beamline_nats`]: requests, acks, discovery, what the
@@ -34,6 +34,7 @@ mod headers;
 pub mod history;
 pub mod ledger;
 pub mod link;
+pub mod log_reader;
 pub mod measuring;
 pub mod reconcile;
 pub mod rollouts;
@@ -45,6 +46,7 @@ pub mod streams;
 pub mod upkeep;
 pub mod usage;
 pub mod watch;
+pub mod workers;
 
 use std::sync::Arc;
 

@@ -4,8 +4,8 @@
 //! that others put there can end a connection. A subscription to its subjects only says when to look; a look each
 //! second makes up for what it misses. The state is restored from a snapshot at the start.
 //!
-//! Once both the stream and the log are read, [`tasks`] says what there is to do. All workers do the same, under
-//! names by which the broker drops copies.
+//! Once both the stream and the log are read, [`tasks`](crate::rollout::stream::tasks) says what there is to do. All
+//! workers do the same, under names by which the broker drops copies.
 
 mod carry_out;
 mod count;
@@ -14,10 +14,10 @@ mod peers;
 mod read_all;
 mod report;
 
-pub use carry_out::record;
+pub use carry_out::{NotRecorded, record};
 pub use count::history_of;
 pub use follow::run;
-pub use peers::workers_without;
+pub use peers::{NoAnswer, workers_without};
 pub use read_all::{NotRead, Recorded, read_all};
 
 use std::collections::BTreeMap;

@@ -70,7 +70,17 @@ pub enum StatusMatch {
     Class(u8),
 }
 
+/// How a refusal is named in `when.status`.
+const REFUSED: &str = "circuit_breaker_open";
+
 impl Policy {
+    /// Whether a refused request has somewhere else to go: by a fallback for it, or to another provider by weight.
+    #[must_use]
+    pub fn survives_refusal(&self) -> bool {
+        let by_weight = self.candidates.iter().filter(|candidate| candidate.weight > 0).count() > 1;
+        by_weight || self.fallbacks.iter().any(|fallback| fallback.when.is_for(REFUSED))
+    }
+
     /// Its id, unique within the tenant.
     #[must_use]
     pub const fn id(&self) -> &PolicyId {

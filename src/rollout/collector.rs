@@ -105,7 +105,10 @@ impl Collector {
             let [of_treated, of_control] = counts;
             *(if treated { of_treated } else { of_control }) += 1;
         };
-        arm(asked);
+        // A request that is asked again is one request: with each attempt counted, none would have an outcome.
+        if !retry {
+            arm(asked);
+        }
         let Some(fate) = met else { return Ok(()) };
         match fate {
             Fate::NoProvider => arm(no_provider),
@@ -217,8 +220,9 @@ mod tests {
         ] {
             assert!(note(&mut collector, "acme", 1, treated, met));
         }
+        assert!(note(&mut collector, "acme", 2, false, Some(Fate::Spared)), "a retry");
         let tally = collector.tally_due(Tick(0), PACE, &standing()).unwrap();
-        let expected = ArmTotals { asked: [4, 2], no_provider: [1, 0], fell_back: [1, 0], spared: [0, 1] };
+        let expected = ArmTotals { asked: [4, 2], no_provider: [1, 0], fell_back: [1, 0], spared: [0, 2] };
         assert_eq!(tally.tenants.values().copied().collect::<Vec<_>>(), [expected]);
         assert_eq!((tally.position, tally.enforcing, tally.last), (40, true, false));
     }

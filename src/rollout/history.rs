@@ -1,16 +1,17 @@
 //! What the log knows of tenants before a phase: how many units each had, and how many of them failed.
 //!
-//! A unit is one request id, from its first result until `settle` later, as in [`evidence`](super::evidence). Its
-//! tenant's share plays no part. Replies without a provider are not known for a tenant that nothing watches, so they
+//! A unit is one request id, from its first result until `settle` later, and results that come later are passed over
+//! for as long as it is remembered, as in [`evidence`](super::evidence). Its tenant's share plays no part. Replies without a provider are not known for a tenant that nothing watches, so they
 //! are not counted: a tenant whose requests fail because a breaker refuses them looks better than it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::domain::{Stamp, Status, TenantId, arm_hash};
 use crate::rollout::controller::{History, HistoryWanted, Span, TenantHistory};
+use crate::rollout::evidence::REMEMBERED;
 
 /// Units that are open at a time: those of a busy deployment in the longest `settle`. Of more, the oldest is counted
-/// early.
+/// early. As many that are settled are remembered; of more, the oldest is forgotten.
 const MAX_OPEN: usize = 1 << 20;
 const MINUTE_MS: u64 = 60_000;
 
@@ -31,11 +32,19 @@ pub struct TenantFacts {
 #[derive(Debug)]
 pub struct HistoryCount {
     settle_ms: u64,
-    tenants: BTreeMap<String, Counted>,
-    open: BTreeMap<(String, u64), Unit>,
+    /// The place of each tenant in `counted`.
+    tenants: BTreeMap<String, usize>,
+    counted: Vec<Counted>,
+    open: BTreeMap<Key, Unit>,
     /// Open units by their first result.
-    order: VecDeque<(Stamp, (String, u64))>,
+    order: VecDeque<(Stamp, Key)>,
+    settled: BTreeSet<Key>,
+    /// Settled units by their first result.
+    settled_order: VecDeque<(Stamp, Key)>,
 }
+
+/// A unit: the place of its tenant, and the hash of its request id.
+type Key = (usize, u64);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
@@ -53,17 +62,29 @@ impl HistoryCount {
     /// Nothing yet; a unit is complete after `settle_ms`.
     #[must_use]
     pub fn new(settle_ms: u64) -> Self {
-        Self { settle_ms, tenants: BTreeMap::new(), open: BTreeMap::new(), order: VecDeque::new() }
+        Self {
+            settle_ms,
+            tenants: BTreeMap::new(),
+            counted: Vec::new(),
+            open: BTreeMap::new(),
+            order: VecDeque::new(),
+            settled: BTreeSet::new(),
+            settled_order: VecDeque::new(),
+        }
     }
 
     /// Takes a result. One without a request id is of no unit; a cancelled call says nothing.
     pub fn result(&mut self, tenant_id: &str, request_id: Option<&str>, status: Status, at: Stamp) {
         let due = at.minus(self.settle_ms);
         self.settle(|began, open| began < due || open >= MAX_OPEN);
+        self.forget(at.minus(self.settle_ms.saturating_mul(REMEMBERED)));
         let Some(request_id) = request_id else { return };
-        let key = (tenant_id.to_owned(), arm_hash(request_id));
-        let unit = self.open.entry(key).or_insert_with_key(|key| {
-            self.order.push_back((at, key.clone()));
+        let key = (self.place(tenant_id), arm_hash(request_id));
+        if self.settled.contains(&key) {
+            return;
+        }
+        let unit = self.open.entry(key).or_insert_with(|| {
+            self.order.push_back((at, key));
             Unit::default()
         });
         match status {
@@ -79,13 +100,35 @@ impl HistoryCount {
         {
             if let Some(unit) = self.open.remove(key)
                 && (unit.succeeded || unit.failed)
+                && let Some(counted) = self.counted.get_mut(key.0)
             {
-                let counted = self.tenants.entry(key.0.clone()).or_default();
                 counted.units += 1;
                 counted.failures += u64::from(!unit.succeeded);
             }
+            self.settled.insert(*key);
+            self.settled_order.push_back((*began, *key));
             self.order.pop_front();
         }
+    }
+
+    /// Forgets settled units that began before a moment.
+    fn forget(&mut self, before: Stamp) {
+        while let Some((began, key)) = self.settled_order.front()
+            && (*began < before || self.settled_order.len() > MAX_OPEN)
+        {
+            self.settled.remove(key);
+            self.settled_order.pop_front();
+        }
+    }
+
+    fn place(&mut self, tenant_id: &str) -> usize {
+        if let Some(place) = self.tenants.get(tenant_id) {
+            return *place;
+        }
+        self.counted.push(Counted::default());
+        let place = self.counted.len().saturating_sub(1);
+        self.tenants.insert(tenant_id.to_owned(), place);
+        place
     }
 
     /// The history of these tenants. `from` is the first stamp that the log still held.
@@ -100,8 +143,9 @@ impl HistoryCount {
         let span = Span { from: from.max(wanted.from).min(wanted.to), to: wanted.to };
         let length_ms = span.to.since(span.from).max(1);
         let tenant = |facts: TenantFacts| {
+            let place = self.tenants.get(facts.tenant.as_str());
             let Counted { units, failures } =
-                self.tenants.get(facts.tenant.as_str()).copied().unwrap_or_default();
+                place.and_then(|place| self.counted.get(*place)).copied().unwrap_or_default();
             let per_minute = u128::from(units) * u128::from(1_000 * MINUTE_MS) / u128::from(length_ms);
             TenantHistory {
                 tenant: facts.tenant,
@@ -160,10 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn after_the_time_to_settle_an_id_begins_another_unit() {
-        let result = |at| ("a", Some("r"), Status::Error, at);
-        assert_eq!(counted(&[result(60_000), result(61_000)]).0, 1);
-        assert_eq!(counted(&[result(60_000), result(61_001)]).0, 2);
+    fn results_of_a_settled_unit_are_passed_over_until_it_is_forgotten() {
+        let result = |status, at| ("a", Some("r"), status, at);
+        let first = result(Status::Error, 60_000);
+        assert_eq!(counted(&[first, result(Status::Success, 61_000)]), (1, 0, 1_000));
+        assert_eq!(counted(&[first, result(Status::Success, 61_001)]), (1, 1, 1_000));
+        assert_eq!(counted(&[first, result(Status::Success, 70_000)]), (1, 1, 1_000));
+        assert_eq!(counted(&[first, result(Status::Success, 70_001)]), (2, 1, 2_000));
     }
 
     #[test]

@@ -7,8 +7,10 @@
 //! and *pages* show what was decided and why. A decision reaches evidence only by the log, as an entry like
 //! any other.
 //!
+//! Each of these words is a module here. [`history`] counts what the log knows of tenants before a phase.
 //! [`stream`] is how a worker follows the stream that plans, commands, evidence and decisions stand in, and
-//! [`collector`] what it counts for evidence itself.
+//! [`collector`] what it counts for evidence itself. [`recommend`] replays the log to find breaker settings for a
+//! plan.
 
 pub mod collector;
 pub mod controller;
@@ -18,4 +20,5 @@ pub mod judge;
 pub mod pages;
 
 pub mod plan;
+pub mod recommend;
 pub mod stream;

@@ -42,6 +42,7 @@ mod refusals;
 mod rollout;
 mod rollout_shell;
 mod rollouts;
+mod rollouts_doctor;
 mod routing;
 mod secrets;
 mod shell;

@@ -3,28 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::stream::DiscardPolicy;
 use beamline_router::domain::arm_hash;
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
-use crate::support::{Caller, SOON, Stage, Worker, eventually, request};
-use crate::traffic::agree;
+use crate::support::{Caller, Launch, SOON, Stage, Worker, eventually, request};
+use crate::traffic::{RECOVERY, agree, result};
 
 /// Later than the stream of rollouts is made: workers take away what an earlier stream laid over policies.
 const MADE: i64 = i64::MAX;
 
 /// A step of the rollout `cb` over `acme`, as a router writes it: its place in the log.
 async fn step(caller: &Caller, n: u64, percent: u8) -> u64 {
-    let entry = json!({"v": 1, "entry": {
-        "rollout": "cb", "made": MADE, "n": n, "at_seq": n,
-        "overlay": {
-            "circuit_breaker": {"failure_threshold": 3, "timeout_ms": 60_000},
-            "tenants": {"acme": {"percent": percent, "split": 50}},
-            "evidence": {
-                "block_ms": 300_000, "settle_ms": 120_000, "max_stale_ms": 600_000, "sample_ppm": 1_000_000
-            }
+    append(caller, n, overlay(percent, 300_000, 120_000)).await
+}
+
+fn overlay(percent: u8, block_ms: u64, settle_ms: u64) -> Value {
+    json!({
+        "circuit_breaker": {"failure_threshold": 3, "timeout_ms": 60_000},
+        "tenants": {"acme": {"percent": percent, "split": 50}},
+        "evidence": {
+            "block_ms": block_ms, "settle_ms": settle_ms, "max_stale_ms": 600_000, "sample_ppm": 1_000_000
         }
-    }});
+    })
+}
+
+/// A step that lays this over policies: its place in the log.
+async fn append(caller: &Caller, n: u64, overlay: Value) -> u64 {
+    let mut entry = json!({"v": 1, "entry": {"rollout": "cb", "made": MADE, "n": n, "at_seq": n}});
+    if overlay.is_object() {
+        entry["entry"]["overlay"] = overlay;
+    }
     let sent = caller.jetstream.publish("beamline.router.v1.log.step", entry.to_string().into()).await;
     sent.unwrap().await.unwrap().sequence
 }
@@ -174,4 +184,98 @@ async fn a_step_holds_on_every_worker_and_at_every_start_and_leaves_the_document
     eventually("the tenant has left", SOON, async || policy_of(caller).await["rollout"].is_null()).await;
     let breaker = caller.breaker("acme", "a").await;
     assert_eq!((&breaker["rollout"], &breaker["settings"]["failure_threshold"]), (&Value::Null, &json!(9)));
+}
+
+const CLOSED: &str = "router_rollout_windows_closed_total";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_close_the_same_windows_and_one_that_restarts_goes_on_with_them() {
+    // The hash of a snapshot covers the evidence.
+    let snapshots = |launch: Launch| launch.flag("--snapshot-every", 100);
+    let stage = Stage::with(snapshots).await;
+    let mut second = Worker::start(&stage.broker, snapshots).await;
+    let caller = &stage.caller;
+    let document = json!({"policy_id": "default", "providers": [{"name": "a", "weight": 100}]});
+    caller.put_policy("acme", &document).await;
+    append(caller, 1, overlay(50, 1_000, 200)).await;
+    let mut n = 0;
+    let mut closes = async |worker: &Worker, least: u64| {
+        eventually("windows close", RECOVERY, async || {
+            for _ in 0..10 {
+                n += 1;
+                let id = format!("r-{n}");
+                caller.decide(&request("acme", &id)).await;
+                let status = if n % 5 < 3 { "error" } else { "success" };
+                let mut ended = result("acme", "a", &format!("n-{n}"), status);
+                ended["request_id"] = json!(id);
+                caller.result(&ended).await;
+            }
+            worker.count(CLOSED).await >= least
+        })
+        .await;
+    };
+    closes(&stage.worker, 3).await;
+    let snapshots_of = async |worker: &Worker, outcome: &str| {
+        worker.metrics().await.sum("router_log_snapshots_total", &[("outcome", outcome)])
+    };
+    eventually("a snapshot is stored", SOON, async || {
+        snapshots_of(&stage.worker, "stored").await + snapshots_of(&second, "stored").await > 0.0
+    })
+    .await;
+    second.kill();
+    second = Worker::start(&stage.broker, snapshots).await;
+    assert!(!second.events("snapshot_restored").is_empty(), "it does not begin at the beginning");
+    closes(&second, 3).await;
+    // A run that was killed is waited for at first, and everybody goes on without it.
+    let last = append(caller, 2, Value::Null).await;
+    agree(&[&stage.worker, &second], last).await;
+    let counted = [&stage.worker, &second].map(|worker| async { worker.count(CLOSED).await });
+    let [first, again] = futures_util::future::join_all(counted).await[..] else { unreachable!() };
+    assert!(first >= again && again >= 3, "what was read while catching up is not counted: {first}, {again}");
+    let mut equal = 0.0;
+    for worker in [&stage.worker, &second] {
+        assert_eq!(snapshots_of(worker, "differs").await, 0.0, "workers disagree");
+        equal += snapshots_of(worker, "equal").await;
+    }
+    assert!(equal > 0.0, "none was compared");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_serves_once_the_log_knows_that_it_is_there_or_after_a_while() {
+    const REASON: &str = "rollout: first tally not written";
+    let stage = Stage::start().await;
+    let caller = &stage.caller;
+    let document = json!({"policy_id": "default", "providers": [{"name": "a", "weight": 100}]});
+    caller.put_policy("acme", &document).await;
+    step(caller, 1, 50).await;
+    eventually("the first worker has written a tally", SOON, async || tallies(caller).await.len() == 1).await;
+    let mut config = caller.log().await.cached_info().config.clone();
+    config.discard = DiscardPolicy::New;
+    let (unlimited, held) = (config.max_messages, caller.log().await.cached_info().state.messages);
+    config.max_messages = i64::try_from(held).unwrap();
+    caller.jetstream.update_stream(&config).await.unwrap();
+
+    let waits = async |worker: &Worker| {
+        worker.says(REASON).await;
+        assert_eq!(worker.metrics().await.sum("router_ready", &[]), 0.0);
+    };
+    let goes_on = async |worker: &Worker| {
+        eventually("it waits no more", RECOVERY, async || {
+            !worker.reasons().await.iter().any(|reason| reason.contains(REASON))
+        })
+        .await;
+    };
+    let second = Worker::launch(&stage.broker, |launch| launch);
+    waits(&second).await;
+    goes_on(&second).await;
+    assert!(!second.events("rollout_tally_failed").is_empty());
+    assert_eq!(tallies(caller).await.len(), 1, "the log takes none");
+
+    let third = Worker::launch(&stage.broker, |launch| launch);
+    waits(&third).await;
+    config.max_messages = unlimited;
+    caller.jetstream.update_stream(&config).await.unwrap();
+    goes_on(&third).await;
+    assert!(tallies(caller).await.len() >= 2, "it has written one");
+    third.recovers().await;
 }

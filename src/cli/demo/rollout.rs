@@ -21,7 +21,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::clock::Clock;
 use crate::domain::RolloutId;
-use crate::nats::control_client::ControlClient;
+use crate::nats::control_client::{ControlClient, ControlError};
 use crate::rollout::controller::{Status, TenantState};
 use crate::rollout::pages::pages;
 use course::{Course, Doing, HARMED, ROLLOUT, TENANTS, plan, policy};
@@ -109,7 +109,12 @@ async fn follow(
                 Doing::Play(weather) => users.play(weather),
                 Doing::Approve => {
                     out.line(&format!("$ beamline-router rollout approve {ROLLOUT} --reason 'looks good'"));
-                    order(control, "approve", "looks good").await?;
+                    match order(control, "approve", "looks good").await {
+                        Ok(_) => {}
+                        // Something came between the question and the command: the next look decides again.
+                        Err(DemoFailed::Rollout(ControlError::Refused(why))) => out.line(&format!("  {why}")),
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }

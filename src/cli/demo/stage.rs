@@ -74,11 +74,7 @@ impl Stage {
     }
 
     /// Starts the broker and the workers, and says what.
-    pub(super) async fn raise(
-        &mut self,
-        args: &DemoArgs,
-        out: Output,
-    ) -> Result<ClientSettings, DemoFailed> {
+    pub(super) async fn raise(&mut self, args: &DemoArgs, out: Output) -> Result<ClientSettings, DemoFailed> {
         let folder = self.folder.path().to_owned();
         let broker = Broker::start(args.nats_server.as_deref(), &folder).await?;
         let (url, version) = (broker.url.clone(), broker.version.clone());

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::cli::rollout_doctor::DoctorArgs;
+use crate::cli::rollout_recommend::RecommendArgs;
 use crate::config::parse_duration;
 use crate::document::written;
 use crate::domain::{ProviderId, RolloutId, TenantId};
@@ -292,6 +294,10 @@ Example:
         #[command(flatten)]
         which: Which,
     },
+    /// Replay the log through breaker settings, and name the best for a tenant
+    Recommend(RecommendArgs),
+    /// Check whether all is ready for a rollout; 1 if something is not
+    Doctor(DoctorArgs),
     /// Write the pages of a rollout: execution log, days, weeks, tickets
     #[command(after_help = "\
 Example:

@@ -80,6 +80,8 @@ impl RolloutVerb {
             }
             Self::Status { which, watch: true } => watch::live(session, &which.id).await,
             Self::Status { which, watch: false } => watch::once(session, &which.id).await,
+            Self::Recommend(args) => args.run(session).await,
+            Self::Doctor(args) => args.run(session).await,
             Self::Report { which, out } => papers::report(session, &which.id, &out).await,
             Self::Rebuild { which, check } => papers::rebuild(session, &which.id, &check).await,
             Self::History { which } => {

@@ -241,6 +241,15 @@ fn a_tenant_that_is_deleted_is_out_whatever_is_put_later() {
 }
 
 #[test]
+fn the_delete_of_a_policy_that_was_not_there_takes_nobody_out() {
+    let mut log = Log::watched(&[("gamma", 50)]);
+    log.delete("gamma", "old");
+    log.put("gamma", "p", with_breaker(&["a"], json!({})));
+    assert_eq!(log.holds("gamma", "p"), (true, 50, 2));
+    assert_eq!(log.closes().left, []);
+}
+
+#[test]
 fn what_a_switch_turns_off_is_untreated_until_it_is_on() {
     let mut log = Log::watched(&[("acme", 50), ("beta", 50)]);
     assert_eq!(log.untreated(), [""; 0]);
@@ -295,6 +304,22 @@ fn a_force_that_begins_anew_with_the_clock_ends_by_the_clock() {
 }
 
 #[test]
+fn a_restart_does_not_lose_the_end_of_a_force() {
+    let mut log = Log::watched(&[("acme", 50)]);
+    log.force(ForceTo::Closed, Some(BLOCK_MS));
+    let bytes = log.fold.snapshot("s").unwrap();
+    let mut again = Log::new();
+    again.fold.restore(&bytes, "s", OFFSET).unwrap();
+    again.at = log.at;
+    for log in [&mut log, &mut again] {
+        assert_eq!(log.closes().untreated_tenants, [tenant("acme")]);
+        log.closes();
+        assert_eq!(log.untreated(), [""; 0]);
+    }
+    assert_eq!(log.fold.evidence(), again.fold.evidence());
+}
+
+#[test]
 fn who_is_untreated_already_is_so_when_a_step_takes_it_in() {
     let mut log = two();
     log.flag(scope_of("acme"), false);
@@ -315,9 +340,12 @@ fn a_share_that_fell_to_zero_is_untreated_until_the_next_step() {
     let windows: Vec<_> = (0..8).map(|_| log.closes().untreated_tenants.clone()).collect();
     assert_eq!(log.holds("acme", "p").1, 0);
     assert_eq!((&windows[0], &windows[7]), (&vec![], &vec![tenant("acme")]), "beta had no share to lose");
+    let lapsed: Vec<bool> = log.blocks().iter().map(|block| block.lapsed).collect();
+    assert_eq!((lapsed[0], lapsed[7]), (false, true));
     log.step("cb", 2, Some(settings));
     log.tallied();
     assert_eq!(log.untreated(), [""; 0]);
+    assert!(log.blocks().last().is_some_and(|block| !block.lapsed));
 }
 
 #[test]

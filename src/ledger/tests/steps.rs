@@ -287,6 +287,25 @@ fn an_end_that_lies_ahead_does_not_put_the_deadline_off() {
 }
 
 #[test]
+fn windows_whose_numbers_begin_again_put_the_deadline_off() {
+    let mut log = two();
+    log.step("cb", 1, Some(overlay(&[("acme", 10)])));
+    log.judged(1_000, log.at.stamp);
+    for number in 0..8 {
+        log.after(300_000);
+        log.judged(number, log.at.stamp);
+        assert_eq!(log.holds("acme", "p"), (true, 10, 2), "{number}");
+    }
+    // The same window again is no other one, though its end lies ahead.
+    log.after(1_000);
+    log.judged(8, log.at.stamp.plus(86_400_000));
+    log.after(HOLDS_MS);
+    log.judged(8, log.at.stamp.plus(86_400_000));
+    log.after(1).apply(Entry::Mark);
+    assert_eq!(log.holds("acme", "p"), (true, 0, 2));
+}
+
+#[test]
 fn a_window_of_the_stream_before_is_not_taken_for_one_of_this() {
     let mut log = two();
     log.step("cb", 1, Some(overlay(&[("acme", 10)])));

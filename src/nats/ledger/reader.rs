@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::closed::ClosedBlocks;
 use super::watchdog::{Described, deleted_up_to, describe, nanos_of, stamp_of};
+use crate::config::Names;
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{AHEAD, Fold};
 use crate::log::{At, Entry};
@@ -460,7 +461,14 @@ fn tell_progress(worker: &Worker, known: &Known) {
 
 /// The entry of a message; one that cannot be read is rejected, on every worker alike.
 pub(in crate::nats) fn read<'m>(worker: &Worker, message: &MessageRef<'m>) -> Result<Entry<'m>, Malformed> {
-    let names = &worker.settings.names;
+    read_under(&worker.settings.names, message)
+}
+
+/// The same under the names of a deployment.
+pub(in crate::nats) fn read_under<'m>(
+    names: &Names,
+    message: &MessageRef<'m>,
+) -> Result<Entry<'m>, Malformed> {
     let message = message.read()?;
     if let Some(kind) = message.subject.strip_prefix(names.log_prefix.as_str()) {
         return Ok(wire::decode_entry(kind, message.payload));

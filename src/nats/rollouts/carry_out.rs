@@ -11,7 +11,7 @@ use crate::log::Entry;
 use crate::nats::Worker;
 use crate::nats::ledger::ClosedBlocks;
 use crate::rollout::controller::Message;
-use crate::rollout::stream::{Agenda, Logged, Task, tasks};
+use crate::rollout::stream::{Agenda, Due, Logged, Task, tasks};
 use crate::telemetry::labels::Publish;
 use crate::wire;
 
@@ -40,7 +40,7 @@ pub(super) async fn due(
     let now = worker.clock.tick();
     let (made, todo) =
         worker.rollouts.read(|controllers| (controllers.made(), tasks(controllers, &logged, &closed.blocks)));
-    for (name, task) in agenda.due(now, made, todo) {
+    for Due { task, name, key } in agenda.due(now, made, todo) {
         let done = match task {
             Task::Record(decision) => {
                 record(worker, &decision.rollout.clone(), Message::Decision(decision), &name).await.map(drop)
@@ -60,11 +60,12 @@ pub(super) async fn due(
                 if counting.is_empty() {
                     counting.spawn(count::count(Arc::clone(worker), wanted, name));
                 }
-                Ok(())
+                continue;
             }
         };
-        if let Err(error) = done {
-            tracing::warn!(event = "rollout_not_recorded", error = %error);
+        match done {
+            Ok(()) => agenda.stored(&key),
+            Err(error) => tracing::warn!(event = "rollout_not_recorded", error = %error),
         }
     }
 }

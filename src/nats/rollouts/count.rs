@@ -3,19 +3,17 @@ use std::time::Duration;
 
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use beamline_nats::MessageRef;
-use beamline_nats::encode::Outgoing;
-use beamline_nats::jetstream::{Delivery, next_subject};
 
 use super::carry_out::record;
 use crate::breaker::Settings;
-use crate::domain::{RolloutId, Stamp};
+use crate::domain::RolloutId;
 use crate::ledger::{Fold, Live};
 use crate::log::Entry;
 use crate::nats::Worker;
 use crate::nats::ledger::read_entry;
+use crate::nats::log_reader::Pulled;
 use crate::nats::stream_info::StreamInfo;
-use crate::policy::{self, Policy};
+use crate::policy;
 use crate::rollout::controller::{History, HistoryWanted, Message};
 use crate::rollout::history::{HistoryCount, TenantFacts};
 
@@ -27,8 +25,6 @@ const BATCH: u64 = 5_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A consumer whose reader died is gone after this.
 const INACTIVE: Duration = Duration::from_secs(30);
-/// How refusals are named in a policy's fallbacks.
-const REFUSED: &str = "circuit_breaker_open";
 
 /// Counts a history from the log, and records it unless another worker was faster.
 pub(super) async fn count(worker: Arc<Worker>, wanted: HistoryWanted, name: String) {
@@ -85,15 +81,16 @@ pub async fn history_of(
     let mut pending = consumer.num_pending;
     while pending > 0 {
         let batch = pending.min(BATCH);
-        let came = fetch(worker, &consumer.name, batch, |message, position, at| {
+        let log = Pulled { client: &worker.traffic, stream: &names.log_stream, consumer: &consumer.name };
+        let came = log.fetch(batch, PATIENCE, |message, at| {
             // The log may not go back as far as the history does.
-            let is_first = position == info.state.first_seq;
-            from.get_or_insert(if is_first { at } else { wanted.from });
-            if at > wanted.to {
+            let is_first = at.position == info.state.first_seq;
+            from.get_or_insert(if is_first { at.stamp } else { wanted.from });
+            if at.stamp > wanted.to {
                 return false;
             }
             if let Ok(Entry::Result(outcome)) = read_entry(worker, message) {
-                count.result(&outcome.tenant_id, outcome.request_id.as_deref(), outcome.status, at);
+                count.result(&outcome.tenant_id, outcome.request_id.as_deref(), outcome.status, at.stamp);
             }
             true
         });
@@ -104,39 +101,6 @@ pub async fn history_of(
     Ok(count.finish(wanted, from.unwrap_or(wanted.from), facts))
 }
 
-/// Takes so many entries of a consumer, in order, each with its position and stamp, while `take` wants more. Gives
-/// whether it still does.
-async fn fetch(
-    worker: &Worker,
-    consumer: &str,
-    batch: u64,
-    mut take: impl FnMut(&MessageRef<'_>, u64, Stamp) -> bool,
-) -> Result<bool, async_nats::Error> {
-    let inbox = worker.traffic.new_inbox();
-    let mut deliveries = worker.traffic.subscribe(&inbox, None)?;
-    let subject = next_subject(&worker.settings.names.log_stream, consumer);
-    let body = format!("{{\"batch\":{batch},\"expires\":{}}}", PATIENCE.as_nanos());
-    worker
-        .traffic
-        .publish(&Outgoing { reply: inbox.as_bytes(), ..Outgoing::new(&subject, body.as_bytes()) })?;
-    let mut came = 0;
-    while came < batch {
-        let Some(message) = tokio::time::timeout(PATIENCE, deliveries.next()).await? else { break };
-        let message = message.as_ref();
-        match Delivery::of(&message) {
-            Delivery::Message(place) => {
-                came += 1;
-                if !take(&message, place.stream, Stamp(place.nanos / 1_000_000)) {
-                    return Ok(false);
-                }
-            }
-            Delivery::Status { .. } => return Err("the log delivers less than it holds".into()),
-            Delivery::FlowControl(_) | Delivery::Heartbeat(_) | Delivery::Foreign => {}
-        }
-    }
-    Ok(true)
-}
-
 /// What the policies in force say of each tenant.
 fn facts(fold: &Fold, rollout: &RolloutId) -> Vec<TenantFacts> {
     let mut all: Vec<TenantFacts> = Vec::new();
@@ -145,7 +109,7 @@ fn facts(fold: &Fold, rollout: &RolloutId) -> Vec<TenantFacts> {
         let facts = TenantFacts {
             tenant: tenant.clone(),
             already_enforced: enforces(live, rollout),
-            fallback: falls_back(&live.policy),
+            fallback: live.policy.survives_refusal(),
             timeout_ms: live.policy.breaker().to_draft().max_timeout_ms,
         };
         match all.last_mut().filter(|last| last.tenant == *tenant) {
@@ -158,12 +122,6 @@ fn facts(fold: &Fold, rollout: &RolloutId) -> Vec<TenantFacts> {
         }
     }
     all
-}
-
-/// Whether a refused request has somewhere else to go: by a fallback for it, or to another provider by weight.
-fn falls_back(policy: &Policy) -> bool {
-    let by_weight = policy.candidates().iter().filter(|candidate| candidate.weight > 0).count() > 1;
-    by_weight || policy.fallbacks().iter().any(|fallback| fallback.when.is_for(REFUSED))
 }
 
 /// Whether a policy enforces refusals without this rollout: by its document, or since another rollout has it.

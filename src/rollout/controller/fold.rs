@@ -12,6 +12,7 @@ use super::status::Status;
 use super::stored::{StoredPlan, shown};
 use crate::domain::{RolloutId, Stamp};
 use crate::log::{JudgedWindow, StepEntry};
+use crate::rollout::evidence::EvidenceBlock;
 use crate::rollout::plan::Plan;
 
 /// How many rollouts are known, deleted ones included, whose numbers must not begin again: as many as the
@@ -128,6 +129,12 @@ impl Controllers {
     #[must_use]
     pub fn verdict(&self, rollout: &RolloutId, id: &str) -> Option<&CommandVerdict> {
         self.rollouts.get(rollout)?.verdicts.iter().find(|verdict| verdict.id == id)
+    }
+
+    /// Whether a block of evidence is the next one of its rollout.
+    #[must_use]
+    pub fn takes(&self, block: &EvidenceBlock) -> bool {
+        self.rollouts.get(&block.rollout).is_some_and(|rollout| rollout.takes(block))
     }
 
     /// The latest window that was judged, by rollout, as tallies report it.

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rollout::evidence::{LatencyHistogram, TenantRow};
 use crate::rollout::judge::{
-    Alpha, LatencyConfig, LatencyLimit, LatencyLook, LatencySequence, LatencyVerdict,
+    Alpha, LatencyConfig, LatencyLimit, LatencyLook, LatencySequence, LatencyVerdict, TreatedPercent,
 };
 use crate::rollout::plan::{self, Quantile};
 
@@ -22,6 +22,18 @@ struct Line {
 /// Successes of each arm that a quantile needs: so many that about ten lie beyond it, and 50 for the median.
 const fn needed(permille: u16) -> u64 {
     if permille <= 500 { 50 } else { 200 }
+}
+
+/// Comparisons before which no quantile is judged.
+pub(super) fn fewest_windows(plan: &plan::Latency) -> u64 {
+    if plan.quantiles.is_empty() { 0 } else { u64::from(LatencyConfig::default().least) }
+}
+
+/// Units of both arms that these comparisons take, if nearly all succeed.
+pub(super) fn fewest_units(plan: &plan::Latency, percent: TreatedPercent) -> u64 {
+    let successes = plan.quantiles.iter().map(|quantile| needed(quantile.permille())).max().unwrap_or(0);
+    let smaller = u64::from(percent.get().min(100_u8.saturating_sub(percent.get()))).max(1);
+    fewest_windows(plan).saturating_mul(successes).saturating_mul(100).div_ceil(smaller)
 }
 
 impl Latency {

@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Stamp;
+use crate::domain::{Stamp, TenantId};
 use crate::rollout::evidence::OpenRecord;
 use crate::rollout::judge::{Open, Outcomes, Recovery, pool_unexplained};
 use crate::rollout::plan::Exercise;
@@ -43,6 +43,11 @@ impl Opens {
             Err(_) if self.known.len() >= MAX_OPENS => self.beyond = self.beyond.saturating_add(1),
             Err(at) => self.known.insert(at, Opened { record: record.clone(), enforced, closed_in }),
         }
+    }
+
+    /// Forgets the circuits of a tenant that is judged no more: nothing would report how they end.
+    pub(super) fn remove(&mut self, tenant: &TenantId) {
+        self.known.retain(|opened| opened.record.tenant != *tenant);
     }
 
     /// What each open was.

@@ -165,7 +165,10 @@ impl Rollout {
 
     /// Another plan under the same id. Numbers, windows and the newest step go on.
     pub(super) fn replaced(self, plan: StoredPlan) -> Self {
-        let Self { seq, decided, changed_at, windows, step, step_since, verdicts, .. } = self;
+        let Self { seq, decided, changed_at, mut windows, step, step_since, verdicts, .. } = self;
+        if let Some(step) = &step {
+            windows.end_life(step.number.n);
+        }
         Self { seq, decided, changed_at, windows, step, step_since, verdicts, ..Self::new(plan) }
     }
 

@@ -178,6 +178,7 @@ impl PhaseRun {
             judge.remove(tenant);
         }
         self.histories.remove(tenant);
+        self.opens.remove(tenant);
     }
 
     /// Who is harmed.

@@ -9,8 +9,7 @@ use crate::rollout::evidence::{EvidenceBlock, OpenRecord, TenantRow};
 impl Rollout {
     /// Takes the evidence of a window, if it is the next one.
     pub(super) fn take_block(&mut self, block: &EvidenceBlock, now: Stamp, effects: &mut Effects) {
-        let made = self.step.as_ref().map(|step| step.number.made);
-        if made.is_some_and(|made| made != block.made) {
+        if self.is_foreign(block) {
             effects.events.push(Event::ForeignBlock { number: block.number });
             return;
         }
@@ -29,6 +28,7 @@ impl Rollout {
         if place == Place::Anew {
             effects.events.push(Event::WindowsAnew { number: block.number });
         }
+        self.lapsed |= block.lapsed && self.is_newest(block.step);
         for (tenant, leaving) in &block.left {
             self.leave(tenant, TenantState::of(*leaving), effects);
         }
@@ -38,8 +38,22 @@ impl Rollout {
         self.judge(block, effects);
     }
 
-    /// The log takes shares to 0 by itself where no window is judged for too long. It cannot tell here, so the
-    /// same rule is applied to the stamps of the stream: rows of that step count no more.
+    /// Whether a block is the next one.
+    pub(super) fn takes(&self, block: &EvidenceBlock) -> bool {
+        !self.is_foreign(block) && matches!(self.windows.place(block), Place::Next | Place::Anew)
+    }
+
+    fn is_foreign(&self, block: &EvidenceBlock) -> bool {
+        self.step.as_ref().is_some_and(|step| step.number.made != block.made)
+    }
+
+    fn is_newest(&self, step: u64) -> bool {
+        self.step.as_ref().is_some_and(|newest| newest.number.n == step)
+    }
+
+    /// The log takes shares to 0 by itself where it hears of no window that is judged for too long. Blocks report
+    /// that once they are closed; until then the same rule is applied to the stamps of the stream, so that rows
+    /// of that step count no more.
     fn note_lapse(&mut self, now: Stamp) {
         let settings = self.step.as_ref().and_then(|step| step.overlay.as_ref());
         let Some(settings) = settings.filter(|settings| !settings.completed) else { return };
@@ -74,13 +88,12 @@ impl Rollout {
 
     fn judge(&mut self, block: &EvidenceBlock, effects: &mut Effects) {
         let (number, start, end) = (block.number, block.start, block.end);
-        let current = self.step.as_ref().map(|step| step.number.n);
         let whole = !(block.incomplete || block.purged || block.untreated || self.lapsed);
         let opens: Vec<&OpenRecord> =
             block.opens.iter().filter(|o| self.is(&o.tenant, TenantState::OnLadder)).collect();
         let treated = |state| self.in_state(state).all(|(id, _)| !block.is_untreated(id));
         let running = whole && self.paused.as_ref().is_none_or(|pause| !pause.by_hand && !pause.to_zero);
-        let qualified = |state| running && Some(block.step) == current && treated(state);
+        let qualified = |state| running && self.is_newest(block.step) && treated(state);
         let window = |state| {
             let rows = block.rows.iter().filter(|row| whole && self.counts(row, state, block)).collect();
             Window { number, start, end, qualified: qualified(state), rows }
@@ -115,7 +128,7 @@ impl Rollout {
         let at_zero = self.paused.as_ref().is_some_and(|pause| pause.to_zero);
         self.is(&row.tenant, state)
             && !at_zero
-            && row.step == step.number.n
+            && self.is_newest(row.step)
             && share.is_some_and(|share| share.percent == row.percent && share.split == row.split)
             && !block.is_untreated(&row.tenant)
             && !drilled(&row.tenant)

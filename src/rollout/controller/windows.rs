@@ -10,9 +10,16 @@ use crate::rollout::evidence::EvidenceBlock;
 const GAP_WINDOWS: usize = 12;
 
 /// Which windows were taken. They come strictly in order.
+///
+/// Their numbers are those of a fold over the log. They begin again where the log was purged or made anew before a
+/// worker had read it, and workers of which only some had read it number windows differently. So a block that
+/// begins where the last one ended is the next one, whatever its number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Windows {
     next: u64,
+    /// After a life of the rollout has ended: the first step of the next one. What is left of the old life does
+    /// not come any more, so its first window may have any number.
+    begins_with: Option<u64>,
     last: Option<JudgedWindow>,
     /// Whether each of the last [`GAP_WINDOWS`] left something out, oldest first.
     gaps: VecDeque<bool>,
@@ -23,7 +30,7 @@ pub(super) struct Windows {
 pub(super) enum Place {
     /// It is the next one.
     Next,
-    /// It is the first of windows whose numbers begin again, since the log was made anew.
+    /// It follows the last one in time, and its number is of another fold over the log.
     Anew,
     /// It was taken.
     Known,
@@ -32,19 +39,38 @@ pub(super) enum Place {
 }
 
 impl Windows {
+    /// A rollout that has ended is put again. `step` is the last one of its old life.
+    pub(super) fn end_life(&mut self, step: u64) {
+        self.begins_with = Some(step.saturating_add(1));
+    }
+
     pub(super) fn place(&self, block: &EvidenceBlock) -> Place {
-        let after_last = self.last.is_none_or(|last| block.start >= last.end);
-        if block.number < self.next {
-            // A window that was taken began before the last one ended.
-            let first = block.number == block.missing;
-            return if first && after_last { Place::Anew } else { Place::Known };
+        if let Some(first) = self.begins_with {
+            return if block.step < first { Place::Known } else { Place::Next };
         }
         // Windows that were dropped never come.
-        if block.number == self.next.saturating_add(block.missing) { Place::Next } else { Place::Ahead }
+        if block.number == self.next.saturating_add(block.missing) {
+            return Place::Next;
+        }
+        let (begins, length) = (block.start, block.end.since(block.start));
+        match self.last {
+            // A window that was taken began before the last one ended.
+            Some(last) if block.number < self.next => {
+                if begins >= last.end {
+                    Place::Anew
+                } else {
+                    Place::Known
+                }
+            }
+            // Nothing fits between.
+            Some(last) if begins >= last.end && begins.since(last.end) < length => Place::Anew,
+            _ => Place::Ahead,
+        }
     }
 
     /// The block at its place is taken.
     pub(super) fn take(&mut self, block: &EvidenceBlock, place: Place) {
+        self.begins_with = None;
         self.next = block.number.saturating_add(1);
         self.last = Some(JudgedWindow { number: block.number, end: block.end });
         let gap = block.incomplete || block.purged || block.missing > 0 || place == Place::Anew;

@@ -32,8 +32,11 @@ pub struct EvidenceBlock {
     pub incomplete: bool,
     /// Whether a worker did not enforce refusals.
     pub untreated: bool,
-    /// Tenants whose refusals went unenforced by a flag or a force, for a part of the window at least.
+    /// Tenants whose refusals went unenforced by a flag, a force or a share that fell to 0, for a part of the window
+    /// at least.
     pub untreated_tenants: Vec<TenantId>,
+    /// Whether the log had taken the shares to 0 in a part of the window, since nothing was judged for too long.
+    pub lapsed: bool,
     /// Whether entries of the log before or in this window were purged.
     pub purged: bool,
     /// Windows that were dropped since the last block was made, since too many were kept.

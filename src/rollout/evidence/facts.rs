@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::breaker::Transition;
-use crate::domain::{ProviderId, TenantId};
+use crate::domain::{ProviderId, RolloutId, TenantId};
 
 /// What the breakers' fold knows of one entry, beside the entry itself. The default says that nothing of it
 /// happened.
@@ -17,10 +17,12 @@ pub struct EntryFacts<'f> {
     pub moves: &'f [Move<'f>],
     /// Tenants that leave their rollout by this entry.
     pub left: &'f [(TenantId, Leaving)],
-    /// Whether refusals of a tenant go unenforced by an operator's hand: a flag is off for it, or a breaker of
-    /// it is forced closed. Named is each tenant for which this changes, and each one for which it holds when a
-    /// step takes it in.
+    /// Whether refusals of a tenant go unenforced: a flag is off for it, a breaker of it is forced closed, or its
+    /// share fell to 0 since no window was judged for too long. Named is each tenant for which this changes, and
+    /// each one for which it holds when a step takes it in. Others may be named too: the last value holds.
     pub untreated: &'f [(TenantId, bool)],
+    /// Rollouts whose shares fall to 0 by this entry, since nothing was judged for too long. That ends with a step.
+    pub lapsed: &'f [RolloutId],
     /// Whether entries before this one are missing: the log was purged, or made anew.
     pub gap: bool,
 }

@@ -75,6 +75,9 @@ impl Evidence {
         for (tenant_id, untreated) in facts.untreated {
             self.each_watch(|watch| watch.untreated(tenant_id, *untreated));
         }
+        for rollout in facts.lapsed {
+            self.watches.get_mut(rollout).into_iter().for_each(Watch::lapse);
+        }
         for (tenant_id, why) in facts.left {
             self.each_watch(|watch| watch.leave(tenant_id, *why));
         }
@@ -187,12 +190,13 @@ impl Evidence {
         if running.or(ended).is_some_and(|(number, _)| entry.number <= number) {
             return;
         }
+        let same_stream = |number: StepNumber| number.made == entry.number.made;
         let Some(overlay) = &entry.overlay else {
-            let next_window = running.map_or(0, |(_, window)| window.saturating_add(1));
+            let of_stream = running.filter(|(number, _)| same_stream(*number));
+            let next_window = of_stream.map_or(0, |(_, window)| window.saturating_add(1));
             self.end(&entry.rollout, EndedRollout { number: entry.number, next_window });
             return;
         };
-        let same_stream = |number: StepNumber| number.made == entry.number.made;
         if let Some(watch) = self.watches.get_mut(&entry.rollout)
             && same_stream(watch.number)
         {
@@ -214,7 +218,8 @@ impl Evidence {
     fn end(&mut self, rollout: &RolloutId, ended: EndedRollout) {
         let before = self.ended.remove(rollout);
         let running = self.stop_watching(rollout);
-        let next_window = before.filter(|_| !running).map_or(ended.next_window, |before| before.next_window);
+        let goes_on = before.filter(|before| !running && before.number.made == ended.number.made);
+        let next_window = goes_on.map_or(ended.next_window, |before| before.next_window);
         if self.has_room() {
             self.ended.insert(rollout.clone(), EndedRollout { next_window, ..ended });
         }

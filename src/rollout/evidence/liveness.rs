@@ -8,8 +8,8 @@ use super::workers::{Worker, Workers};
 use crate::domain::Stamp;
 use crate::log::{EvidenceSettings, WorkerRun};
 
-/// The longest time between two tallies.
-const TALLY_MS: u64 = 10_000;
+/// The longest time between two tallies of a worker.
+pub const TALLY_MS: u64 = 10_000;
 /// How many intervals a worker may be silent, or behind.
 const SILENT: u64 = 3;
 /// Checkpoints of positions to the time that a worker may be behind.

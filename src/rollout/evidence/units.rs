@@ -13,7 +13,7 @@ pub(super) const MAX_OPEN: usize = 1 << 20;
 /// How many settled units of a rollout are remembered; the oldest is forgotten first.
 pub(super) const MAX_SETTLED: usize = 1 << 20;
 /// Settled units are forgotten after so many times `settle`, counted from their first entry.
-const REMEMBERED: u64 = 10;
+pub const REMEMBERED: u64 = 10;
 
 /// Which unit: the tenant's slot in its rollout, and the arm hash of the request id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

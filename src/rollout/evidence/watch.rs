@@ -102,6 +102,7 @@ impl Watch {
             self.slots.insert(slot, tenant_id.clone());
             self.tenants.insert(tenant_id.clone(), Tenant::new(slot, *share, moment.time));
         }
+        self.windows.lapsed.end(self.windows.current());
         self.cut_all(moment.time);
         self.awaited = Some(moment.position);
         self.live.restart(moment.time);
@@ -174,7 +175,9 @@ impl Watch {
         }
         let mut by_all = None;
         for worker in self.live.live(workers) {
-            let Some(number) = worker.judged.get(rollout).copied().filter(|_| read(worker.position)) else {
+            // A number that this fold has not come to is of one that had read more of the log.
+            let number = worker.judged.get(rollout).copied().filter(|number| *number < self.windows.next());
+            let Some(number) = number.filter(|_| read(worker.position)) else {
                 return;
             };
             by_all = Some(by_all.map_or(number, |least: u64| least.min(number)));
@@ -238,6 +241,11 @@ impl Watch {
         if let Some(tenant) = self.tenants.get_mut(tenant_id) {
             if untreated { tenant.untreated.begin(window) } else { tenant.untreated.end(window) }
         }
+    }
+
+    /// Shares fall to 0 until the next step.
+    pub(super) fn lapse(&mut self) {
+        self.windows.lapsed.begin(self.windows.current());
     }
 
     // ---- windows ----
@@ -325,6 +333,7 @@ impl Watch {
             incomplete: self.windows.incomplete.contains(number),
             untreated: self.windows.untreated.contains(number),
             untreated_tenants: untreated.map(|(tenant_id, _)| tenant_id.clone()).collect(),
+            lapsed: self.windows.lapsed.contains(number),
             purged: self.windows.purged.contains(number),
             missing,
             dropped,

@@ -30,6 +30,7 @@ pub(super) struct Windows {
     building: BTreeMap<u64, Building>,
     pub(super) incomplete: Marks,
     pub(super) untreated: Marks,
+    pub(super) lapsed: Marks,
     pub(super) purged: Marks,
     /// From which window on which step was in force at the beginning; in order.
     steps: VecDeque<(u64, u64)>,
@@ -86,6 +87,7 @@ impl Windows {
             building: BTreeMap::new(),
             incomplete: Marks::default(),
             untreated: Marks::default(),
+            lapsed: Marks::default(),
             purged: Marks::default(),
             steps: VecDeque::new(),
             closed: VecDeque::new(),
@@ -222,7 +224,7 @@ impl Windows {
     /// Forgets what only closed windows needed.
     pub(super) fn forget(&mut self) {
         let next = self.next;
-        for marks in [&mut self.incomplete, &mut self.untreated, &mut self.purged] {
+        for marks in [&mut self.incomplete, &mut self.untreated, &mut self.lapsed, &mut self.purged] {
             marks.forget_below(next);
         }
         while self.ended.front().is_some_and(|(number, _)| *number < next) {

@@ -129,24 +129,24 @@ fn threshold(opens: &Opens) -> String {
 
 /// What is to be done now.
 pub(super) fn next_steps(page: &mut Page, journal: &Journal) {
-    let Some(standing) = journal.standing() else {
+    let Some(summary) = journal.summary() else {
         page.no_data("no plan was accepted");
         return;
     };
     let mut items = Vec::new();
-    if !standing.needs.is_empty() {
-        items.push(format!("To go on, the rollout needs: {}", standing.needs.join(", ")));
+    if !summary.needs.is_empty() {
+        items.push(format!("To go on, the rollout needs: {}", summary.needs));
     }
-    if let Some(when) = standing.when {
+    if let Some(when) = summary.when {
         items.push(format!("What comes next comes after {} of log time at least", written(when.max(1))));
     }
-    items.extend(standing.issues.iter().map(|issue| format!("Solve the open issue: {issue}")));
+    items.extend(summary.issues.iter().map(|issue| format!("Solve the open issue: {issue}")));
     let tickets = journal.tickets.iter().filter(|ticket| ticket.is_open(&journal.days));
     items.extend(tickets.map(|ticket| {
         let kind = code(ticket.kind.as_str());
         format!("Work on {}: {kind}, {}", ticket.name(), super::ticket_page::subject(ticket))
     }));
-    let waiting = standing.tenants.get(words::tenant_state(TenantState::Waiting)).copied().unwrap_or(0);
+    let waiting = summary.tenants.get(words::tenant_state(TenantState::Waiting)).copied().unwrap_or(0);
     if waiting > 0 {
         items.push(format!("Wait with {}, which later phases take in", count(waiting, "tenant")));
     }

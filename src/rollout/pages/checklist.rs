@@ -120,11 +120,14 @@ fn first_phase(run: &Run) -> Item {
 
 fn owners(run: &Run) -> Item {
     if run.cohort.is_empty() {
-        return (false, format!("Owners that were told: {}", no_data("no cohort is fixed")));
+        return (false, format!("Owners that were notified: {}", no_data("no cohort is fixed")));
     }
     let facts = || run.cohort.keys().map(|id| run.plan.facts().get(id));
     let owned = facts().flatten().filter(|facts| facts.owner.is_some()).count();
-    let told = facts().flatten().filter(|facts| facts.notified.is_some()).count();
+    let notified = facts().flatten().filter(|facts| facts.notified.is_some()).count();
     let all = run.cohort.len();
-    (told == all, format!("Owners by the plan's facts: {owned} of {all} tenants have one, {told} were told"))
+    (
+        notified == all,
+        format!("Owners by the plan's facts: {owned} of {all} tenants have one, {notified} were notified"),
+    )
 }

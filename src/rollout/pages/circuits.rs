@@ -56,8 +56,8 @@ impl Opens {
     }
 }
 
-/// The circuits that opened, as sums by the day of their opening. A window tells again of a circuit that stays
-/// open, and its last word holds; so only those are kept whose end was not told.
+/// The circuits that opened, as sums by the day of their opening. Each window reports a circuit that
+/// stays open, and the last report holds; so only circuits whose end was not reported are kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Circuits {
     open: BTreeMap<Circuit, OpenRecord>,
@@ -68,11 +68,11 @@ pub(super) struct Circuits {
     newest: Stamp,
 }
 
-/// What a window tells of one circuit.
+/// What a window reports of one circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Told<'b> {
+pub(super) struct CircuitReport<'b> {
     pub(super) record: &'b OpenRecord,
-    /// Whether this is the last word on it.
+    /// Whether this is the last report on it.
     pub(super) ended: bool,
     pub(super) recovery: Recovery,
     /// How often the circuit opened on that day, as far as is known.
@@ -80,15 +80,15 @@ pub(super) struct Told<'b> {
 }
 
 impl Circuits {
-    /// Takes what a window tells, copies left out.
-    pub(super) fn take<'b>(&mut self, block: &'b EvidenceBlock) -> Vec<Told<'b>> {
+    /// Takes what a window reports. Copies are left out.
+    pub(super) fn take<'b>(&mut self, block: &'b EvidenceBlock) -> Vec<CircuitReport<'b>> {
         self.newest = block.end;
         let mut records: Vec<&OpenRecord> = block.opens.iter().collect();
         records.sort_by_key(|record| record.position);
         records.into_iter().filter_map(|record| self.take_one(record)).collect()
     }
 
-    fn take_one<'b>(&mut self, record: &'b OpenRecord) -> Option<Told<'b>> {
+    fn take_one<'b>(&mut self, record: &'b OpenRecord) -> Option<CircuitReport<'b>> {
         let circuit = (record.tenant.clone(), record.provider.clone());
         if self.ended.get(&circuit).is_some_and(|last| record.position <= *last) {
             return None;
@@ -105,7 +105,12 @@ impl Circuits {
         }
         let of_day = self.by_day.get(&Day::of(record.opened_at)).and_then(|day| day.get(&circuit));
         let opens_of_day = of_day.map_or(0, Opens::count).saturating_add(u64::from(!ended));
-        Some(Told { record, ended, recovery: record.circuit().recovery(self.newest.0), opens_of_day })
+        Some(CircuitReport {
+            record,
+            ended,
+            recovery: record.circuit().recovery(self.newest.0),
+            opens_of_day,
+        })
     }
 
     /// What is known of a circuit goes into the sums.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::calendar::Day;
 use super::circuits::{Circuit, Opens};
 use super::journal::Journal;
-use super::records::{DayRecord, DecisionRecord, Standing};
+use super::records::{DayRecord, DecisionRecord, StatusSummary};
 use super::tables;
 use super::text::{Empty, Page, code};
 use super::tickets::Change;
@@ -13,24 +13,24 @@ use super::words;
 use crate::rollout::controller::Kind;
 
 /// What the pages of all days need.
-pub(super) struct Book<'j> {
+pub(super) struct PageIndex<'j> {
     pub(super) journal: &'j Journal,
     /// The opens of each day.
     pub(super) opens: BTreeMap<Day, BTreeMap<Circuit, Opens>>,
     /// How the rollout stood at the end of each day with messages.
-    pub(super) standings: BTreeMap<Day, Standing>,
+    pub(super) day_ends: BTreeMap<Day, StatusSummary>,
     /// What happened to tickets on each day.
     pub(super) tickets: BTreeMap<Day, Vec<(String, Change, String)>>,
 }
 
-impl<'j> Book<'j> {
+impl<'j> PageIndex<'j> {
     pub(super) fn new(journal: &'j Journal) -> Self {
-        let mut standings: BTreeMap<Day, Standing> = BTreeMap::new();
+        let mut day_ends: BTreeMap<Day, StatusSummary> = BTreeMap::new();
         for (day, record) in &journal.days {
-            standings.extend(record.evening.clone().map(|evening| (*day, evening)));
+            day_ends.extend(record.day_end.clone().map(|day_end| (*day, day_end)));
         }
-        if let (Some(range), Some(standing)) = (journal.range, journal.standing()) {
-            standings.insert(range.last, standing);
+        if let (Some(range), Some(summary)) = (journal.range, journal.summary()) {
+            day_ends.insert(range.last, summary);
         }
         let mut tickets: BTreeMap<Day, Vec<_>> = BTreeMap::new();
         for ticket in journal.tickets.iter() {
@@ -39,7 +39,7 @@ impl<'j> Book<'j> {
                 tickets.entry(day).or_default().push((ticket.name(), change, what));
             }
         }
-        Self { journal, opens: journal.circuits.by_day(), standings, tickets }
+        Self { journal, opens: journal.circuits.by_day(), day_ends, tickets }
     }
 
     pub(super) fn decisions(&self, first: Day, last: Day) -> impl Iterator<Item = &DecisionRecord> {
@@ -48,8 +48,8 @@ impl<'j> Book<'j> {
     }
 
     /// How the rollout stood at the end of a day, or before it where the day has no message.
-    pub(super) fn standing(&self, day: Day) -> Option<&Standing> {
-        self.standings.range(..=day).next_back().map(|(_, standing)| standing)
+    pub(super) fn summary(&self, day: Day) -> Option<&StatusSummary> {
+        self.day_ends.range(..=day).next_back().map(|(_, summary)| summary)
     }
 
     /// Changes of tickets in some days.
@@ -72,19 +72,19 @@ impl<'j> Book<'j> {
     }
 }
 
-pub(super) fn page(book: &Book<'_>, day: Day) -> String {
-    let journal = book.journal;
+pub(super) fn page(index: &PageIndex<'_>, day: Day) -> String {
+    let journal = index.journal;
     let mut page = Page::new(&format!("{day}: rollout {}", code(&journal.rollout)));
     let empty = DayRecord::default();
     let record = journal.days.get(&day).unwrap_or(&empty);
-    let standing = book.standing(day);
+    let summary = index.summary(day);
     page.facts(&[
         ("Week", day.week().to_string()),
-        ("State at the end of the day", standing.map_or_else(|| code("none"), |s| s.place.clone())),
+        ("State at the end of the day", summary.map_or_else(|| code("none"), |s| s.place.clone())),
         ("Evidence of the day", tables::windows(&record.sums)),
     ]);
     page.section("State transitions");
-    tables::transitions(&mut page, book.decisions(day, day));
+    tables::transitions(&mut page, index.decisions(day, day));
     page.section("Requests");
     tables::requests(&mut page, &record.sums);
     page.section("Fail fast");
@@ -92,36 +92,36 @@ pub(super) fn page(book: &Book<'_>, day: Day) -> String {
     page.section("Tenants");
     tables::tenants(&mut page, &record.sums.tenants);
     page.section("Evidence at the end of the day");
-    match standing {
-        Some(standing) => tables::evidence(&mut page, standing),
+    match summary {
+        Some(summary) => tables::evidence(&mut page, summary),
         None => page.no_data("no plan was accepted until then"),
     }
     page.section("Alerts");
-    alerts(&mut page, book, day, standing);
+    alerts(&mut page, index, day, summary);
     page.section("Opens");
     let none = BTreeMap::new();
     tables::opens(
         &mut page,
-        book.opens.get(&day).unwrap_or(&none),
+        index.opens.get(&day).unwrap_or(&none),
         Empty::None("no circuit opened on this day"),
     );
     page.section("Issues");
-    issues(&mut page, journal, day, standing);
+    issues(&mut page, journal, day, summary);
     page.section("Actions");
     tables::actions(&mut page, journal.actions.iter().filter(|action| Day::of(action.stamp) == day));
     page.section("Unexpected");
     unexpected(&mut page, record);
     page.section("Tickets");
-    book.ticket_list(&mut page, day, day);
+    index.ticket_list(&mut page, day, day);
     page.finish()
 }
 
 /// Criteria that failed at a decision or at the end of the day, and pauses.
-fn alerts(page: &mut Page, book: &Book<'_>, day: Day, standing: Option<&Standing>) {
+fn alerts(page: &mut Page, index: &PageIndex<'_>, day: Day, summary: Option<&StatusSummary>) {
     let mut rows: BTreeSet<(String, String, String)> = BTreeSet::new();
-    let at_end = standing.filter(|standing| Day::of(standing.at) == day);
-    let at_end = at_end.map(|standing| ("at the end of the day".to_owned(), &standing.criteria));
-    let at_decisions = book.decisions(day, day).map(|r| (format!("at decision {}", r.n), &r.criteria));
+    let at_end = summary.filter(|summary| Day::of(summary.at) == day);
+    let at_end = at_end.map(|summary| ("at the end of the day".to_owned(), &summary.criteria));
+    let at_decisions = index.decisions(day, day).map(|r| (format!("at decision {}", r.n), &r.criteria));
     for (when, criteria) in at_decisions.chain(at_end) {
         for criterion in criteria.iter().filter(|criterion| criterion.verdict == "fail") {
             let why = format!("{}: {}", code(&criterion.reason), words::figures(criterion));
@@ -129,28 +129,28 @@ fn alerts(page: &mut Page, book: &Book<'_>, day: Day, standing: Option<&Standing
         }
     }
     let held = |record: &&DecisionRecord| !record.is_ordered && matches!(record.kind, Kind::Pause { .. });
-    for record in book.decisions(day, day).filter(held) {
+    for record in index.decisions(day, day).filter(held) {
         rows.insert(("pause".to_owned(), format!("at decision {}", record.n), record.why.clone()));
     }
     let rows = rows.into_iter().map(|(criterion, when, why)| vec![criterion, when, why]);
-    let none = match at_end_or_decided(book, day) {
+    let none = match at_end_or_decided(index, day) {
         true => Empty::None("no criterion failed and nothing paused"),
         false => Empty::NoData("no criterion was judged on this day"),
     };
     page.table(&["Criterion", "When", "Why"], rows, none);
 }
 
-fn at_end_or_decided(book: &Book<'_>, day: Day) -> bool {
-    let judged = book.standings.get(&day).is_some_and(|standing| !standing.criteria.is_empty());
-    judged || book.decisions(day, day).any(|record| !record.criteria.is_empty())
+fn at_end_or_decided(index: &PageIndex<'_>, day: Day) -> bool {
+    let judged = index.day_ends.get(&day).is_some_and(|summary| !summary.criteria.is_empty());
+    judged || index.decisions(day, day).any(|record| !record.criteria.is_empty())
 }
 
-fn issues(page: &mut Page, journal: &Journal, day: Day, standing: Option<&Standing>) {
+fn issues(page: &mut Page, journal: &Journal, day: Day, summary: Option<&StatusSummary>) {
     let changes = journal.actions.iter().filter(|action| action.issue && Day::of(action.stamp) == day);
     let mut items: Vec<String> = changes
         .map(|action| format!("Changed by message {}: see [Actions](#actions)", action.sequence))
         .collect();
-    let open = standing.map(|standing| standing.issues.as_slice()).unwrap_or_default();
+    let open = summary.map(|summary| summary.issues.as_slice()).unwrap_or_default();
     items.extend(open.iter().map(|issue| format!("Open at the end of the day: {issue}")));
     if items.is_empty() {
         page.none("no issue was reported, solved or open");

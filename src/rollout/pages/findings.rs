@@ -1,9 +1,9 @@
 use super::calendar::Day;
 use super::journal::Journal;
-use super::records::{DecisionRecord, Standing};
+use super::records::{DecisionRecord, StatusSummary};
 use super::sums::increase;
 use super::text::{code, count};
-use super::tickets::{Finding, Scene, TicketKind};
+use super::tickets::{Context, Finding, TicketKind};
 use super::words;
 use crate::domain::Stamp;
 use crate::rollout::controller::{Criterion, Kind, Status, TenantState};
@@ -18,10 +18,10 @@ pub(super) const NOISY_PAUSES: u64 = 2;
 impl Journal {
     fn find(&mut self, (day, stamp): (Day, Stamp), finding: Finding) {
         let (place, settings) = (self.place.clone(), self.settings());
-        self.tickets.find(finding, Scene { day, stamp, place: &place, settings: &settings });
+        self.tickets.find(finding, Context { day, stamp, place: &place, settings: &settings });
     }
 
-    /// What a window tells.
+    /// What a window shows.
     pub(super) fn find_in_block(&mut self, at: (Day, Stamp), block: &EvidenceBlock, is_anew: bool) {
         if block.incomplete || block.purged || block.missing > 0 || is_anew {
             let mut what = Vec::new();
@@ -34,25 +34,25 @@ impl Journal {
             what.extend(is_anew.then(|| "the log was made anew".to_owned()));
             self.find(at, Finding::of_rollout(TicketKind::EvidenceLost, what.join(", ")));
         }
-        for told in self.circuits.take(block) {
-            let circuit = || (told.record.tenant.clone(), told.record.provider.clone());
-            let [calls, failed] = told.record.spared;
+        for report in self.circuits.take(block) {
+            let circuit = || (report.record.tenant.clone(), report.record.provider.clone());
+            let [calls, failed] = report.record.spared;
             let mut find = |kind, note: String| {
                 let (tenant, provider) = circuit();
                 self.find(at, Finding::of_circuit(kind, tenant, provider, note));
             };
-            if matches!(told.recovery, Recovery::Late | Recovery::Overdue) {
-                find(TicketKind::RecoveryOverdue, format!("recovery is {}", code(told.recovery.as_str())));
+            if matches!(report.recovery, Recovery::Late | Recovery::Overdue) {
+                find(TicketKind::RecoveryOverdue, format!("recovery is {}", code(report.recovery.as_str())));
             }
-            if told.opens_of_day >= NOISY_OPENS {
-                let opens = count(told.opens_of_day, "open");
+            if report.opens_of_day >= NOISY_OPENS {
+                let opens = count(report.opens_of_day, "open");
                 find(TicketKind::AlertNoise, format!("{opens} of the circuit on one day"));
             }
-            if told.ended && told.record.kind() == Open::Unexpected {
+            if report.ended && report.record.kind() == Open::Unexpected {
                 let calls = count(calls, "spared call");
                 let note = format!(
                     "opened by {}, {calls} while open, {failed} failed",
-                    code(told.record.cause.as_str())
+                    code(report.record.cause.as_str())
                 );
                 find(TicketKind::ThresholdTooSensitive, note);
                 self.needless.insert(circuit());
@@ -74,14 +74,14 @@ impl Journal {
     }
 
     /// A day is over.
-    pub(super) fn end_day(&mut self, day: Day, evening: Standing) {
-        let at = (day, evening.at);
-        let criterion = |name| evening.criteria.iter().find(|criterion| criterion.name == name);
+    pub(super) fn end_day(&mut self, day: Day, day_end: StatusSummary) {
+        let at = (day, day_end.at);
+        let criterion = |name| day_end.criteria.iter().find(|criterion| criterion.name == name);
         if let Some(latency) = criterion(Criterion::Latency).filter(|latency| latency.verdict == "fail") {
             let note = words::figures(latency);
             self.find(at, Finding::of_rollout(TicketKind::ChecksCostLatency, note));
         }
-        let has_had_its_time = evening.min_ms > 0 && evening.qualified_ms >= evening.min_ms;
+        let has_had_its_time = day_end.min_ms > 0 && day_end.qualified_ms >= day_end.min_ms;
         let unknown: Vec<String> = [Criterion::Safe, Criterion::Exercise]
             .into_iter()
             .filter_map(criterion)
@@ -92,7 +92,7 @@ impl Journal {
             let note = unknown.join(", ");
             self.find(at, Finding::of_rollout(TicketKind::EffectivenessUnknown, note));
         }
-        self.days.entry(day).or_default().evening = Some(evening);
+        self.days.entry(day).or_default().day_end = Some(day_end);
     }
 
     /// What a decision says.
@@ -123,7 +123,8 @@ impl Journal {
                 );
             }
             Kind::Pause { .. } if !record.is_ordered => {
-                if has(Hold::SampleRatio) || has(Hold::LossRatio) {
+                let suspect = reasons.iter().any(|reason| reason == "evidence_suspect");
+                if suspect || has(Hold::SampleRatio) || has(Hold::LossRatio) {
                     self.find(at, Finding::of_rollout(TicketKind::SampleRatio, note.clone()));
                 }
                 if has(Hold::Slower) {

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::calendar::Day;
 use super::circuits::{Circuit, Circuits};
 use super::records::{
-    Action, DayRecord, DecisionRecord, Order, PhaseRecord, Range, Run, Standing, StepRecord, place,
+    Action, DayRecord, DecisionRecord, Order, PhaseRecord, Range, Run, StatusSummary, StepRecord, place,
 };
 use super::sums::increase;
 use super::text::{code, escaped};
@@ -84,7 +84,7 @@ impl Journal {
         }
         // The end of the last day, if this message has an effect.
         let is_later = self.range.is_some_and(|range| Day::of(stamp) > range.last);
-        let evening = if is_later { self.standing() } else { None };
+        let day_end = if is_later { self.summary() } else { None };
         let criteria = self.criteria_of(message, stamp);
         let judged = self.judged();
         let effects = self.controllers.apply(sequence, stamp, message);
@@ -93,13 +93,15 @@ impl Journal {
         }
         let has_effect = match message {
             Message::Plan(_) | Message::Command(_) => self.accept(&effects),
-            Message::History(_) => !any(&effects, |event| matches!(event, Event::HistoryPassedOver { .. })),
+            Message::History(_) => !any(&effects, |event| {
+                matches!(event, Event::HistoryPassedOver { .. } | Event::UnknownRollout)
+            }),
             Message::Block(_) => self.judged() != judged,
             Message::Decision(_) => any(&effects, |event| matches!(event, Event::Decided { .. })),
         };
         if has_effect {
-            if let (Some(evening), Some(range)) = (evening, self.range) {
-                self.end_day(range.last, evening);
+            if let (Some(day_end), Some(range)) = (day_end, self.range) {
+                self.end_day(range.last, day_end);
             }
             self.note_time(stamp);
             let at = (sequence, stamp);
@@ -129,8 +131,8 @@ impl Journal {
         self.controllers.status(&self.rollout, self.newest)
     }
 
-    pub(super) fn standing(&self) -> Option<Standing> {
-        self.status().map(|status| Standing::new(status, self.newest))
+    pub(super) fn summary(&self) -> Option<StatusSummary> {
+        self.status().map(|status| StatusSummary::new(status, self.newest))
     }
 
     /// The breaker settings of the newest plan, as JSON in one line.

@@ -22,7 +22,7 @@
 //! - A text that a person wrote stays within its cell or line: markup and line breaks have no effect.
 //! - A field without a value says "no data" and why.
 //!
-//! **Bounds**: [`tickets::MAX_TICKETS`] tickets; tables of tenants by day and week show 20 rows; texts of people have
+//! **Bounds**: `MAX_TICKETS` tickets; tables of tenants by day and week show 20 rows; texts of people have
 //! 1,024 characters. A rollout of more than ten years has pages for days with messages only.
 
 mod advice;
@@ -51,7 +51,7 @@ use std::collections::BTreeMap;
 pub use journal::Journal;
 
 use self::calendar::{Day, Week};
-use self::day_page::Book;
+use self::day_page::PageIndex;
 use super::controller::Message;
 use crate::domain::{RolloutId, Stamp};
 
@@ -79,14 +79,14 @@ impl Journal {
     #[must_use]
     pub fn pages(&self) -> BTreeMap<String, String> {
         let mut pages = BTreeMap::from([("EXECUTION_LOG.md".to_owned(), log_page::page(self))]);
-        let book = Book::new(self);
+        let index = PageIndex::new(self);
         let mut weeks: BTreeMap<Week, Vec<Day>> = BTreeMap::new();
         for day in self.days_with_pages() {
-            pages.insert(format!("daily/{day}.md"), day_page::page(&book, day));
+            pages.insert(format!("daily/{day}.md"), day_page::page(&index, day));
             weeks.entry(day.week()).or_default().push(day);
         }
         for (week, days) in &weeks {
-            pages.insert(format!("weekly/{week}.md"), week_page::page(&book, *week, days));
+            pages.insert(format!("weekly/{week}.md"), week_page::page(&index, *week, days));
         }
         for ticket in self.tickets.iter() {
             pages.insert(format!("tickets/{}.md", ticket.name()), ticket_page::page(self, ticket));

@@ -104,7 +104,7 @@ fn section(
         }
         None => {
             page.paragraph("The phase has not ended. As of the newest message:");
-            let now = journal.standing().map(|standing| standing.criteria).unwrap_or_default();
+            let now = journal.summary().map(|summary| summary.criteria).unwrap_or_default();
             tables::criteria(page, &now, Empty::NoData("no criterion is judged in this state"));
         }
     }

@@ -168,7 +168,7 @@ pub(super) struct HistoryRecord {
 
 /// How the rollout stands at the end of a day.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct StatusSummary {
     pub(super) at: Stamp,
     pub(super) place: String,
     pub(super) evidence: EvidenceStatus,
@@ -179,11 +179,11 @@ pub(super) struct Standing {
     pub(super) issues: Vec<String>,
     /// Tenants by state.
     pub(super) tenants: BTreeMap<&'static str, u64>,
-    pub(super) needs: Vec<String>,
+    pub(super) needs: String,
     pub(super) when: Option<u64>,
 }
 
-impl Standing {
+impl StatusSummary {
     pub(super) fn new(status: Status, at: Stamp) -> Self {
         let mut tenants: BTreeMap<&'static str, u64> = BTreeMap::new();
         for tenant in &status.tenants {
@@ -197,7 +197,7 @@ impl Standing {
             qualified_ms: status.qualified_ms,
             min_ms: status.min_ms,
             max_ms: status.max_ms,
-            needs: status.next.needs.iter().map(|need| escaped(need)).collect(),
+            needs: words::listed(&status.next.needs),
             when: status.next.when,
             criteria: status.criteria,
             issues: status.issues.iter().map(|issue| escaped(issue)).collect(),
@@ -215,7 +215,7 @@ pub(super) fn place(status: &Status) -> String {
         place.push_str(&format!(", step {} at {} %", step.saturating_add(1), status.percent));
     }
     if !status.reasons.is_empty() {
-        place.push_str(&format!(" ({})", escaped(&status.reasons.join(", "))));
+        place.push_str(&format!(" ({})", words::listed(&status.reasons)));
     }
     place
 }
@@ -224,7 +224,7 @@ pub(super) fn place(status: &Status) -> String {
 #[derive(Clone, Debug, Default)]
 pub(super) struct DayRecord {
     pub(super) sums: Sums,
-    pub(super) evening: Option<Standing>,
+    pub(super) day_end: Option<StatusSummary>,
     /// What was not expected, and how often.
     pub(super) notes: BTreeMap<&'static str, u64>,
     pub(super) left: Vec<(TenantId, TenantState)>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::calendar::moment;
 use super::circuits::{Circuit, Opens};
-use super::records::{Action, DecisionRecord, Standing, StepRecord};
+use super::records::{Action, DecisionRecord, StatusSummary, StepRecord};
 use super::sums::{ByTreatment, Sums, Units};
 use super::text::{Empty, Page, code, count, nats, no_data, rate};
 use super::words;
@@ -198,23 +198,29 @@ pub(super) fn criteria(page: &mut Page, criteria: &[CriterionStatus], empty: Emp
 }
 
 /// Evidence and time.
-pub(super) fn evidence(page: &mut Page, standing: &Standing) {
-    let evidence = &standing.evidence;
-    let time = |ms: u64| written(ms);
+pub(super) fn evidence(page: &mut Page, summary: &StatusSummary) {
+    let evidence = &summary.evidence;
+    let log_e = |log_e| match evidence.units {
+        0 => no_data("no unit is judged in this state"),
+        _ => format!("{} nats", nats(log_e)),
+    };
+    let units = match (evidence.units, evidence.needed) {
+        (0, 0) => no_data("nothing is compared in this state"),
+        (units, 0) => format!("{units}; they are compared for harm alone"),
+        (units, needed) => format!("{units}; a verdict needs about {needed}"),
+    };
+    let times = if summary.max_ms == 0 {
+        no_data("no phase is on its ladder")
+    } else {
+        let [qualified, least, most] = [summary.qualified_ms, summary.min_ms, summary.max_ms].map(written);
+        format!("{qualified}, of {least} at least and {most} at most")
+    };
     page.facts(&[
-        ("As of", format!("{} UTC", moment(standing.at))),
-        ("Evidence of harm", format!("{} nats", nats(evidence.harm_e))),
-        ("Evidence of safety", format!("{} nats", nats(evidence.safe_e))),
-        ("Units of the step", format!("{}; a verdict needs about {}", evidence.units, evidence.needed)),
-        (
-            "Qualified time of the phase",
-            if standing.max_ms == 0 {
-                no_data("no phase is on its ladder")
-            } else {
-                let (qualified, least) = (time(standing.qualified_ms), time(standing.min_ms));
-                format!("{qualified}, of {least} at least and {} at most", time(standing.max_ms))
-            },
-        ),
+        ("As of (UTC)", moment(summary.at)),
+        ("Evidence of harm", log_e(evidence.harm_e)),
+        ("Evidence of safety", log_e(evidence.safe_e)),
+        ("Units of the step", units),
+        ("Qualified time of the phase", times),
     ]);
 }
 

@@ -97,7 +97,7 @@ impl Finding {
 
 /// Where and when a finding was made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scene<'s> {
+pub(super) struct Context<'s> {
     pub(super) day: Day,
     pub(super) stamp: Stamp,
     /// Where the rollout stood.
@@ -205,9 +205,9 @@ impl Tickets {
     }
 
     /// A finding opens a ticket, or adds to the one that there is.
-    pub(super) fn find(&mut self, finding: Finding, scene: Scene<'_>) {
+    pub(super) fn find(&mut self, finding: Finding, context: Context<'_>) {
         let Finding { kind, tenant, provider, note } = finding;
-        let fingerprint = fingerprint(kind, tenant.as_ref(), provider.as_ref(), scene.settings);
+        let fingerprint = fingerprint(kind, tenant.as_ref(), provider.as_ref(), context.settings);
         let next = self.list.len();
         let at = match self.by_fingerprint.get(&fingerprint) {
             Some(at) => *at,
@@ -222,10 +222,10 @@ impl Tickets {
                     kind,
                     tenant,
                     provider,
-                    settings: scene.settings.to_owned(),
+                    settings: context.settings.to_owned(),
                     fingerprint,
-                    opened: scene.stamp,
-                    place: scene.place.to_owned(),
+                    opened: context.stamp,
+                    place: context.place.to_owned(),
                     found: BTreeMap::new(),
                     by_event: Vec::new(),
                 });
@@ -234,9 +234,9 @@ impl Tickets {
         };
         if let Some(ticket) = self.list.get_mut(at) {
             if matches!(ticket.by_event.last(), Some((_, Change::Closed))) {
-                ticket.by_event.push((scene.day, Change::Reopened));
+                ticket.by_event.push((context.day, Change::Reopened));
             }
-            let (times, _) = ticket.found.entry(scene.day).or_insert((0, note));
+            let (times, _) = ticket.found.entry(context.day).or_insert((0, note));
             *times = times.saturating_add(1);
         }
     }

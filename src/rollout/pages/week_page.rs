@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::calendar::{Day, Week};
 use super::circuits::{Circuit, Opens};
-use super::day_page::Book;
+use super::day_page::PageIndex;
 use super::sums::Sums;
 use super::tables;
 use super::text::{Empty, Page, code, no_data, rate};
 
 /// `days` are those of the week that have pages, in order.
-pub(super) fn page(book: &Book<'_>, week: Week, days: &[Day]) -> String {
-    let journal = book.journal;
+pub(super) fn page(index: &PageIndex<'_>, week: Week, days: &[Day]) -> String {
+    let journal = index.journal;
     let mut page = Page::new(&format!("{week}: rollout {}", code(&journal.rollout)));
     let (Some(first), Some(last)) = (days.first().copied(), days.last().copied()) else {
         page.no_data("no day of the week has a page");
@@ -23,38 +23,38 @@ pub(super) fn page(book: &Book<'_>, week: Week, days: &[Day]) -> String {
         if let Some(record) = journal.days.get(day) {
             sums.merge(&record.sums);
         }
-        for (circuit, of_day) in book.opens.get(day).into_iter().flatten() {
+        for (circuit, of_day) in index.opens.get(day).into_iter().flatten() {
             opens.entry(circuit.clone()).or_default().merge(of_day);
         }
     }
-    let standing = book.standing(last);
+    let summary = index.summary(last);
     page.facts(&[
         ("Days", format!("{first} to {last}")),
-        ("State at the end", standing.map_or_else(|| code("none"), |s| s.place.clone())),
+        ("State at the end", summary.map_or_else(|| code("none"), |s| s.place.clone())),
         ("Evidence of the week", tables::windows(&sums)),
     ]);
     page.section("Days");
     page.table(
         &["Day", "Windows", "Failures, treated", "Failures, control", "Failures, treated alike", "Decisions"],
-        days.iter().map(|day| row(book, *day)),
+        days.iter().map(|day| row(index, *day)),
         Empty::NoData("no day of the week has a page"),
     );
     page.section("State transitions");
-    tables::transitions(&mut page, book.decisions(first, last));
+    tables::transitions(&mut page, index.decisions(first, last));
     page.section("Requests");
     tables::requests(&mut page, &sums);
     page.section("Fail fast");
     tables::fail_fast(&mut page, &sums);
     page.section("Tenants");
     tables::tenants(&mut page, &sums.tenants);
-    tenants_by_state(&mut page, book, last);
+    tenants_by_state(&mut page, index, last);
     page.section("Evidence at the end of the week");
-    match standing {
-        Some(standing) => {
-            tables::evidence(&mut page, standing);
+    match summary {
+        Some(summary) => {
+            tables::evidence(&mut page, summary);
             tables::criteria(
                 &mut page,
-                &standing.criteria,
+                &summary.criteria,
                 Empty::NoData("no criterion is judged in this state"),
             );
         }
@@ -66,14 +66,14 @@ pub(super) fn page(book: &Book<'_>, week: Week, days: &[Day]) -> String {
     let within = |stamp| (first..=last).contains(&Day::of(stamp));
     tables::actions(&mut page, journal.actions.iter().filter(|action| within(action.stamp)));
     page.section("Tickets");
-    book.ticket_list(&mut page, first, last);
+    index.ticket_list(&mut page, first, last);
     page.finish()
 }
 
-fn row(book: &Book<'_>, day: Day) -> Vec<String> {
+fn row(index: &PageIndex<'_>, day: Day) -> Vec<String> {
     let link = format!("[{day}](../daily/{day}.md)");
-    let decisions = book.decisions(day, day).count().to_string();
-    let Some(sums) = book.journal.days.get(&day).map(|record| &record.sums).filter(|sums| sums.windows > 0)
+    let decisions = index.decisions(day, day).count().to_string();
+    let Some(sums) = index.journal.days.get(&day).map(|record| &record.sums).filter(|sums| sums.windows > 0)
     else {
         let none = || no_data("no window");
         return vec![link, "0".to_owned(), none(), none(), none(), decisions];
@@ -91,8 +91,8 @@ fn row(book: &Book<'_>, day: Day) -> Vec<String> {
     ]
 }
 
-fn tenants_by_state(page: &mut Page, book: &Book<'_>, last: Day) {
-    let tenants = book.standing(last).map(|standing| &standing.tenants);
+fn tenants_by_state(page: &mut Page, index: &PageIndex<'_>, last: Day) {
+    let tenants = index.summary(last).map(|summary| &summary.tenants);
     let rows = tenants.into_iter().flatten().map(|(state, count)| vec![code(state), count.to_string()]);
     page.table(&["State of tenants", "Tenants"], rows, Empty::NoData("no history fixed a cohort until then"));
 }

@@ -8,6 +8,8 @@ use crate::rollout::plan::Plan;
 
 /// The longest list of reasons that a page shows.
 const MAX_REASONS: usize = 16;
+/// Longer than each word of the judge.
+const MAX_WORD: usize = 32;
 
 pub(super) const fn tenant_state(state: TenantState) -> &'static str {
     match state {
@@ -114,10 +116,22 @@ pub(super) fn reasons(kind: &Kind, reasons: &[String]) -> String {
         };
         return reason.to_owned();
     }
-    let shown: Vec<String> = reasons.iter().take(MAX_REASONS).map(|reason| escaped(reason)).collect();
+    listed(reasons)
+}
+
+/// Reasons in a line.
+pub(super) fn listed(reasons: &[String]) -> String {
+    let shown: Vec<String> = reasons.iter().take(MAX_REASONS).map(|reason| one(reason)).collect();
     let rest = reasons.len().saturating_sub(MAX_REASONS);
     let rest = if rest > 0 { format!(", and {rest} more") } else { String::new() };
     format!("{}{rest}", shown.join(", "))
+}
+
+/// A word of the judge as such, and any other text as one of a person.
+fn one(reason: &str) -> String {
+    let is_word = (1..=MAX_WORD).contains(&reason.len())
+        && reason.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if is_word { code(reason) } else { escaped(reason) }
 }
 
 /// The figures of a criterion, each with its unit.

@@ -1,4 +1,5 @@
 use crate::document::written;
+use crate::rollout::evidence::TALLY_MS;
 
 use super::analysis::OrAuto;
 use super::model::Plan;
@@ -11,6 +12,8 @@ const DAY_MS: u64 = 86_400_000;
 const BEST_SHARE: u8 = 50;
 /// A block is judged `settle` after its end. Up to this many blocks later that is no delay worth a word.
 const SETTLE_BLOCKS: u64 = 10;
+/// A window closes with one tally and is reported as judged by the next one. One more lets a worker be late.
+const STALE_TALLIES: u64 = 3;
 
 /// What is legal in a plan and probably not meant.
 pub(super) fn of(plan: &Plan) -> Vec<String> {
@@ -70,6 +73,15 @@ fn phase(plan: &Plan, phase: &Phase, path: &str, list: &mut Vec<String>) {
              after its end",
             written(phase.block_ms),
             written(settle)
+        ));
+    }
+    let (stale, tally) = (plan.analysis.max_stale_ms, phase.block_ms.min(TALLY_MS));
+    if stale < tally.saturating_mul(STALE_TALLIES) {
+        list.push(format!(
+            "analysis.max_stale is {}: in {path} workers report each {} what is judged, and shares fall to 0 \
+             where that comes late",
+            written(stale),
+            written(tally)
         ));
     }
     if matches!(phase.tenants, TenantSelection::Count { critical: false, .. }) && plan.facts.is_empty() {

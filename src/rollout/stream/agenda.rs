@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::{RolloutId, Tick};
@@ -8,8 +8,6 @@ use crate::rollout::evidence::EvidenceBlock;
 
 /// A task that is still there is tried again after this long.
 const RETRY_MS: u64 = 1_000;
-/// Blocks of one rollout that are published at a time.
-const BLOCKS: usize = 32;
 
 /// What a worker must do.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,40 +81,69 @@ pub fn tasks(
             tasks.push(Task::Append(StepEntry { rollout: id.clone(), number, at_seq, overlay: None }.into()));
         }
     }
-    let judged: BTreeMap<_, _> = controllers.judged().collect();
-    let mut published: BTreeMap<&RolloutId, usize> = BTreeMap::new();
-    for block in closed.iter().filter(|block| block.made == controllers.made()) {
-        let last = judged.get(&block.rollout);
-        // Numbers begin again where the log was made anew.
-        let is_missing = last.is_none_or(|last| block.number > last.number || block.start >= last.end);
-        let count = published.entry(&block.rollout).or_default();
-        if is_missing && *count < BLOCKS {
-            *count += 1;
+    // One at a time: a block that comes before its turn is passed over, and the broker drops a copy of it later.
+    let mut published = BTreeSet::new();
+    for block in closed.iter().filter(|block| block.made == controllers.made() && controllers.takes(block)) {
+        if published.insert(&block.rollout) {
             tasks.push(Task::Publish(Arc::clone(block)));
         }
     }
     tasks
 }
 
-/// When each task was tried last.
+/// Which tasks were tried, by their names.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    tried: BTreeMap<String, Tick>,
+    tried: BTreeMap<String, Tried>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    at: Tick,
+    /// How many copies the broker acknowledged.
+    stored: u32,
+}
+
+/// A task to try now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due {
+    /// What.
+    pub task: Task,
+    /// The name of the try, under which the broker drops copies. A task that is still there though the broker
+    /// acknowledged it was not done by that copy: a log that is purged loses it, and the broker goes on dropping
+    /// what has its name. So the next try has another name.
+    pub name: String,
+    /// Names the task in [`Agenda::stored`].
+    pub key: DueKey,
+}
+
+/// The name of a task, whatever try it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueKey(String);
+
 impl Agenda {
-    /// The tasks to try now, with their names.
-    pub fn due(&mut self, now: Tick, made: i64, tasks: Vec<Task>) -> Vec<(String, Task)> {
-        let named: Vec<_> = tasks.into_iter().map(|task| (task.name(made), task)).collect();
+    /// The tasks to try now.
+    pub fn due(&mut self, now: Tick, made: i64, tasks: Vec<Task>) -> Vec<Due> {
         let mut before = std::mem::take(&mut self.tried);
         let mut due = Vec::new();
-        for (name, task) in named {
-            let last = before.remove(&name).filter(|last| now.since(*last) < RETRY_MS);
-            self.tried.insert(name.clone(), last.unwrap_or(now));
-            if last.is_none() {
-                due.push((name, task));
+        for task in tasks {
+            let key = task.name(made);
+            let last = before.remove(&key);
+            let waits = last.filter(|tried| now.since(tried.at) < RETRY_MS);
+            let stored = last.map_or(0, |tried| tried.stored);
+            self.tried.insert(key.clone(), waits.unwrap_or(Tried { at: now, stored }));
+            if waits.is_none() {
+                let name = if stored == 0 { key.clone() } else { format!("{key}.{stored}") };
+                due.push(Due { task, name, key: DueKey(key) });
             }
         }
         due
+    }
+
+    /// The broker acknowledged a try.
+    pub fn stored(&mut self, key: &DueKey) {
+        if let Some(tried) = self.tried.get_mut(&key.0) {
+            tried.stored = tried.stored.saturating_add(1);
+        }
     }
 }

@@ -15,6 +15,6 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
-pub use agenda::{Agenda, Logged, Task, tasks};
+pub use agenda::{Agenda, Due, DueKey, Logged, Task, tasks};
 pub use following::Following;
 pub use parts::{Part, Piece, split};

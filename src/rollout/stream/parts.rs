@@ -47,7 +47,9 @@ pub fn split(rollout: &RolloutId, text: &str) -> Vec<Part> {
     let mut texts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let (head, tail) = rest.split_at(rest.floor_char_boundary(PART));
+        let mut ends = (0..=PART.min(rest.len())).rev();
+        let end = ends.find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let (head, tail) = rest.split_at(end);
         texts.push(head);
         rest = tail;
     }

@@ -1,18 +1,26 @@
 //! Rollouts as their users see them: plans in seconds, on real workers, with traffic that is judged.
 
+mod away;
+mod commands;
 mod course;
+mod documents;
+mod harm;
+mod kills;
+mod log;
+mod results;
+mod stale;
+mod stream;
+mod users;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-use crate::support::{Caller, Stage, Worker, eventually, request};
-use crate::traffic::{policy, result};
+use crate::support::{Caller, SOON, Stage, Worker, eventually};
+use crate::traffic::{RECOVERY, policy};
+use users::{Call, End, Ends, Habits, Users};
 
 /// A step of a plan in seconds takes so long at most, on a machine that does other things too.
 const STEP: Duration = Duration::from_secs(60);
@@ -33,119 +41,65 @@ pub(super) fn plan(change: &Value) -> Value {
     plan
 }
 
-/// How a provider's calls end: whether a call of this tenant to this provider fails, by a number that rises.
-type Fails = Arc<dyn Fn(&str, &str, u64) -> bool + Send + Sync>;
-
-/// What became of the requests.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    asked: u64,
-    refused: u64,
-    failed: u64,
-    /// Refusals, each with the place of the log that its worker decided at.
-    refusals: Vec<(String, u64)>,
+/// One phase with one step, at half of the requests of so many tenants.
+fn short_plan(tenants: usize, change: &Value) -> Value {
+    let phase = json!({"name": "only", "tenants": {"count": tenants}, "ladder": [50], "bake": "1s", "min": "2s", "max": "10m"});
+    let mut plan = plan(&json!({"phases": [phase], "final_bake": "1s"}));
+    beamline_router::policy::merge_patch(&mut plan, change);
+    plan
 }
 
-/// Programs that ask for decisions of some tenants and report how the calls ended, until stopped.
-struct Users {
-    seen: Arc<Mutex<BTreeMap<String, Seen>>>,
-    fails: Arc<Mutex<Fails>>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Users {
-    /// Each tenant asks so many times a second.
-    fn start(caller: &Caller, tenants: &[&str], per_second: u64, fails: Fails) -> Self {
-        let seen: Arc<Mutex<BTreeMap<String, Seen>>> = Arc::default();
-        let fails = Arc::new(Mutex::new(fails));
-        let stop = CancellationToken::new();
-        let tenants: Vec<String> = tenants.iter().map(|&tenant| tenant.to_owned()).collect();
-        let (caller, told, how, end) = (caller.clone(), Arc::clone(&seen), Arc::clone(&fails), stop.clone());
-        let task = tokio::spawn(async move {
-            let number = Arc::new(AtomicU64::new(0));
-            let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / per_second));
-            loop {
-                tokio::select! {
-                    () = end.cancelled() => return,
-                    _ = ticks.tick() => {}
-                }
-                for tenant in &tenants {
-                    let n = number.fetch_add(1, Ordering::Relaxed);
-                    let (caller, told, how) = (caller.clone(), Arc::clone(&told), Arc::clone(&how));
-                    let tenant = tenant.clone();
-                    tokio::spawn(async move { one(&caller, &tenant, n, &told, &how).await });
-                }
-            }
-        });
-        Self { seen, fails, stop, task }
-    }
-
-    fn seen(&self, tenant: &str) -> Seen {
-        self.seen.lock().unwrap().get(tenant).cloned().unwrap_or_default()
-    }
-
-    fn now_fail(&self, fails: Fails) {
-        *self.fails.lock().unwrap() = fails;
-    }
-
-    async fn stop(self) -> BTreeMap<String, Seen> {
-        self.stop.cancel();
-        self.task.await.unwrap();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-async fn one(
-    caller: &Caller,
-    tenant: &str,
-    n: u64,
-    seen: &Mutex<BTreeMap<String, Seen>>,
-    fails: &Mutex<Fails>,
-) {
-    let id = format!("{tenant}-{}", uuid::Uuid::new_v4());
-    let mut asked = request(tenant, &id);
-    asked["explain"] = json!(true);
-    let subject = "beamline.router.v1.decide";
-    let Ok(answer) = caller.client.request(subject, asked.to_string().into()).await else { return };
-    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
-    let provider = answer["decision"]["provider_id"].as_str().map(str::to_owned);
-    let failed = provider.as_ref().is_some_and(|provider| {
-        let fails = Arc::clone(&fails.lock().unwrap());
-        fails(tenant, provider, n)
-    });
-    {
-        let mut seen = seen.lock().unwrap();
-        let seen = seen.entry(tenant.to_owned()).or_default();
-        seen.asked += 1;
-        seen.failed += u64::from(failed);
-        if provider.is_none() {
-            seen.refused += 1;
-            let place = answer.pointer("/error/details/explanation/position").and_then(Value::as_u64);
-            seen.refusals.push((id.clone(), place.unwrap_or(0)));
-        }
-    }
-    if let Some(provider) = provider {
-        let mut ended = result(tenant, &provider, &id, if failed { "error" } else { "success" });
-        ended["request_id"] = json!(id);
-        let _ = caller.client.publish("caf.exec.result.v1", ended.to_string().into()).await;
-    }
+/// One call of a hundred fails.
+fn one_percent_fails() -> Ends {
+    Arc::new(|call| End::failure_if(call.n % 100 == 0))
 }
 
 /// Two workers and three tenants with two providers each, whose documents say nothing of breakers.
 async fn ground() -> (Stage, Worker) {
-    let stage = Stage::start().await;
-    let second = Worker::start(&stage.broker, |launch| launch).await;
+    ground_with(&silent_policy()).await
+}
+
+async fn ground_with(document: &Value) -> (Stage, Worker) {
+    let stage = Stage::with(|launch| launch.flag("--reconcile-interval-ms", 500)).await;
+    let second = Worker::start(&stage.broker, |launch| launch.flag("--reconcile-interval-ms", 500)).await;
     for tenant in ["t1", "t2", "t3"] {
-        let mut document = policy(&["a", "b"], json!({}));
-        document.as_object_mut().unwrap().remove("circuit_breaker");
-        stage.caller.put_policy(tenant, &document).await;
+        stage.caller.put_policy(tenant, document).await;
     }
     (stage, second)
 }
 
+/// Two providers by weight, without a word of breakers.
+fn silent_policy() -> Value {
+    let mut document = policy(&["a", "b"], json!({}));
+    document.as_object_mut().unwrap().remove("circuit_breaker");
+    document
+}
+
+/// All requests go to `a`; those that are refused there go to `b`.
+fn fallback_policy() -> Value {
+    json!({
+        "policy_id": "default", "providers": [{"name": "a", "weight": 100}],
+        "fallbacks": [{"when": {"status": "circuit_breaker_open"}, "to": "b"}],
+    })
+}
+
 impl Caller {
+    /// Puts a plan, once a worker has read the stream of rollouts.
+    async fn put_plan(&self, plan: &Value) {
+        let mut last = Value::Null;
+        let put = crate::support::within(SOON, async || {
+            last = self.control("rollout.put", &json!({"plan": plan})).await;
+            last["ok"] == true
+        });
+        assert!(put.await.is_some(), "{last}");
+    }
+
+    /// Puts a plan and starts it.
+    async fn start_rollout(&self, plan: &Value) {
+        self.put_plan(plan).await;
+        self.command("rollout.start", &json!({"rollout": "cb"})).await;
+    }
+
     async fn rollout_status(&self) -> Value {
         self.command("rollout.status", &json!({"rollout": "cb"})).await
     }
@@ -158,7 +112,7 @@ impl Caller {
     ) -> Value {
         let mut last = Value::Null;
         let found = crate::support::within(within, async || {
-            last = self.rollout_status().await;
+            last = self.control("rollout.status", &json!({"rollout": "cb"})).await;
             is_so(&last).then(|| last.clone())
         })
         .await;
@@ -168,11 +122,75 @@ impl Caller {
     async fn rollout_is(&self, state: &str) -> Value {
         self.rollout_becomes(state, STEP, |status| status["state"] == state).await
     }
+
+    /// The decisions that took effect, oldest first: the first record of each number.
+    async fn decisions(&self) -> Vec<Value> {
+        let history = self.command("rollout.history", &json!({"rollout": "cb", "limit": 1000})).await;
+        let entries = history["entries"].as_array().unwrap().iter();
+        let mut decisions: BTreeMap<u64, Value> = BTreeMap::new();
+        for entry in entries.filter(|entry| entry["type"] == "decision") {
+            decisions.entry(entry["n"].as_u64().unwrap()).or_insert_with(|| entry.clone());
+        }
+        decisions.into_values().collect()
+    }
+
+    async fn decision_kinds(&self) -> Vec<String> {
+        let kind = |decision: &Value| decision["kind"].as_str().unwrap().to_owned();
+        self.decisions().await.iter().map(kind).collect()
+    }
+
+    /// The newest step in the log, and its place.
+    async fn last_step(&self) -> (u64, Value) {
+        let message =
+            self.log().await.get_last_raw_message_by_subject("beamline.router.v1.log.step").await.unwrap();
+        let body: Value = serde_json::from_slice(&message.payload).unwrap();
+        (message.sequence, body["entry"].clone())
+    }
+
+    /// Waits until a tenant's policy has a share.
+    async fn enforced_becomes(&self, tenant: &str, percent: Option<u64>) {
+        let what = format!("{percent:?} % of {tenant} are enforced");
+        eventually(&what, RECOVERY, async || self.enforced_percent(tenant).await == percent).await;
+    }
+
+    /// The share of a tenant's requests whose refusals are enforced, as its effective policy has it; `None` where
+    /// no breaker judges.
+    async fn enforced_percent(&self, tenant: &str) -> Option<u64> {
+        let policy = self.command("policy.get", &json!({"tenant_id": tenant, "policy_id": "default"})).await;
+        let breaker = &policy["effective"]["circuit_breaker"];
+        (breaker["enabled"] == true).then(|| breaker["enforce_percent"].as_u64().unwrap())
+    }
+}
+
+impl Worker {
+    /// How it shows rollouts in its metrics.
+    async fn rollout_figures(&self) -> BTreeMap<String, String> {
+        let metrics = self.metrics().await;
+        let names = metrics.names();
+        let rollouts = names.iter().filter(|n| n.starts_with("router_rollout_") && !n.ends_with("_total"));
+        let mut figures = BTreeMap::new();
+        for name in rollouts {
+            for labels in metrics.labels(name) {
+                let pairs: Vec<_> = labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+                let value = metrics.value(name, &pairs).unwrap();
+                figures.insert(format!("{name}{labels:?}"), value.to_string());
+            }
+        }
+        figures
+    }
+
+    /// Nothing that it decided or counted was another worker's otherwise.
+    async fn agreed(&self) {
+        assert_eq!(self.count("router_rollout_blocks_differ_total").await, 0);
+        for event in ["rollout_decision_differs", "rollout_block_differs"] {
+            assert_eq!(self.events(event), [] as [Value; 0]);
+        }
+    }
 }
 
 /// Does some work while users of the plan's tenants call; one call in a hundred fails.
 pub(super) async fn with_users<T>(caller: &Caller, work: impl Future<Output = T>) -> T {
-    let users = Users::start(caller, &["t1", "t2", "t3"], 100, Arc::new(|_, _, n| n % 100 == 0));
+    let users = Users::start(caller, &["t1", "t2", "t3"], 100, one_percent_fails());
     let done = work.await;
     users.stop().await;
     done

@@ -6,8 +6,7 @@ use crate::rollout::controller::{Status, TenantState};
 /// The rollout.
 pub(super) const ROLLOUT: &str = "demo";
 /// In the order in which they come in.
-pub(super) const TENANTS: [&str; 8] =
-    ["acme", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven"];
+pub(super) const TENANTS: [&str; 8] = ["acme", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven"];
 /// Whose fallback is broken.
 pub(super) const HARMED: &str = "delta";
 
@@ -33,7 +32,7 @@ pub(super) fn plan() -> Value {
         },
         "phases": [
             phase("canary", json!({"count": 1}), json!([0, 10, 50]), "4s"),
-            phase("limited", json!({"min": 4, "max": 4}), json!([50]), "5s"),
+            phase("limited", json!({"min": 5, "max": 5}), json!([50]), "5s"),
             phase("all", json!({"percent": 100}), json!([50]), "5s"),
         ],
         "final_bake": "3s",
@@ -100,7 +99,9 @@ impl Course {
         match self.chapter {
             Chapter::Canary if in_limited && status.percent > 0 => {
                 self.chapter = Chapter::Outage(Tick(now.0.saturating_add(OUTAGE_MS)));
-                doing.push(Doing::Say("openai is down for every tenant: both arms meet it, so nobody is rolled back"));
+                doing.push(Doing::Say(
+                    "openai is down for every tenant: both arms meet it, so nobody is rolled back",
+                ));
                 doing.push(Doing::Play(Weather::Outage));
             }
             Chapter::Outage(until) if now >= until => {
@@ -118,7 +119,8 @@ impl Course {
             Chapter::Canary | Chapter::Outage(_) | Chapter::BrokenFallback | Chapter::Calm => {}
         }
         let may_approve = !in_limited || self.chapter == Chapter::Calm;
-        if status.state == "awaiting_approval" && may_approve {
+        // A circuit that is still to close holds a phase that has passed.
+        if may_approve && status.next.needs == ["approve"] {
             let since = *self.waits.get_or_insert(now);
             if now.since(since) >= LOOK_MS {
                 self.waits = None;
@@ -141,7 +143,7 @@ mod tests {
             "percent": percent,
             "tenants": [{"tenant_id": HARMED, "state": harmed, "percent": percent, "units": 1, "log_e": 0}],
             "already_enforced": [], "criteria": [], "qualified_ms": 0, "min_ms": 0, "max_ms": 0,
-            "next": {"when": null, "needs": []},
+            "next": {"when": null, "needs": if state == "awaiting_approval" { vec!["approve"] } else { Vec::new() }},
             "evidence": {"harm_e": 0, "safe_e": 0, "units": 0, "needed": 0,
                 "harm_threshold": 0, "safe_threshold": 0},
             "pending": null, "issues": [], "graduating": false,

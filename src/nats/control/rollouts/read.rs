@@ -11,8 +11,8 @@ use crate::nats::control::body::Body;
 use crate::nats::control::page;
 use crate::nats::control::reply::ControlError;
 use crate::nats::ledger::stamp_of;
-use crate::nats::stored::{StreamReader, Unread};
 use crate::nats::rollouts::read_all;
+use crate::nats::stored::{StreamReader, Unread};
 use crate::rollout::controller::{Message, Outcome, Status};
 use crate::rollout::pages::pages;
 use crate::rollout::stream::Piece;
@@ -142,9 +142,11 @@ pub(in crate::nats::control) async fn report(
     }
     let after: Option<String> = body.get("cursor", "a text")?;
     let reading = read_all(&worker.traffic, &worker.settings.names, &rollout);
-    let recorded = worker.link.answers(PATIENCE, reading).await?.map_err(|error| {
-        ControlError::new(ErrorCode::Unavailable, error.to_string())
-    })?;
+    let recorded = worker
+        .link
+        .answers(PATIENCE, reading)
+        .await?
+        .map_err(|error| ControlError::new(ErrorCode::Unavailable, error.to_string()))?;
     let path = day.map(|day| format!("daily/{day}.md"));
     let pages = pages(recorded.made, &rollout, recorded.messages);
     let items = pages

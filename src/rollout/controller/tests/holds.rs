@@ -73,6 +73,18 @@ fn a_suspension_takes_shares_to_0_until_somebody_resumes() {
 }
 
 #[test]
+fn a_circuit_of_a_tenant_that_went_back_does_not_hold_the_others() {
+    let mut world = World::started(one_phase(3, json!({})), 3);
+    world.well(2);
+    let record = open(&world, [4, 4]);
+    send(&mut world, |block| block.opens.push(record));
+    world.accept(Verb::Rollback { tenant: Some(tenant("tenant-0")) });
+    world.well(20);
+    assert!(!world.decided.iter().any(|kind| matches!(kind, Kind::Pause { .. })), "{:?}", world.decided);
+    world.well_until("completed");
+}
+
+#[test]
 fn an_issue_holds_until_it_is_closed() {
     let mut world = World::started(one_phase(1, json!({})), 1);
     let issue = |change| Verb::Issue { change, text: "slow".to_owned() };
@@ -219,6 +231,22 @@ fn a_step_that_the_log_took_to_zero_is_renewed_once_windows_come_again() {
 }
 
 #[test]
+fn a_step_that_a_block_reports_at_zero_is_renewed_though_windows_came_in_time() {
+    let mut world = World::started(one_phase(1, json!({})), 1);
+    world.well(2);
+    let (units, before) = (world.status().evidence.units, world.fold.newest_step(&id()).unwrap().clone());
+    send(&mut world, |block| block.lapsed = true);
+    assert_eq!(world.decided.last(), Some(&Kind::Renew));
+    assert_eq!(world.status().evidence.units, units, "its rows are not judged");
+    let renewed = world.fold.newest_step(&id()).unwrap().clone();
+    assert!(renewed.number > before.number && renewed.overlay == before.overlay);
+    // The window of the renewal began at 0.
+    send(&mut world, |block| (block.lapsed, block.step) = (true, before.number.n));
+    assert_eq!(world.fold.newest_step(&id()), Some(&renewed), "once");
+    world.well_until("completed");
+}
+
+#[test]
 fn a_tenant_that_leaves_is_judged_no_more_and_an_empty_cohort_pauses() {
     let mut world = World::started(one_phase(2, json!({})), 2);
     send(&mut world, |block| block.left.push((tenant("tenant-0"), Leaving::LeftOut)));
@@ -238,7 +266,8 @@ fn blocks_that_are_known_or_ahead_or_of_another_stream_change_nothing() {
         _ => None,
     });
     let known = known.unwrap();
-    let ahead = EvidenceBlock { number: 9, start: world.now, end: world.now.plus(1), ..*known.clone() };
+    let start = world.now.plus(4 * SECOND);
+    let ahead = EvidenceBlock { number: 9, start, end: start.plus(SECOND), ..*known.clone() };
     let foreign = EvidenceBlock { made: MADE + 1, number: 5, ..*known.clone() };
     for block in [*known, ahead, foreign] {
         let effects = world.append(Message::Block(Box::new(block)));
@@ -261,6 +290,25 @@ fn windows_of_a_log_that_was_made_anew_are_taken_as_a_gap() {
     let judged: Vec<(u64, Stamp)> =
         world.fold.judged().map(|(_, window)| (window.number, window.end)).collect();
     assert_eq!(judged, [(world.window - 1, world.now)]);
+}
+
+#[test]
+fn a_worker_that_numbers_windows_otherwise_can_take_over() {
+    let mut world = World::started(one_phase(1, json!({})), 1);
+    world.well(9);
+    for number in [4, 60] {
+        let judged = world.fold.judged().next().unwrap().1;
+        // What it counted in windows that were taken is not counted twice.
+        world.now = judged.end.minus(SECOND / 2);
+        world.window = number;
+        world.well(1);
+        assert_eq!(world.fold.judged().next().unwrap().1, judged);
+        world.well(1);
+        assert_eq!(world.fold.judged().next().unwrap().1.number, number + 1);
+        assert!(world.events.contains(&Event::WindowsAnew { number: number + 1 }));
+        assert_eq!(world.status().reasons[0], "metric_discontinuity");
+    }
+    world.well_until("completed");
 }
 
 #[test]

@@ -217,6 +217,7 @@ impl World {
             incomplete: false,
             untreated: false,
             untreated_tenants: Vec::new(),
+            lapsed: false,
             purged: false,
             missing: 0,
             dropped: 0,

@@ -3,8 +3,9 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::super::stage::{Course, Stage, next};
-use super::{World, id, one_phase, tenant};
+use super::{BASE, Message, World, id, one_phase, tenant};
 use crate::rollout::controller::{Criterion, IssueChange, Kind, Outcome, Suspension, Verb};
+use crate::rollout::evidence::EvidenceBlock;
 
 const STAGES: [Stage; 9] = [
     Stage::Draft,
@@ -158,9 +159,14 @@ fn a_rollout_that_was_deleted_goes_on_counting_under_its_name() {
     assert_eq!(world.steps.last().unwrap().overlay, None);
     world.accept(Verb::Delete);
     let seq = world.status().seq;
+    // A window that had closed, and two that never will.
+    let old = EvidenceBlock { step: laid.n, ..world.next_block(|_| [BASE, BASE]) };
+    world.window += 2;
     assert_eq!(world.put(one_phase(1, json!({})), seq).outcome, Outcome::Accepted);
     world.accept(Verb::Start { judge: 1 });
     assert_eq!(world.status().state, "running");
     assert!(world.fold.newest_step(&id()).unwrap().number > laid);
+    world.send(Message::Block(Box::new(old)));
+    assert_eq!(world.fold.judged().map(|(_, window)| window.number).collect::<Vec<_>>(), [2]);
     world.well_until("completed");
 }

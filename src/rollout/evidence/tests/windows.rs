@@ -140,6 +140,8 @@ fn a_window_is_kept_until_every_live_worker_has_judged_it() {
     judged(&mut bench, "a", 99);
     assert_eq!(bench.evidence.unjudged_ms(&rollout("r")), Some(15_500));
     assert_eq!(bench.evidence.unjudged_ms(&rollout("other")), None);
+    judged(&mut bench, "b", 99);
+    assert_eq!(bench.blocks().iter().map(|b| b.number).collect::<Vec<_>>(), [2, 3]);
 }
 
 #[test]
@@ -162,6 +164,19 @@ fn numbers_go_on_after_an_empty_step_and_begin_anew_with_another_stream() {
     bench.apply(45_000, &Entry::Step(entry));
     bench.beat(45_000, 60_000);
     assert_eq!((bench.blocks()[0].number, bench.blocks()[0].made), (0, 8));
+    // A stream that has no such rollout yet takes away what its predecessor laid over policies.
+    for (made, ends) in [(9, 60_000), (10, 61_000)] {
+        let Entry::Step(mut empty) = step_of("r", 0, None) else { unreachable!() };
+        empty.number.made = made;
+        bench.apply(ends, &Entry::Step(empty));
+    }
+    let Entry::Step(mut entry) = step_of("r", 2, Some(super::overlay(&[], settings(10_000, 2_000)))) else {
+        unreachable!()
+    };
+    entry.number.made = 10;
+    bench.apply(61_000, &Entry::Step(entry));
+    bench.beat(61_000, 80_000);
+    assert_eq!((bench.blocks()[0].number, bench.blocks()[0].made), (0, 10));
 }
 
 #[test]

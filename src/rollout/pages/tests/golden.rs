@@ -36,12 +36,3 @@ fn a_straight_rollout_has_these_pages() {
         assert!(pages[path] == expected, "{path} is:\n{}", pages[path]);
     }
 }
-
-#[test]
-fn dump() {
-    for (path, text) in straight().pages() {
-        let name = format!("/tmp/pages-dump/{path}");
-        std::fs::create_dir_all(std::path::Path::new(&name).parent().unwrap()).unwrap();
-        std::fs::write(name, text).unwrap();
-    }
-}

@@ -67,6 +67,19 @@ fn blocks_that_are_short_beside_the_time_to_settle_are_told() {
 }
 
 #[test]
+fn a_time_without_a_judged_window_that_is_too_short_is_told() {
+    let stale = |block: &str, max_stale: &str| {
+        let mut document = for_all(json!({ "block": block }));
+        document["analysis"] = json!({"settle": "1s", "max_stale": max_stale});
+        document
+    };
+    warned(stale("4s", "11999ms"), "analysis.max_stale is 11999ms: in phases[0] workers report each 4s");
+    assert_eq!(warnings(stale("4s", "12s")), Vec::<String>::new());
+    warned(stale("1h", "29s"), "workers report each 10s");
+    assert_eq!(warnings(stale("1h", "30s")), Vec::<String>::new());
+}
+
+#[test]
 fn analysis_that_leaves_a_question_open_is_told() {
     warned(json!({"analysis": {"latency": {"quantiles": []}}}), "latency is not judged");
     let margins = |harm, safe| json!({"analysis": {"harm": {"margin": harm}, "safe": {"margin": safe}}});

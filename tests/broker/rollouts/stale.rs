@@ -1,0 +1,36 @@
+use serde_json::json;
+
+use super::{Users, ground, one_percent_fails, short_plan};
+use crate::support::Caller;
+
+/// The stream of rollouts takes nothing more; or everything again.
+async fn limit(caller: &Caller, is_full: bool) {
+    let mut stream = caller.jetstream.get_stream("BEAMLINE_ROLLOUTS").await.unwrap();
+    let info = stream.info().await.unwrap();
+    let full = i64::try_from(info.state.messages).unwrap();
+    let mut config = info.config.clone();
+    config.max_messages = if is_full { full } else { -1 };
+    caller.jetstream.update_stream(config).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_enforced_while_nobody_judges_and_the_share_comes_back() {
+    let (stage, second) = ground().await;
+    let caller = &stage.caller;
+    let users = Users::start(caller, &["t1"], 100, one_percent_fails());
+    users.go_on("t1", 100).await;
+    // It stays at half until somebody approves.
+    let plan = short_plan(1, &json!({"analysis": {"max_stale": "4s"}, "approval": "each_phase"}));
+    caller.start_rollout(&plan).await;
+    caller.enforced_becomes("t1", Some(50)).await;
+    limit(caller, true).await;
+    caller.enforced_becomes("t1", Some(0)).await;
+    limit(caller, false).await;
+    caller.enforced_becomes("t1", Some(50)).await;
+    let kinds = caller.decision_kinds().await;
+    assert!(kinds.contains(&"renew".to_owned()), "{kinds:?}");
+    caller.rollout_is("awaiting_approval").await;
+    for worker in [&stage.worker, &second] {
+        worker.agreed().await;
+    }
+}
