@@ -11,7 +11,11 @@ const CEILING = 2;
 const DAY = 86400000;
 
 /** A share of what proof needs, or that it is not judged. */
-export const share = (value) => (value === null ? "not judged" : percent(value));
+export function share(value) {
+  if (value === null) return "not judged";
+  if (value < FLOOR) return `below −${percent(-FLOOR)}`;
+  return value < 0 ? `−${percent(-value)}` : percent(value);
+}
 
 /** A chart of both kinds of evidence; `show` draws it anew. */
 export function evidenceChart() {

@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { moment, number, percent, span } from "./format.js";
+import { share } from "./evidence.js";
 import { proof, reasonList, reasonText } from "./words.js";
 
 /** Whose shares went back are named up to so many. */
@@ -33,12 +34,12 @@ function commanded(entry) {
 
 function decided(entry, plan) {
   const phase = phaseName(plan, entry.phase);
-  const share = plan?.phases[entry.phase]?.ladder[entry.rung];
+  const percentOf = plan?.phases[entry.phase]?.ladder[entry.rung];
   const named = () => (entry.tenants ?? []).slice(0, NAMED).flatMap((tenant, n) => [n ? ", " : "", h("bdi", {}, tenant)]);
   const more = () => ((entry.tenants ?? []).length > NAMED ? ` and ${number(entry.tenants.length - NAMED)} more` : "");
   const words = {
     start: () => ["The rollout starts"],
-    step: () => [`Phase ${phase} takes step ${entry.rung + 1}${share === undefined ? "" : `: ${share}%`}`],
+    step: () => [`Phase ${phase} takes step ${entry.rung + 1}${percentOf === undefined ? "" : `: ${percentOf}%`}`],
     await_approval: () => [`Phase ${phase} has passed and waits for approval`],
     promote: () => [`Phase ${phase} has passed`],
     final_bake: () => [`Phase ${phase} has passed; the final bake begins`],
@@ -61,7 +62,7 @@ function figures(entry, plan) {
   const { harm, safe } = plan?.analysis ?? { harm: { alpha: 0.01 }, safe: { alpha: 0.05 } };
   return [
     `${arm("treated", treated, treatedFailed)}; ${arm("control", control, controlFailed)}`,
-    `evidence of harm ${percent(proof(entry.figures.harm, harm.alpha))} of proof, of safety ${percent(proof(entry.figures.safe, safe.alpha))}`,
+    `evidence of harm ${share(proof(entry.figures.harm, harm.alpha))} of proof, of safety ${share(proof(entry.figures.safe, safe.alpha))}`,
   ];
 }
 

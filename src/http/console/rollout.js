@@ -32,6 +32,7 @@ export function rollout({ parts: [id = ""] }) {
   const base = `rollouts/${idInPath(id)}`;
   const known = { status: null, plan: null, entries: [], points: [] };
   const view = pageOf(id, (kind) => known.status && confirmRollout(known.status, kind, () => (due = 0)));
+  const decided = new Set();
   let due = 0;
   let seen = -1;
   let seq = -1;
@@ -58,12 +59,16 @@ export function rollout({ parts: [id = ""] }) {
     if (!closed && known.status && known.plan) view.show(known);
   }
 
-  /** What stands behind the entries that are held. */
+  /** What stands behind the entries that are held. Of the records of a decision the first counts. */
   async function askJournal() {
     let cursor = known.entries.at(-1)?.position;
     do {
       const page = await get(`${base}/history?limit=${PAGE}${cursor ? `&cursor=${cursor}` : ""}`);
-      known.entries.push(...page.entries);
+      for (const entry of page.entries) {
+        if (entry.type === "decision" && decided.has(entry.n)) continue;
+        if (entry.type === "decision") decided.add(entry.n);
+        known.entries.push(entry);
+      }
       cursor = page.cursor;
     } while (cursor);
   }

@@ -167,10 +167,10 @@ async fn rollout_pictures() {
         stage.caller.command("rollout.approve", &approve).await;
         let judged = |s: &Value| s["phase"] == "all" && s["percent"] == 50;
         stage.caller.rollout_becomes("all tenants are judged", PHASE, judged).await;
-        let points = "return document.querySelectorAll('.evidence polyline.safe:not(.past)').length >= 4";
-        browser.sees("evidence of each step", points).await;
+        let gathered = "return [...document.querySelectorAll('.evidence polyline.safe:not(.past)')].at(-1)?.points.length >= 4";
+        browser.sees("evidence of the step", gathered).await;
         for (name, theme, width, height) in
-            [("console-rollout", "light", 1280, 1400), ("console-rollout-phone", "dark", 390, 1200)]
+            [("console-rollout", "light", 1280, 1140), ("console-rollout-phone", "dark", 390, 1000)]
         {
             browser.size(width, height).await;
             browser.prefers(theme).await;
