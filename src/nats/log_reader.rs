@@ -162,7 +162,7 @@ impl LogReader {
         let mut outcome = Ok(all);
         while pending > 0 {
             let batch = pending.min(BATCH);
-            let came = pulled.fetch(batch, BATCH_PATIENCE, |message, at| {
+            let came = pulled.take_batch(batch, BATCH_PATIENCE, |message, at| {
                 take(&read_entry_under(&names, message).unwrap_or(Entry::Rejected), at);
                 true
             });
@@ -249,7 +249,7 @@ pub(super) struct Pulled<'p> {
 impl Pulled<'_> {
     /// Takes so many messages, in order, each with where it stands, while `take` wants more. Gives whether it still
     /// does.
-    pub(super) async fn fetch(
+    pub(super) async fn take_batch(
         &self,
         batch: u64,
         patience: Duration,

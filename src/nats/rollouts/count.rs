@@ -82,7 +82,7 @@ pub async fn history_of(
     while pending > 0 {
         let batch = pending.min(BATCH);
         let log = Pulled { client: &worker.traffic, stream: &names.log_stream, consumer: &consumer.name };
-        let came = log.fetch(batch, PATIENCE, |message, at| {
+        let came = log.take_batch(batch, PATIENCE, |message, at| {
             // The log may not go back as far as the history does.
             let is_first = at.position == info.state.first_seq;
             from.get_or_insert(if is_first { at.stamp } else { wanted.from });
