@@ -12,6 +12,7 @@ use crate::rollout::evidence::{EntryFacts, Evidence, Move};
 impl Fold {
     /// Gives the evidence of rollouts an entry that is applied. `gap` says that entries before it are missing.
     /// Returns how many windows it closed.
+    #[inline]
     pub(super) fn note_evidence(
         &mut self,
         entry: &Entry<'_>,
@@ -19,11 +20,14 @@ impl Fold {
         gap: bool,
         step: &Step,
     ) -> u64 {
-        let (at, now) = (self.at(), step.now);
         // A deployment without a rollout that is running pays no more than this.
-        if !self.evidence.is_watching() && !matches!(entry, Entry::Step(_)) {
-            return self.evidence.apply(entry, &EntryFacts::default(), at, now);
+        if self.evidence.passes_over(entry, step.now) {
+            return 0;
         }
+        self.note_facts(entry, took_effect, gap, step)
+    }
+
+    fn note_facts(&mut self, entry: &Entry<'_>, took_effect: bool, gap: bool, step: &Step) -> u64 {
         let untreated = self.untreated_by(entry, took_effect, step);
         let moves: Vec<_> = step.moved.iter().map(move_of).collect();
         let facts = EntryFacts {
@@ -35,7 +39,7 @@ impl Fold {
             lapsed: &step.lapsed,
             gap,
         };
-        self.evidence.apply(entry, &facts, at, now)
+        self.evidence.apply(entry, &facts, self.at(), step.now)
     }
 
     /// The tenants for which an entry may change whether their refusals go unenforced, and whether they do after

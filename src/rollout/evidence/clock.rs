@@ -23,6 +23,7 @@ pub(super) struct Passage {
 }
 
 impl Clock {
+    #[inline]
     pub(super) fn advance(&mut self, now: Stamp) -> Passage {
         let before = self.now.unwrap_or(now);
         let from = self.log_time(before);

@@ -38,14 +38,25 @@ struct EndedRollout {
 }
 
 impl Evidence {
+    /// Applies an entry that only moves the clock, as nearly all do where no rollout is running. `false` if it is
+    /// another one, which nothing was done with: [`Self::apply`] does it, with its facts.
+    #[inline]
+    pub fn passes_over(&mut self, entry: &Entry<'_>, now: Stamp) -> bool {
+        let passes =
+            self.watches.is_empty() && !matches!(entry, Entry::Step(_) | Entry::Met(_) | Entry::Tally(_));
+        if passes {
+            self.clock.advance(now);
+        }
+        passes
+    }
+
     /// Applies the entry that follows the last one. `now` is fold time after it. Returns how many windows it
     /// closed.
     pub fn apply(&mut self, entry: &Entry<'_>, facts: &EntryFacts<'_>, at: At, now: Stamp) -> u64 {
-        let passage = self.clock.advance(now);
-        // Nearly all entries, where no rollout is running: they move the clock and nothing else.
-        if self.watches.is_empty() && !matches!(entry, Entry::Step(_) | Entry::Met(_) | Entry::Tally(_)) {
+        if self.passes_over(entry, now) {
             return 0;
         }
+        let passage = self.clock.advance(now);
         let moment = Moment { time: passage.to, position: at.position };
         for watch in self.watches.values_mut() {
             watch.pass(&passage, facts.gap, moment, &self.workers);
@@ -90,17 +101,12 @@ impl Evidence {
 
     // ---- readers ----
 
-    /// Whether a rollout is running. Where none is, the facts of an entry have no effect, unless it is a step.
-    #[must_use]
-    pub fn is_watching(&self) -> bool {
-        !self.watches.is_empty()
-    }
-
     /// Whether a call of this tenant to this provider is evidence. Where it is not, the facts of its entry need
     /// not say how it ended.
     #[must_use]
+    #[inline]
     pub fn looks_at(&self, tenant_id: &str, provider_id: &str) -> bool {
-        self.watches.values().any(|watch| watch.looks_at(tenant_id, provider_id))
+        !self.watches.is_empty() && self.watches.values().any(|watch| watch.looks_at(tenant_id, provider_id))
     }
 
     /// The running rollouts, each with its last step.
