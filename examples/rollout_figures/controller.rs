@@ -118,22 +118,9 @@ impl Rollout {
             latency: <[LatencyHistogram; 2]>::default(),
         };
         let block = EvidenceBlock {
-            rollout: self.id.clone(),
-            made: MADE,
-            number: self.window,
-            start,
-            end: self.now,
             step,
-            incomplete: false,
-            untreated: false,
-            untreated_tenants: Vec::new(),
-            lapsed: false,
-            purged: false,
-            missing: 0,
-            dropped: 0,
             rows: vec![row],
-            opens: Vec::new(),
-            left: Vec::new(),
+            ..EvidenceBlock::without_units(self.id.clone(), MADE, self.window, start, self.now)
         };
         self.window += 1;
         self.send(Message::Block(Box::new(block)));

@@ -119,6 +119,29 @@ pub struct OpenRecord {
 }
 
 impl EvidenceBlock {
+    /// A whole window in which nothing was counted: what changes is then filled in.
+    #[must_use]
+    pub const fn without_units(rollout: RolloutId, made: i64, number: u64, start: Stamp, end: Stamp) -> Self {
+        Self {
+            rollout,
+            made,
+            number,
+            start,
+            end,
+            step: 0,
+            incomplete: false,
+            untreated: false,
+            untreated_tenants: Vec::new(),
+            lapsed: false,
+            purged: false,
+            missing: 0,
+            dropped: 0,
+            rows: Vec::new(),
+            opens: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
     /// Whether refusals of a tenant went unenforced in a part of the window. Such rows are not judged.
     #[must_use]
     pub fn is_untreated(&self, tenant: &TenantId) -> bool {

@@ -98,24 +98,8 @@ impl World {
 }
 
 fn block(number: u64, start: u64) -> Arc<EvidenceBlock> {
-    Arc::new(EvidenceBlock {
-        rollout: id(),
-        made: MADE,
-        number,
-        start: Stamp(start),
-        end: Stamp(start + 1_000),
-        step: 2,
-        incomplete: false,
-        untreated: false,
-        untreated_tenants: Vec::new(),
-        lapsed: false,
-        purged: false,
-        missing: 0,
-        dropped: 0,
-        rows: Vec::new(),
-        opens: Vec::new(),
-        left: Vec::new(),
-    })
+    let (start, end) = (Stamp(start), Stamp(start + 1_000));
+    Arc::new(EvidenceBlock { step: 2, ..EvidenceBlock::without_units(id(), MADE, number, start, end) })
 }
 
 #[test]

@@ -155,24 +155,7 @@ impl World {
             }
             _ => (0, Vec::new()),
         };
-        EvidenceBlock {
-            rollout: id(),
-            made: MADE,
-            number,
-            start,
-            end: self.now,
-            step,
-            incomplete: false,
-            untreated: false,
-            untreated_tenants: Vec::new(),
-            lapsed: false,
-            purged: false,
-            missing: 0,
-            dropped: 0,
-            rows,
-            opens: Vec::new(),
-            left: Vec::new(),
-        }
+        EvidenceBlock { step, rows, ..EvidenceBlock::without_units(id(), MADE, number, start, self.now) }
     }
 
     /// A window in which all is well, but for a change.
