@@ -10,11 +10,11 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
-use beamline_nats::encode::Outgoing;
-use beamline_nats::jetstream::{Delivery, next_subject};
+use beamline_nats::jetstream::Delivery;
 use serde_json::Value;
 
 use super::Worker;
+use super::log_reader::Pulled;
 use crate::domain::Stamp;
 use crate::wire::subjects::escape_token;
 
@@ -133,12 +133,8 @@ async fn fetch(
     if pending == 0 {
         return Ok((events, true));
     }
-    let inbox = worker.traffic.new_inbox();
-    let mut deliveries = worker.traffic.subscribe(&inbox, None)?;
-    let subject = next_subject(&worker.settings.names.events_stream, consumer);
-    let body = format!("{{\"batch\":{pending},\"expires\":{}}}", PATIENCE.as_nanos());
-    let request = Outgoing { reply: inbox.as_bytes(), ..Outgoing::new(&subject, body.as_bytes()) };
-    worker.traffic.publish(&request)?;
+    let stream = &worker.settings.names.events_stream;
+    let mut deliveries = Pulled { client: &worker.traffic, stream, consumer }.ask_for(pending, PATIENCE)?;
     let skip = pending.saturating_sub(wanted);
     let mut met = 0;
     while met < pending

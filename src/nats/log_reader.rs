@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use beamline_nats::encode::Outgoing;
 use beamline_nats::jetstream::{Delivery, next_subject};
-use beamline_nats::{Client, Event, MessageRef, RequestError};
+use beamline_nats::{Client, Event, MessageRef, PublishError, RequestError, Subscriber};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -247,6 +247,17 @@ pub(super) struct Pulled<'p> {
 }
 
 impl Pulled<'_> {
+    /// Asks for so many messages, and gives the subscription that they come to. The request ends after `patience`.
+    pub(super) fn ask_for(&self, batch: u64, patience: Duration) -> Result<Subscriber, PublishError> {
+        let inbox = self.client.new_inbox();
+        let deliveries = self.client.subscribe(&inbox, None)?;
+        let subject = next_subject(self.stream, self.consumer);
+        let body = format!("{{\"batch\":{batch},\"expires\":{}}}", patience.as_nanos());
+        self.client
+            .publish(&Outgoing { reply: inbox.as_bytes(), ..Outgoing::new(&subject, body.as_bytes()) })?;
+        Ok(deliveries)
+    }
+
     /// Takes so many messages, in order, each with where it stands, while `take` wants more. Gives whether it still
     /// does.
     pub(super) async fn take_batch(
@@ -255,13 +266,8 @@ impl Pulled<'_> {
         patience: Duration,
         mut take: impl FnMut(&MessageRef<'_>, At) -> bool,
     ) -> Result<bool, Unread> {
-        let cut = |why| move |_| Unread::Cut(why);
-        let inbox = self.client.new_inbox();
-        let mut deliveries = self.client.subscribe(&inbox, None).map_err(cut("there is no connection"))?;
-        let subject = next_subject(self.stream, self.consumer);
-        let body = format!("{{\"batch\":{batch},\"expires\":{}}}", patience.as_nanos());
-        let request = Outgoing { reply: inbox.as_bytes(), ..Outgoing::new(&subject, body.as_bytes()) };
-        self.client.publish(&request).map_err(cut("there is no connection"))?;
+        let asked = self.ask_for(batch, patience);
+        let mut deliveries = asked.map_err(|_| Unread::Cut("there is no connection"))?;
         let mut came = 0;
         while came < batch {
             let next = tokio::time::timeout(patience, deliveries.next()).await;
