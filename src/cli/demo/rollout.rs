@@ -19,12 +19,13 @@ use super::failed::DemoFailed;
 use super::stage::{Stage, put_policy};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
+use crate::cli::rollout::page_files;
 use crate::clock::Clock;
 use crate::domain::RolloutId;
 use crate::nats::control_client::{ControlClient, ControlError};
 use crate::rollout::controller::{Status, TenantState};
 use crate::rollout::pages::pages;
-use course::{Course, Doing, HARMED, ROLLOUT, TENANTS, plan, policy};
+use course::{Action, Course, HARMED, ROLLOUT, TENANTS, plan, policy};
 use users::Users;
 
 /// Between questions.
@@ -103,11 +104,11 @@ async fn follow(
             }
         }
         let now = clock.tick();
-        for doing in course.next(&status, now) {
-            match doing {
-                Doing::Say(text) => out.line(&format!("> {text}")),
-                Doing::Play(weather) => users.play(weather),
-                Doing::Approve => {
+        for action in course.next(&status, now) {
+            match action {
+                Action::Say(text) => out.line(&format!("> {text}")),
+                Action::Set(providers) => users.set(providers),
+                Action::Approve => {
                     out.line(&format!("$ beamline-router rollout approve {ROLLOUT} --reason 'looks good'"));
                     match order(control, "approve", "looks good").await {
                         Ok(_) => {}
@@ -154,13 +155,8 @@ async fn write(control: &ControlClient, out: Option<&Path>) -> Result<PathBuf, D
     };
     if let Ok(rollout) = RolloutId::try_new(ROLLOUT) {
         let recorded = control.rollout_messages(&rollout).await?;
-        for (path, text) in pages(recorded.made, &rollout, recorded.messages) {
-            let path = folder.join(path);
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            std::fs::write(path, text)?;
-        }
+        let pages = pages(recorded.made, &rollout, recorded.messages);
+        page_files::write(&pages, &folder).map_err(|(_, error)| error)?;
     }
     Ok(folder)
 }

@@ -9,7 +9,7 @@ mod checks;
 mod criteria;
 mod ladder;
 mod listed;
-mod papers;
+pub(super) mod page_files;
 mod picture;
 mod plain;
 mod plan_file;

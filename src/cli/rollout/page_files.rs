@@ -14,10 +14,7 @@ use crate::rollout::pages::pages;
 /// Writes the pages into a folder.
 pub(super) async fn report(session: &Session, id: &str, folder: &Path) -> Result<(), Failure> {
     let pages = made(session, id).await?;
-    for (path, text) in &pages {
-        let path = folder.join(path);
-        write(&path, text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-    }
+    write(&pages, folder).map_err(|(path, error)| Failure::Usage(format!("{}: {error}", path.display())))?;
     let paths: Vec<&String> = pages.keys().collect();
     session.out.body(&json!({ "ok": true, "rollout": id, "out": folder, "pages": paths }));
     session.out.line(&format!("{} pages of {id} are in {}", pages.len(), folder.display()));
@@ -56,9 +53,15 @@ async fn made(session: &Session, id: &str) -> Result<BTreeMap<String, String>, F
     Ok(pages(recorded.made, &rollout, recorded.messages))
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+/// Writes pages into a folder. The error names the file that was not written.
+pub(in crate::cli) fn write(
+    pages: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<(), (PathBuf, io::Error)> {
+    for (path, text) in pages {
+        let path = folder.join(path);
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        made.and_then(|()| std::fs::write(&path, text)).map_err(|error| (path, error))?;
     }
-    std::fs::write(path, text)
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::args::{Change, RolloutVerb, Started, Which};
-use super::{checks, listed, papers, plan_file, watch};
+use super::{checks, listed, page_files, plan_file, watch};
 use crate::cli::exit::{Failure, exit_of, tell_control};
 use crate::cli::output::{Output, shown};
 use crate::cli::shell::{Body, Session};
@@ -82,8 +82,8 @@ impl RolloutVerb {
             Self::Status { which, watch: false } => watch::once(session, &which.id).await,
             Self::Recommend(args) => args.run(session).await,
             Self::Doctor(args) => args.run(session).await,
-            Self::Report { which, out } => papers::report(session, &which.id, &out).await,
-            Self::Rebuild { which, check } => papers::rebuild(session, &which.id, &check).await,
+            Self::Report { which, out } => page_files::report(session, &which.id, &out).await,
+            Self::Rebuild { which, check } => page_files::rebuild(session, &which.id, &check).await,
             Self::History { which } => {
                 let (answer, entries) = session.list("rollout.history", which.body(), "entries").await?;
                 session.out.body(&answer);

@@ -50,10 +50,10 @@ pub(super) fn policy() -> Value {
 
 /// How providers are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Weather {
+pub(super) enum Providers {
     /// One call in a hundred fails.
     #[default]
-    Fair,
+    Well,
     /// `openai` is down for everybody.
     Outage,
     /// For [`HARMED`], `openai` fails more than half of the calls, and `local` nearly all.
@@ -62,15 +62,15 @@ pub(super) enum Weather {
 
 /// What the demo does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Doing {
+pub(super) enum Action {
     Say(&'static str),
-    Play(Weather),
+    Set(Providers),
     Approve,
 }
 
-/// Where the story is.
+/// How far the demo is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Chapter {
+enum Part {
     /// The canary, until the second phase is at its step.
     #[default]
     Canary,
@@ -79,57 +79,57 @@ enum Chapter {
     /// Until the tenant is rolled back.
     BrokenFallback,
     /// Nothing more happens.
-    Calm,
+    Rest,
 }
 
 /// What happens when.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Course {
-    chapter: Chapter,
+    part: Part,
     /// Since when a phase waits for approval.
     waits: Option<Tick>,
 }
 
 impl Course {
     /// What there is to do, given how the rollout stands.
-    pub(super) fn next(&mut self, status: &Status, now: Tick) -> Vec<Doing> {
-        let mut doing = Vec::new();
+    pub(super) fn next(&mut self, status: &Status, now: Tick) -> Vec<Action> {
+        let mut actions = Vec::new();
         let in_limited = status.phase.as_ref().is_some_and(|phase| phase.as_str() == "limited");
         let harmed = status.tenants.iter().find(|tenant| tenant.tenant_id.as_str() == HARMED);
-        match self.chapter {
-            Chapter::Canary if in_limited && status.percent > 0 => {
-                self.chapter = Chapter::Outage(Tick(now.0.saturating_add(OUTAGE_MS)));
-                doing.push(Doing::Say(
+        match self.part {
+            Part::Canary if in_limited && status.percent > 0 => {
+                self.part = Part::Outage(Tick(now.0.saturating_add(OUTAGE_MS)));
+                actions.push(Action::Say(
                     "openai is down for every tenant: both arms meet it, so nobody is rolled back",
                 ));
-                doing.push(Doing::Play(Weather::Outage));
+                actions.push(Action::Set(Providers::Outage));
             }
-            Chapter::Outage(until) if now >= until => {
-                self.chapter = Chapter::BrokenFallback;
-                doing.push(Doing::Say(
+            Part::Outage(until) if now >= until => {
+                self.part = Part::BrokenFallback;
+                actions.push(Action::Say(
                     "openai is well again, but for delta, whose fallback is broken: there a refusal does harm",
                 ));
-                doing.push(Doing::Play(Weather::BrokenFallback));
+                actions.push(Action::Set(Providers::BrokenFallback));
             }
-            Chapter::BrokenFallback if harmed.is_some_and(|it| it.state == TenantState::RolledBack) => {
-                self.chapter = Chapter::Calm;
-                doing.push(Doing::Say("delta is out; its provider is mended. The others go on"));
-                doing.push(Doing::Play(Weather::Fair));
+            Part::BrokenFallback if harmed.is_some_and(|it| it.state == TenantState::RolledBack) => {
+                self.part = Part::Rest;
+                actions.push(Action::Say("delta is out; its provider is mended. The others go on"));
+                actions.push(Action::Set(Providers::Well));
             }
-            Chapter::Canary | Chapter::Outage(_) | Chapter::BrokenFallback | Chapter::Calm => {}
+            Part::Canary | Part::Outage(_) | Part::BrokenFallback | Part::Rest => {}
         }
-        let may_approve = !in_limited || self.chapter == Chapter::Calm;
+        let may_approve = !in_limited || self.part == Part::Rest;
         // A circuit that is still to close holds a phase that has passed.
         if may_approve && status.next.needs == ["approve"] {
             let since = *self.waits.get_or_insert(now);
             if now.since(since) >= LOOK_MS {
                 self.waits = None;
-                doing.push(Doing::Approve);
+                actions.push(Action::Approve);
             }
         } else {
             self.waits = None;
         }
-        doing
+        actions
     }
 }
 
@@ -158,22 +158,22 @@ mod tests {
     }
 
     #[test]
-    fn the_story_goes_on_with_the_rollout() {
+    fn actions_follow_the_rollout() {
         let mut course = Course::default();
         let mut at = |state: &str, phase: &str, percent: u8, harmed: &str, ms: u64| {
-            let doing = course.next(&status(state, phase, percent, harmed), Tick(ms));
-            doing.into_iter().filter(|doing| !matches!(doing, Doing::Say(_))).collect::<Vec<_>>()
+            let actions = course.next(&status(state, phase, percent, harmed), Tick(ms));
+            actions.into_iter().filter(|action| !matches!(action, Action::Say(_))).collect::<Vec<_>>()
         };
         assert_eq!(at("running", "canary", 50, "waiting", 0), []);
         assert_eq!(at("awaiting_approval", "canary", 50, "waiting", 1_000), []);
-        assert_eq!(at("awaiting_approval", "canary", 50, "waiting", 3_000), [Doing::Approve]);
-        assert_eq!(at("running", "limited", 50, "on_ladder", 5_000), [Doing::Play(Weather::Outage)]);
+        assert_eq!(at("awaiting_approval", "canary", 50, "waiting", 3_000), [Action::Approve]);
+        assert_eq!(at("running", "limited", 50, "on_ladder", 5_000), [Action::Set(Providers::Outage)]);
         assert_eq!(at("awaiting_approval", "limited", 50, "on_ladder", 12_000), []);
-        let broken = [Doing::Play(Weather::BrokenFallback)];
+        let broken = [Action::Set(Providers::BrokenFallback)];
         assert_eq!(at("awaiting_approval", "limited", 50, "on_ladder", 13_000), broken);
         assert_eq!(at("awaiting_approval", "limited", 50, "on_ladder", 20_000), [], "not before it is out");
-        let fair = [Doing::Play(Weather::Fair)];
-        assert_eq!(at("awaiting_approval", "limited", 50, "rolled_back", 21_000), fair);
-        assert_eq!(at("awaiting_approval", "limited", 50, "rolled_back", 24_000), [Doing::Approve]);
+        let well = [Action::Set(Providers::Well)];
+        assert_eq!(at("awaiting_approval", "limited", 50, "rolled_back", 21_000), well);
+        assert_eq!(at("awaiting_approval", "limited", 50, "rolled_back", 24_000), [Action::Approve]);
     }
 }

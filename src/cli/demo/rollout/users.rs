@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::course::{HARMED, TENANTS, Weather};
+use super::course::{HARMED, Providers, TENANTS};
 use crate::cli::demo::executors::{Rng, TASK};
 use crate::cli::demo::failed::DemoFailed;
 use crate::config::ClientSettings;
@@ -18,18 +18,21 @@ const CALL_MS: u64 = 40;
 
 /// Programs of the tenants, which ask and report until they are stopped.
 pub(super) struct Users {
-    weather: Arc<Mutex<Weather>>,
+    providers: Arc<Mutex<Providers>>,
     asking: CancellationToken,
     under_way: TaskTracker,
 }
 
 impl Users {
     pub(super) async fn start(settings: &ClientSettings) -> Result<Self, DemoFailed> {
-        let users =
-            Self { weather: Arc::default(), asking: CancellationToken::new(), under_way: TaskTracker::new() };
+        let users = Self {
+            providers: Arc::default(),
+            asking: CancellationToken::new(),
+            under_way: TaskTracker::new(),
+        };
         for (seed, tenant) in (1..).zip(TENANTS) {
             let simulation = Simulation::connect(settings).await?;
-            let (weather, asking) = (Arc::clone(&users.weather), users.asking.clone());
+            let (providers, asking) = (Arc::clone(&users.providers), users.asking.clone());
             let under_way = users.under_way.clone();
             tokio::spawn(async move {
                 let mut rng = Rng::seeded(seed);
@@ -40,7 +43,7 @@ impl Users {
                         () = tokio::time::sleep(pause) => {}
                     }
                     let (simulation, rng) = (simulation.clone(), rng.split());
-                    let now = *weather.lock().unwrap_or_else(PoisonError::into_inner);
+                    let now = *providers.lock().unwrap_or_else(PoisonError::into_inner);
                     under_way.spawn(async move { request(&simulation, tenant, now, rng).await });
                 }
             });
@@ -49,8 +52,8 @@ impl Users {
     }
 
     /// Providers are so from now on.
-    pub(super) fn play(&self, weather: Weather) {
-        *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
+    pub(super) fn set(&self, providers: Providers) {
+        *self.providers.lock().unwrap_or_else(PoisonError::into_inner) = providers;
     }
 
     /// Ends the asking. Done when what was asked is reported.
@@ -68,7 +71,7 @@ impl Drop for Users {
 }
 
 /// One request, its call, and the report.
-async fn request(simulation: &Simulation, tenant: &str, weather: Weather, mut rng: Rng) {
+async fn request(simulation: &Simulation, tenant: &str, providers: Providers, mut rng: Rng) {
     let request_id = rng.uuid();
     let asked = json!({
         "version": "1", "request_id": request_id, "tenant_id": tenant,
@@ -78,7 +81,7 @@ async fn request(simulation: &Simulation, tenant: &str, weather: Weather, mut rn
     let Some(provider) = answer.pointer("/decision/provider_id").and_then(|id| id.as_str()) else { return };
     let latency_ms = rng.around(CALL_MS);
     tokio::time::sleep(Duration::from_millis(latency_ms)).await;
-    let failed = rng.below(100) < failures(weather, tenant, provider);
+    let failed = rng.below(100) < failures(providers, tenant, provider);
     let result = json!({
         "assignment_id": rng.uuid(), "request_id": request_id, "tenant_id": tenant, "provider_id": provider,
         "job": {"type": TASK}, "status": if failed { "error" } else { "success" }, "latency_ms": latency_ms,
@@ -88,11 +91,11 @@ async fn request(simulation: &Simulation, tenant: &str, weather: Weather, mut rn
 }
 
 /// How many of a hundred calls fail.
-fn failures(weather: Weather, tenant: &str, provider: &str) -> u64 {
-    match (weather, provider) {
-        (Weather::Outage, "openai") => 95,
-        (Weather::BrokenFallback, "openai") if tenant == HARMED => 55,
-        (Weather::BrokenFallback, "local") if tenant == HARMED => 98,
+fn failures(providers: Providers, tenant: &str, provider: &str) -> u64 {
+    match (providers, provider) {
+        (Providers::Outage, "openai") => 95,
+        (Providers::BrokenFallback, "openai") if tenant == HARMED => 55,
+        (Providers::BrokenFallback, "local") if tenant == HARMED => 98,
         _ => 1,
     }
 }
