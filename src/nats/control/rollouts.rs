@@ -21,8 +21,8 @@ use crate::log::{Entry, ForceEntry, ForceTo};
 use crate::nats::Worker;
 use crate::nats::rollouts::{history_of, record, workers_without};
 use crate::rollout::controller::{
-    self, Command, CommandVerdict, Criterion, History, HistoryWanted, IssueChange, JUDGE_VERSION, Message,
-    Outcome, PlanMessage,
+    self, Command, Criterion, History, HistoryWanted, IssueChange, JUDGE_VERSION, Message, Outcome,
+    PlanMessage,
 };
 use crate::rollout::plan::{self, Checked};
 
@@ -39,11 +39,10 @@ pub(super) async fn put(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     body.only(&["plan", "expected_seq"])?;
     let (document, checked) = plan_of(&body)?;
     let rollout = checked.plan.id().clone();
-    let verdict = send(worker, &body, &rollout, |by, expected_seq| {
-        let By { id, actor, reason } = by;
+    send(worker, &body, &rollout, |Origin { id, actor, reason }, expected_seq| {
         Message::Plan(PlanMessage { id, plan: document.clone(), expected_seq, actor, reason })
-    });
-    verdict.await?;
+    })
+    .await?;
     let mut answer = standing(worker, &rollout)?;
     if let Some(fields) = answer.as_object_mut() {
         fields.insert("warnings".to_owned(), json!(checked.warnings));
@@ -217,8 +216,8 @@ async fn count(worker: &Worker, plan: &plan::Plan) -> Result<History, ControlErr
     }
 }
 
-/// Who sends a message, and its name.
-struct By {
+/// The name of a message, who sends it, and why.
+struct Origin {
     id: String,
     actor: String,
     reason: String,
@@ -230,7 +229,7 @@ async fn change(worker: &Arc<Worker>, body: &Body, verb: controller::Verb) -> Re
     if worker.rollouts.read(|controllers| controllers.plan(&rollout).is_none()) {
         return Err(unknown(&rollout));
     }
-    send(worker, body, &rollout, |By { id, actor, reason }, expected_seq| {
+    send(worker, body, &rollout, |Origin { id, actor, reason }, expected_seq| {
         let verb = verb.clone();
         Message::Command(Command { rollout: rollout.clone(), id, expected_seq, actor, reason, verb })
     })
@@ -245,8 +244,8 @@ async fn send(
     worker: &Arc<Worker>,
     body: &Body,
     rollout: &RolloutId,
-    message: impl Fn(By, u64) -> Message,
-) -> Result<CommandVerdict, ControlError> {
+    message: impl Fn(Origin, u64) -> Message,
+) -> Result<(), ControlError> {
     let unavailable = |why: &str| Err(ControlError::new(ErrorCode::Unavailable, why));
     if !worker.rollouts.progress().borrow().caught_up {
         return unavailable("the stream of rollouts is not read yet; try again");
@@ -258,12 +257,12 @@ async fn send(
         tries += 1;
         let seq = worker.rollouts.read(|c| c.seq(rollout)).unwrap_or(0);
         let id = uuid::Uuid::new_v4().to_string();
-        let by = By {
+        let origin = Origin {
             id: id.clone(),
             actor: by.actor.filter(|actor| !actor.is_empty()).unwrap_or("unknown").to_owned(),
             reason: by.reason.filter(|reason| !reason.is_empty()).unwrap_or("none given").to_owned(),
         };
-        let sent = record(worker, rollout, message(by, named.unwrap_or(seq)), &id).await;
+        let sent = record(worker, rollout, message(origin, named.unwrap_or(seq)), &id).await;
         let place = match sent {
             Ok(place) => place,
             Err(error) => {
@@ -276,7 +275,7 @@ async fn send(
         };
         let again = tries < TRIES;
         match &verdict.outcome {
-            Outcome::Accepted => return Ok(verdict),
+            Outcome::Accepted => return Ok(()),
             Outcome::Conflict { .. } if named.is_none() && again => {}
             Outcome::Conflict { expected } => {
                 return Err(ControlError {
