@@ -7,7 +7,7 @@ use super::circuits::{Circuit, Opens};
 use super::journal::Journal;
 use super::records::{DayRecord, DecisionRecord, StatusSummary};
 use super::tables;
-use super::text::{Empty, Page, code};
+use super::text::{Empty, Page, code, count};
 use super::tickets::Change;
 use super::words;
 use crate::rollout::controller::Kind;
@@ -160,7 +160,7 @@ fn issues(page: &mut Page, journal: &Journal, day: Day, summary: Option<&StatusS
 }
 
 fn unexpected(page: &mut Page, record: &DayRecord) {
-    let notes = record.notes.iter().map(|(note, times)| format!("{times} times: {note}"));
+    let notes = record.notes.iter().map(|(note, times)| format!("{note}: {}", count(*times, "time")));
     let left = record.left.iter().map(|(tenant, state)| {
         format!("Left the rollout: {}, {}", code(tenant), code(words::tenant_state(*state)))
     });

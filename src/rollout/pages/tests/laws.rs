@@ -175,13 +175,13 @@ proptest! {
         let twice = world.stream.iter().flat_map(|message| [message.clone(), message.clone()]);
         let again = twice.chain(world.stream.iter().cloned());
         prop_assert_eq!(&all, &pages(MADE, &id(), again));
-        // Copies of blocks and decisions at places of their own, much later.
+        // Copies at places of their own, much later. A history is counted anew where one is wanted.
         let mut copies = world.stream.clone();
         let last = copies.last().unwrap().0;
         let later = world.now.plus(500 * HOUR);
         let mut copied = 0;
         for (_, _, message) in &world.stream {
-            if matches!(message, Message::Block(_) | Message::Decision(_) | Message::Plan(_)) {
+            if !matches!(message, Message::History(_)) {
                 copied += 1;
                 copies.push((last + copied, later, message.clone()));
             }
