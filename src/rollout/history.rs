@@ -1,8 +1,9 @@
 //! What the log knows of tenants before a phase: how many units each had, and how many of them failed.
 //!
-//! A unit is one request id, from its first result until `settle` later, and results that come later are passed over
-//! for as long as it is remembered, as in [`evidence`](super::evidence). Its tenant's share plays no part. Replies without a provider are not known for a tenant that nothing watches, so they
-//! are not counted: a tenant whose requests fail because a breaker refuses them looks better than it is.
+//! A unit is one request id, from its first result until `settle` later. Results that come later are passed over for as
+//! long as it is remembered, as in [`evidence`](super::evidence). Its tenant's share plays no part. Replies without a
+//! provider are not known for a tenant that nothing watches, so they are not counted: a tenant whose requests fail
+//! because a breaker refuses them looks better than it is.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
