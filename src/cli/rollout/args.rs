@@ -125,7 +125,7 @@ Example:
         #[command(flatten)]
         change: Change,
     },
-    /// Pass over one criterion, once in a phase, where nothing else is lacking
+    /// Pass over one criterion, once in a phase, where nothing else is missing
     #[command(after_help = "\
 Example:
   beamline-router rollout promote cb-2026 --override exercise --reason 'drilled last week'")]

@@ -86,7 +86,7 @@ pub(super) fn tenants(status: &Status) -> Vec<&TenantStatus> {
     tenants
 }
 
-/// A line of what comes next: under `next` what happens or what to do, under `lacking` what must come before.
+/// A line of what comes next: under `next` what happens or what to do, under `missing` what must come before.
 pub(super) type Ahead = (&'static str, String);
 
 /// What comes next.
@@ -122,7 +122,7 @@ pub(super) fn next(status: &Status) -> Vec<Ahead> {
             (verb @ ("start" | "approve" | "resume" | "graduate" | "delete"), _) => {
                 ("next", command(status, verb))
             }
-            (word, _) => ("lacking", reason(word)),
+            (word, _) => ("missing", reason(word)),
         });
     }
     lines
@@ -148,7 +148,7 @@ fn way_out(status: &Status) -> String {
     }
 }
 
-/// Whether a word says what is lacking, and nothing that is wrong.
+/// Whether a word says what is missing, and nothing that is wrong.
 pub(super) fn is_lack(word: &str) -> bool {
     matches!(
         word,

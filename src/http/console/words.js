@@ -87,7 +87,7 @@ const REASONS = {
 
 /** What a pause must not be waited out for: somebody must act. */
 const BY_HAND = ["sample_ratio", "loss_ratio", "evidence_suspect", "empty_cohort", "mixed_versions"];
-/** What is lacking, where nothing is wrong. */
+/** What is missing, where nothing is wrong. */
 const LACKS = ["no_data", "insufficient_sample", "undecided", "stale_telemetry", "low_coverage", "latency_undecided", "open_unexplained", "recovery_pending", "not_exercised", "too_early"];
 
 /** How a pause ends. */

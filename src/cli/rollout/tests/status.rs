@@ -16,7 +16,7 @@ fn both(standing: &Standing) -> String {
 }
 
 #[test]
-fn a_running_rollout_shows_where_it_is_and_what_is_lacking() {
+fn a_running_rollout_shows_where_it_is_and_what_is_missing() {
     insta::assert_snapshot!(both(&standing(running())));
 }
 

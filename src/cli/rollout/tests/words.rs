@@ -57,7 +57,7 @@ fn what_comes_next_is_a_time_a_command_or_a_lack() {
     let preparing = json!({"state": "preparing", "next": {"when": null, "needs": ["history"]}});
     assert_eq!(of(preparing), one("next", "the history of the phase is counted from the log"));
     let unknown = json!({"next": {"when": null, "needs": ["mixed_versions"]}});
-    assert_eq!(of(unknown), one("lacking", "mixed_versions"));
+    assert_eq!(of(unknown), one("missing", "mixed_versions"));
 }
 
 #[test]
