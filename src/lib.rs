@@ -27,6 +27,8 @@ pub mod ledger;
 
 pub mod wire;
 
+pub mod rollout_simulation;
+
 pub mod telemetry;
 
 pub mod nats;

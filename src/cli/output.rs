@@ -50,6 +50,11 @@ impl Output {
         }
     }
 
+    /// One line of a file that programs read, whoever reads the output.
+    pub fn text(self, line: &Value) {
+        write_out(&escaped(&line.to_string()));
+    }
+
     /// A document as it may be edited and put back, for people only.
     pub fn document(self, document: &Value) {
         if !self.json {

@@ -60,7 +60,7 @@ impl FileFault {
         Self { path: path.to_owned(), message: message.into(), unreadable: false }
     }
 
-    fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+    pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         Self { path: path.to_owned(), message: format!("cannot be read: {error}"), unreadable: true }
     }
 }

@@ -7,7 +7,7 @@ use super::roster::{Roster, key_of};
 use super::seen::Seen;
 use super::step::Step;
 use super::verdicts::Verdicts;
-use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict};
+use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict, View};
 use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
 use crate::log::{At, ClaimEntry, Entry, FlagEntry, ForceEntry, Scope};
 use crate::rollout::evidence::Evidence;
@@ -239,6 +239,12 @@ impl Fold {
     #[must_use]
     pub const fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// What the breaker of a tenant for a provider shows, if there is one.
+    #[must_use]
+    pub fn breaker(&self, tenant_id: &str, provider_id: &str) -> Option<View> {
+        self.roster.find(tenant_id, provider_id).map(|cell| cell.lock().breaker.view(self.now))
     }
 
     /// A digest over all breaker states: 53 bits, equal at equal position on every worker. Costs one

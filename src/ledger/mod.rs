@@ -37,6 +37,7 @@ mod roster;
 mod seen;
 mod snapshot;
 mod step;
+mod tenant_facts;
 #[cfg(test)]
 mod tests;
 mod verdicts;

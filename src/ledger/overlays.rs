@@ -24,6 +24,7 @@ use crate::log::{
 use crate::policy::Overlay;
 use crate::rollout::collector::Pace;
 use crate::rollout::evidence::TALLY_MS;
+use crate::rollout::stream::Logged;
 
 /// Requests that met a breaker are written at least as often.
 const MET_MS: u64 = 1_000;
@@ -273,6 +274,14 @@ impl Overlays {
         watched
             .map(pace)
             .reduce(|a, b| Pace { met_ms: a.met_ms.min(b.met_ms), tally_ms: a.tally_ms.min(b.tally_ms) })
+    }
+
+    /// How far the log is with each rollout.
+    #[must_use]
+    pub fn logged(&self) -> BTreeMap<RolloutId, Logged> {
+        let logged =
+            |rollout: &Rollout| Logged { number: rollout.number, is_running: rollout.settings.is_some() };
+        self.rollouts.iter().map(|(id, rollout)| (id.clone(), logged(rollout))).collect()
     }
 
     /// All rollouts that the log has told of, by id.

@@ -41,6 +41,7 @@ mod readme;
 mod refusals;
 mod rollout;
 mod rollout_shell;
+mod rollout_simulate;
 mod rollouts;
 mod rollouts_doctor;
 mod routing;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The rooms. Each may use those above it, and itself.
-const ROOMS: [&str; 17] = [
+const ROOMS: [&str; 18] = [
     "domain",
     "document",
     "breaker",
@@ -15,6 +15,7 @@ const ROOMS: [&str; 17] = [
     "state",
     "ledger",
     "wire",
+    "rollout_simulation",
     "clock",
     "config",
     "telemetry",

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::entries::EntriesArgs;
+use super::simulate::SimulateArgs;
 use crate::cli::rollout_doctor::DoctorArgs;
 use crate::cli::rollout_recommend::RecommendArgs;
 use crate::config::parse_duration;
@@ -298,6 +300,10 @@ Example:
     Recommend(RecommendArgs),
     /// Check whether all is ready for a rollout; 1 if something is not
     Doctor(DoctorArgs),
+    /// Write what the log holds as lines that simulate reads
+    Entries(EntriesArgs),
+    /// Run a plan over a file of entries, without a broker; verdicts window by window, and decisions
+    Simulate(SimulateArgs),
     /// Write the pages of a rollout: execution log, days, weeks, tickets
     #[command(after_help = "\
 Example:

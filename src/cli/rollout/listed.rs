@@ -78,7 +78,7 @@ fn command(entry: &Value) -> String {
     }
 }
 
-fn decision(entry: &Value) -> String {
+pub(super) fn decision(entry: &Value) -> String {
     let is = |field: &str| entry.get(field) == Some(&Value::Bool(true));
     let phase = || entry.get("phase").and_then(from_one).unwrap_or_default();
     match entry.get("kind").and_then(Value::as_str) {

@@ -7,6 +7,7 @@
 mod args;
 mod checks;
 mod criteria;
+mod entries;
 mod ladder;
 mod listed;
 pub(super) mod page_files;
@@ -14,6 +15,7 @@ mod picture;
 mod plain;
 mod plan_file;
 mod run;
+mod simulate;
 mod standing;
 #[cfg(test)]
 mod tests;

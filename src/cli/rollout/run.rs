@@ -82,6 +82,8 @@ impl RolloutVerb {
             Self::Status { which, watch: false } => watch::once(session, &which.id).await,
             Self::Recommend(args) => args.run(session).await,
             Self::Doctor(args) => args.run(session).await,
+            Self::Entries(args) => args.run(session).await,
+            Self::Simulate(args) => args.run(session),
             Self::Report { which, out } => page_files::report(session, &which.id, &out).await,
             Self::Rebuild { which, check } => page_files::rebuild(session, &which.id, &check).await,
             Self::History { which } => {

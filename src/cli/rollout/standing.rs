@@ -25,6 +25,11 @@ pub(super) enum Progress {
 }
 
 impl Standing {
+    /// Of a status that no router answered.
+    pub(super) fn of(status: Status, plan: Plan) -> Self {
+        Self { status, plan: Some(plan), answer: Value::Null }
+    }
+
     /// The exit code of a command that ends here.
     pub(super) fn exit(&self) -> Exit {
         match self.status.state.as_str() {

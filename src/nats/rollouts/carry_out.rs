@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::log::Entry;
 use crate::nats::Worker;
 use crate::nats::ledger::ClosedBlocks;
 use crate::rollout::controller::Message;
-use crate::rollout::stream::{Agenda, Due, Logged, Task, tasks};
+use crate::rollout::stream::{Agenda, Due, Task, tasks};
 use crate::telemetry::labels::Publish;
 use crate::wire;
 
@@ -36,7 +35,7 @@ pub(super) async fn due(
     closed: &ClosedBlocks,
     counting: &mut JoinSet<()>,
 ) {
-    let logged = logged(worker);
+    let logged = worker.ledger.fold().overlays().logged();
     let now = worker.clock.tick();
     let (made, todo) =
         worker.rollouts.read(|controllers| (controllers.made(), tasks(controllers, &logged, &closed.blocks)));
@@ -99,15 +98,4 @@ pub async fn record(
             .sequence;
     }
     Ok(place)
-}
-
-/// What the log lays over policies.
-fn logged(worker: &Worker) -> BTreeMap<RolloutId, Logged> {
-    let fold = worker.ledger.fold();
-    let rollouts = fold.overlays().iter();
-    rollouts
-        .map(|(id, known)| {
-            (id.clone(), Logged { number: known.number, is_running: known.settings.is_some() })
-        })
-        .collect()
 }

@@ -5,17 +5,13 @@ use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 
 use super::carry_out::record;
-use crate::breaker::Settings;
-use crate::domain::RolloutId;
-use crate::ledger::{Fold, Live};
 use crate::log::Entry;
 use crate::nats::Worker;
 use crate::nats::ledger::read_entry;
 use crate::nats::log_reader::Pulled;
 use crate::nats::stream_info::StreamInfo;
-use crate::policy;
 use crate::rollout::controller::{History, HistoryWanted, Message};
-use crate::rollout::history::{HistoryCount, TenantFacts};
+use crate::rollout::history::HistoryCount;
 
 /// Workers begin to count at different times within this span, so that mostly one of them reads the log.
 const SPREAD_MS: u64 = 400;
@@ -97,39 +93,6 @@ pub async fn history_of(
         pending = if came.await? { pending.saturating_sub(batch) } else { 0 };
     }
     let _ = stream.delete_consumer(&consumer.name).await;
-    let facts = facts(&worker.ledger.fold(), &wanted.rollout);
+    let facts = worker.ledger.fold().tenant_facts(&wanted.rollout);
     Ok(count.finish(wanted, from.unwrap_or(wanted.from), facts))
-}
-
-/// What the policies in force say of each tenant.
-fn facts(fold: &Fold, rollout: &RolloutId) -> Vec<TenantFacts> {
-    let mut all: Vec<TenantFacts> = Vec::new();
-    for ((tenant, _), record) in fold.register().iter() {
-        let Some(live) = &record.live else { continue };
-        let facts = TenantFacts {
-            tenant: tenant.clone(),
-            already_enforced: enforces(live, rollout),
-            fallback: live.policy.survives_refusal(),
-            timeout_ms: live.policy.breaker().to_draft().max_timeout_ms,
-        };
-        match all.last_mut().filter(|last| last.tenant == *tenant) {
-            Some(last) => {
-                last.already_enforced |= facts.already_enforced;
-                last.fallback &= facts.fallback;
-                last.timeout_ms = last.timeout_ms.max(facts.timeout_ms);
-            }
-            None => all.push(facts),
-        }
-    }
-    all
-}
-
-/// Whether a policy enforces refusals without this rollout: by its document, or since another rollout has it.
-fn enforces(live: &Live, rollout: &RolloutId) -> bool {
-    let by_breaker = |settings: &Settings| settings.enabled() && settings.enforce_percent() > 0;
-    match live.step() {
-        None => by_breaker(live.policy.breaker()),
-        Some(step) if step.rollout != *rollout => true,
-        Some(_) => policy::parse(&live.document).is_ok_and(|own| by_breaker(own.policy.breaker())),
-    }
 }

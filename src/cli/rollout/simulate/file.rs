@@ -1,0 +1,109 @@
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use crate::cli::policy_files::FileFault;
+use crate::domain::Stamp;
+use crate::log::Entry;
+use crate::rollout::controller::HistoryWanted;
+use crate::rollout::history::HistoryCount;
+use crate::rollout_simulation::{Content, Histories, Line, Survey};
+
+/// The longest line, in bytes: what the broker takes as a message, and a little more.
+const MAX_LINE: u64 = 2 << 20;
+/// Faults that are reported; a file that is of another kind has one in each line.
+const MAX_FAULTS: usize = 20;
+
+/// A file of entries. It is read several times: to check it, for each history, and for the rollout.
+#[derive(Clone, Debug)]
+pub(super) struct Entries {
+    path: PathBuf,
+}
+
+impl Entries {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Checks all lines.
+    ///
+    /// # Errors
+    /// The first 20 faults, each with its line.
+    pub(super) fn survey(&self) -> Result<Survey, Vec<FileFault>> {
+        let mut survey = Survey::default();
+        let mut faults = Vec::new();
+        self.texts(|number, text| {
+            match Line::parse(number, text) {
+                Ok(line) => survey.note(&line),
+                Err(fault) => faults.push(self.fault(number, &fault)),
+            }
+            Ok(faults.len() < MAX_FAULTS)
+        })
+        .map_err(|fault| vec![fault])?;
+        if faults.is_empty() { Ok(survey) } else { Err(faults) }
+    }
+
+    /// Gives each line with its number to `take`, until that returns `false`.
+    ///
+    /// # Errors
+    /// The first fault, and that of `take`.
+    pub(super) fn each(
+        &self,
+        mut take: impl FnMut(u64, Line<'_>) -> Result<bool, FileFault>,
+    ) -> Result<(), FileFault> {
+        self.texts(|number, text| {
+            let line = Line::parse(number, text).map_err(|fault| self.fault(number, &fault))?;
+            take(number, line)
+        })
+    }
+
+    /// Lines that are not empty.
+    fn texts(&self, mut take: impl FnMut(u64, &str) -> Result<bool, FileFault>) -> Result<(), FileFault> {
+        let unreadable = |error: std::io::Error| FileFault::unreadable(&self.path, &error);
+        let mut reader = BufReader::new(File::open(&self.path).map_err(unreadable)?);
+        let mut text = String::new();
+        let mut number = 0;
+        loop {
+            text.clear();
+            number += 1;
+            let read = reader.by_ref().take(MAX_LINE).read_line(&mut text).map_err(unreadable)?;
+            if read == 0 {
+                return Ok(());
+            }
+            if read as u64 == MAX_LINE && !text.ends_with('\n') {
+                return Err(self.fault(number, "is longer than 2 MiB"));
+            }
+            let text = text.trim();
+            if !text.is_empty() && !take(number, text)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn fault(&self, number: u64, fault: &str) -> FileFault {
+        FileFault::unfit(&self.path, format!("line {number}: {fault}"))
+    }
+}
+
+impl Histories for Entries {
+    type Error = FileFault;
+
+    fn count(&mut self, wanted: &HistoryWanted, settle_ms: u64) -> Result<(Stamp, HistoryCount), FileFault> {
+        let mut count = HistoryCount::new(settle_ms);
+        let mut first = None;
+        self.each(|_, line| {
+            let from = *first.get_or_insert(line.at);
+            if line.at >= wanted.from.max(from)
+                && line.at <= wanted.to
+                && let Content::Entry(entry) = &line.content
+                && let Entry::Result(outcome) = &**entry
+            {
+                count.result(&outcome.tenant_id, outcome.request_id.as_deref(), outcome.status, line.at);
+            }
+            Ok(line.at <= wanted.to)
+        })?;
+        // The file may not go back as far as the history does.
+        let from = first.unwrap_or(wanted.from).max(wanted.from);
+        Ok((from, count))
+    }
+}
