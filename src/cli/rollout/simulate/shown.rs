@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::output::{Output, moment};
-use crate::cli::rollout::standing::Standing;
+use crate::cli::rollout::standing::{Standing, has_ended};
 use crate::cli::rollout::words::{grouped, nats};
 use crate::cli::rollout::{listed, plain};
 use crate::domain::Stamp;
@@ -13,6 +13,10 @@ use crate::rollout_simulation::Report;
 
 /// Prints one.
 pub(super) fn report(out: Output, report: &Report, plan: &Plan) {
+    // Windows of a rollout that has ended are judged by nobody.
+    if matches!(report, Report::Window { status, .. } if has_ended(status)) {
+        return;
+    }
     if out.is_json() {
         out.body(&body(report));
     } else {
@@ -93,5 +97,6 @@ fn verdict(status: &Status) -> &'static str {
 
 fn decided(decision: &Decision) -> String {
     let entry = serde_json::to_value(decision).unwrap_or_default();
-    format!("decision {}: {} ({})", decision.n, listed::decision(&entry), decision.reasons.join("; "))
+    let text = format!("decision {}: {}", decision.n, listed::decision(&entry));
+    if decision.reasons.is_empty() { text } else { format!("{text} ({})", decision.reasons.join("; ")) }
 }
