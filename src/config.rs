@@ -172,6 +172,8 @@ pub struct LedgerSettings {
     pub max_bytes: u64,
     /// Entries from one snapshot to the next.
     pub snapshot_every: u64,
+    /// The newest version of the fold that this worker agrees to; `None` for the newest that it has.
+    pub fold_version: Option<u32>,
 }
 
 /// What the control verbs in a shell run by.

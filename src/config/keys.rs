@@ -117,6 +117,8 @@ keys! {
         "How large the log may grow";
     SNAPSHOT_EVERY = "snapshot-every", "BEAMLINE_SNAPSHOT_EVERY", Value "N", Some("100000"),
         "Entries of the log from one snapshot to the next; best the same on all workers, which compare theirs";
+    FOLD_VERSION = "fold-version", "BEAMLINE_FOLD_VERSION", Value "N", None,
+        "The newest version of the fold that this worker agrees to; without, the newest that it has";
     RECONCILE_INTERVAL_MS = "reconcile-interval-ms", "BEAMLINE_RECONCILE_INTERVAL_MS", Value "MS", Some("10000"),
         "How often the buckets are compared with the log, and streams and buckets looked after";
     SUBSCRIPTION_CAPACITY = "subscription-capacity", "BEAMLINE_SUBSCRIPTION_CAPACITY", Value "N", Some("65536"),
@@ -142,7 +144,7 @@ pub(super) const CONNECTION: [&Key; 10] = [
     &ROUTER_PREFIX,
 ];
 
-pub(super) const SERVE: [&Key; 30] = [
+pub(super) const SERVE: [&Key; 31] = [
     &EXEC_PREFIX,
     &USAGE_PREFIX,
     &WORKER_NAME,
@@ -170,6 +172,7 @@ pub(super) const SERVE: [&Key; 30] = [
     &LOG_MAX_AGE,
     &LOG_MAX_BYTES,
     &SNAPSHOT_EVERY,
+    &FOLD_VERSION,
     &RECONCILE_INTERVAL_MS,
     &SUBSCRIPTION_CAPACITY,
     &DRAIN_TIMEOUT_MS,

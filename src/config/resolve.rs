@@ -255,10 +255,12 @@ fn read_ledger(r: &mut Reader<'_>) -> Result<LedgerSettings, Told> {
     let max_age = r.read(&keys::LOG_MAX_AGE, span(Duration::from_secs(7_200), day * 3_650));
     let max_bytes = r.read(&keys::LOG_MAX_BYTES, bytes(1 << 20, 1 << 50));
     let snapshot_every = r.read(&keys::SNAPSHOT_EVERY, integer(100, 100_000_000));
+    let fold_version = r.optional(&keys::FOLD_VERSION, integer(1, u64::from(u32::MAX)));
     Ok(LedgerSettings {
         replicas: replicas?,
         max_age: max_age?,
         max_bytes: max_bytes?,
         snapshot_every: snapshot_every?,
+        fold_version: fold_version?,
     })
 }

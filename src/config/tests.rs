@@ -56,7 +56,8 @@ fn nothing_given_gives_the_defaults_of_the_contract() {
             replicas: 1,
             max_age: Duration::from_secs(604_800),
             max_bytes: 4 << 30,
-            snapshot_every: 100_000
+            snapshot_every: 100_000,
+            fold_version: None,
         }
     );
     assert!(settings.usage_metering && settings.circuit_breaker_enabled);

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::ahead::{AHEAD, fetch};
 use super::fold::Fold;
+use super::judge::named;
 use super::roster::key_of;
 use crate::domain::{Outcome, Stamp};
 use crate::log::Entry;
@@ -27,7 +28,7 @@ impl Fold {
         let mut cells: SmallVec<[&Cell; AHEAD]> = SmallVec::new();
         cells.extend(keys.iter().filter_map(|key| self.roster.hint(*key)));
         // Nobody wants to know; but what is not used need not be read.
-        black_box(self.seen.glance(results.iter().map(|o| o.identity)));
+        black_box(self.seen.glance(results.iter().map(|o| self.identities.of(named(o)))));
         fetch(cells.iter().copied(), until);
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::fold::Fold;
+use super::identities::Named;
 use super::seen::Kind;
 use super::step::Step;
 use crate::breaker::{Input, Judged};
@@ -18,7 +19,7 @@ impl Fold {
         let Some(cell) = self.roster.find(&outcome.tenant_id, &outcome.provider_id) else {
             return Disposition::Rejected;
         };
-        let disposition = match self.seen.note(outcome.identity, Kind::Result) {
+        let disposition = match self.identities.note(&mut self.seen, named(outcome), Kind::Result) {
             Some(Kind::Result) => Disposition::Duplicate,
             // Its timeout or refusal was judged in its stead; what the provider asks for is heard.
             Some(Kind::Ended) => {
@@ -43,7 +44,12 @@ impl Fold {
     pub(super) fn judge_ended(&mut self, ended: &Ended<'_>, step: &mut Step) -> bool {
         let Some(cell) = self.roster.find(&ended.tenant_id, &ended.provider_id) else { return false };
         let identity = identity_of(&ended.tenant_id, Some(&ended.assignment_id), &[]);
-        if self.seen.note(identity, Kind::Ended).is_some() {
+        let named = Named {
+            tenant_id: &ended.tenant_id,
+            assignment_id: Some(&ended.assignment_id),
+            unkeyed: identity,
+        };
+        if self.identities.note(&mut self.seen, named, Kind::Ended).is_some() {
             return false;
         }
         let outcome = Outcome {
@@ -55,6 +61,15 @@ impl Fold {
         let judged = step.input(cell, &input, &mut self.digest).judged;
         step.call = judged.map(|judged| Call { ended: CallEnd::Failed, probe: judged.probe });
         true
+    }
+}
+
+/// What a result is known by.
+pub(super) fn named<'n>(outcome: &'n Outcome<'_>) -> Named<'n> {
+    Named {
+        tenant_id: &outcome.tenant_id,
+        assignment_id: outcome.assignment_id.as_deref(),
+        unkeyed: outcome.identity,
     }
 }
 

@@ -13,6 +13,10 @@
 //! **Identity.** A result counts once, however often it was published or delivered. [`Seen`] remembers
 //! the last million identities. The first of result, refusal and timeout of an assignment counts.
 //!
+//! **Versions.** A change of what an entry does has a [`FoldVersion`](crate::log::FoldVersion). It holds from the entry
+//! on that raises the version, which is written once all workers have it; before, the older rules hold. A version that
+//! this program does not have is not applied ([`Fold::supports`]).
+//!
 //! **Policies** come as whole documents. The newest revision of each holds, whatever the order in which
 //! revisions arrive. One breaker stands for each (tenant, provider) that some policy names; keys on the
 //! wire make none.
@@ -28,6 +32,7 @@ mod digest;
 mod facts;
 mod fold;
 mod foresee;
+mod identities;
 mod in_force;
 mod judge;
 mod overlays;

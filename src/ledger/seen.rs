@@ -58,6 +58,11 @@ impl<const CAP: usize> Seen<CAP> {
         None
     }
 
+    /// Whether an identity is remembered.
+    pub(super) fn contains(&self, identity: u64) -> bool {
+        self.known.contains(identity)
+    }
+
     /// Reads the places of identities that are to be noted next, and of those that will be forgotten
     /// for them. What it tells is of no use: see [`super::ahead`].
     pub(super) fn glance(&self, next: impl ExactSizeIterator<Item = u64>) -> u64 {

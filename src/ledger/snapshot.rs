@@ -16,17 +16,20 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::ahead::{AHEAD, fetch_whole};
 use super::fold::Fold;
+use super::identities::Identities;
 use super::register::PolicyChange;
 use super::seen::Kind;
 use crate::breaker::Saved;
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId};
-use crate::log::{At, FlagEntry, PolicyEntry, Revision, Scope};
+use crate::log::{At, FlagEntry, FoldVersion, PolicyEntry, Revision, Scope};
 use crate::rollout::evidence::Evidence;
 use crate::state::Cell;
 
 const MARK: &[u8; 4] = b"BLSN";
-/// The version that this router writes and reads.
-const VERSION: u32 = 4;
+/// The version of the format.
+const VERSION: u32 = 5;
+/// The same without [`Versioned`], as routers wrote it that had no version of the fold: it is that of the first.
+const WITHOUT_FOLD_VERSION: u32 = 4;
 const HEAD: usize = 16;
 
 /// Why bytes are no snapshot for this router.
@@ -36,8 +39,11 @@ pub enum SnapshotError {
     #[error("not a snapshot")]
     Mark,
     /// Written by another version.
-    #[error("version {0} of the format; this router reads {VERSION}")]
+    #[error("version {0} of the format; this router reads {WITHOUT_FOLD_VERSION} and {VERSION}")]
     Version(u32),
+    /// Its fold has rules that this router does not have.
+    #[error("version {0} of the fold; this router has up to {newest}", newest = FoldVersion::NEWEST)]
+    Fold(FoldVersion),
     /// The checksum differs.
     #[error("damaged: the checksum differs")]
     Checksum,
@@ -47,6 +53,13 @@ pub enum SnapshotError {
     /// It is of another stream.
     #[error("of another stream")]
     Stream,
+}
+
+/// What stands before the body.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Versioned {
+    version: FoldVersion,
+    identities: Identities,
 }
 
 /// What stands behind the head. It is read whole, and written as [`Rows`] that are made one by one: a copy of
@@ -142,12 +155,19 @@ impl Fold {
             seen: Rows(self.seen.iter().map(|(identity, kind)| (identity, kind == Kind::Ended))),
             breakers: Rows(breakers),
         };
+        // A worker of the version before compares its snapshots with ours for as long as its rules hold.
+        let versioned = (self.version > FoldVersion::FIRST)
+            .then_some(Versioned { version: self.version, identities: self.identities });
+        let format = if versioned.is_some() { VERSION } else { WITHOUT_FOLD_VERSION };
         let mut bytes = Vec::with_capacity(HEAD + 1_024);
         bytes.extend_from_slice(MARK);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&format.to_le_bytes());
         bytes.extend_from_slice(&[0; 8]);
-        let mut bytes =
-            postcard::to_extend(&body, bytes).map_err(|e| SnapshotError::Content(e.to_string()))?;
+        let mut bytes = match versioned {
+            Some(versioned) => postcard::to_extend(&(versioned, body), bytes),
+            None => postcard::to_extend(&body, bytes),
+        }
+        .map_err(|e| SnapshotError::Content(e.to_string()))?;
         let sum = xxh3_64(bytes.get(HEAD..).unwrap_or_default());
         if let Some(place) = bytes.get_mut(8..HEAD) {
             place.copy_from_slice(&sum.to_le_bytes());
@@ -174,10 +194,12 @@ impl Fold {
     /// # Errors
     /// [`SnapshotError`]; the fold and its state are then of no use and must be made anew.
     pub fn restore(&mut self, bytes: &[u8], stream: &str, offset: Offset) -> Result<At, SnapshotError> {
-        let body = read(bytes)?;
+        let (versioned, body) = read(bytes)?;
         if body.stream != stream {
             return Err(SnapshotError::Stream);
         }
+        self.version = versioned.version;
+        self.identities = versioned.identities;
         let mut step = self.restoring(At { position: body.position, stamp: body.stamp }, body.now, offset);
         for (tenant_id, revision, enabled) in body.flags {
             let scope = tenant_id.map_or(Scope::Global, |tenant_id| Scope::Tenant { tenant_id });
@@ -236,7 +258,7 @@ impl Fold {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Whole, SnapshotError> {
+fn read(bytes: &[u8]) -> Result<(Versioned, Whole), SnapshotError> {
     let (Some(head), Some(rest)) = (bytes.get(..HEAD), bytes.get(HEAD..)) else {
         return Err(SnapshotError::Mark);
     };
@@ -246,12 +268,20 @@ fn read(bytes: &[u8]) -> Result<Whole, SnapshotError> {
     let word =
         |at: usize| -> [u8; 4] { head.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or_default() };
     let version = u32::from_le_bytes(word(4));
-    if version != VERSION {
+    if version != VERSION && version != WITHOUT_FOLD_VERSION {
         return Err(SnapshotError::Version(version));
     }
     let sum = u64::from(u32::from_le_bytes(word(8))) | u64::from(u32::from_le_bytes(word(12))) << 32;
     if sum != xxh3_64(rest) {
         return Err(SnapshotError::Checksum);
     }
-    postcard::from_bytes(rest).map_err(|e| SnapshotError::Content(e.to_string()))
+    let unfit = |error: postcard::Error| SnapshotError::Content(error.to_string());
+    if version == WITHOUT_FOLD_VERSION {
+        return Ok((Versioned::default(), postcard::from_bytes(rest).map_err(unfit)?));
+    }
+    let (versioned, rest): (Versioned, _) = postcard::take_from_bytes(rest).map_err(unfit)?;
+    if versioned.version > FoldVersion::NEWEST {
+        return Err(SnapshotError::Fold(versioned.version));
+    }
+    Ok((versioned, postcard::from_bytes(rest).map_err(unfit)?))
 }

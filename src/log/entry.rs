@@ -4,6 +4,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::rollout::{MetEntry, StepEntry, TallyEntry};
+use super::version::FoldVersionEntry;
 use crate::breaker::State;
 use crate::domain::{ClaimId, Outcome, PolicyId, ProviderId, Stamp, Status, TenantId};
 
@@ -41,6 +42,8 @@ pub enum Entry<'a> {
     Met(MetEntry),
     /// What a worker has done so far, by its own count.
     Tally(TallyEntry),
+    /// The fold applies the rules of a newer version from here on.
+    FoldVersion(FoldVersionEntry),
     /// Time has passed and nothing else happened: makes a snapshot due, so that the log may forget by
     /// age what came before.
     Mark,

@@ -5,9 +5,11 @@
 
 mod entry;
 mod rollout;
+mod version;
 
 pub use entry::{At, ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, ForceTo, PolicyEntry, Revision, Scope};
 pub use rollout::{
     ArmTotals, EvidenceSettings, Fate, JudgedWindow, Met, MetEntry, OverlaySettings, Share, StepEntry,
     StepInForce, StepNumber, TallyEntry, WorkerRun,
 };
+pub use version::{FoldVersion, FoldVersionEntry, IdentityKey};

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Worker;
+use super::{Worker, fold_version};
 use crate::config::Names;
 use crate::telemetry::labels::{Label as _, Publish, Source};
 use crate::telemetry::names::SERVICE;
@@ -88,7 +88,9 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 }
 
 async fn answer_all(worker: &Worker) {
-    let service = Service::new(&worker.settings.names, &worker.settings.worker_name, worker.clock.wall_ms());
+    let fold = fold_version::agreed_to(worker).to_string();
+    let name = &worker.settings.worker_name;
+    let service = Service::new(&worker.settings.names, name, &fold, worker.clock.wall_ms());
     let (mut questions, verbs) = match subscribe(&worker.traffic, &service.id) {
         Ok(subscribed) => subscribed,
         Err(error) => {
@@ -158,11 +160,12 @@ struct Service<'a> {
     started: String,
     names: &'a Names,
     worker: &'a str,
+    fold: &'a str,
 }
 
 impl<'a> Service<'a> {
-    fn new(names: &'a Names, worker: &'a str, started_ms: u64) -> Self {
-        Self { id: Uuid::new_v4().simple().to_string(), started: rfc3339(started_ms), names, worker }
+    fn new(names: &'a Names, worker: &'a str, fold: &'a str, started_ms: u64) -> Self {
+        Self { id: Uuid::new_v4().simple().to_string(), started: rfc3339(started_ms), names, worker, fold }
     }
 
     fn answer(&self, verb: Verb, discovery: &Discovery) -> Option<Bytes> {
@@ -185,7 +188,7 @@ impl<'a> Service<'a> {
     }
 
     fn identity(&self, kind: &'static str) -> Identity<'_> {
-        let metadata = Metadata { worker: self.worker, rollouts: JUDGE };
+        let metadata = Metadata { worker: self.worker, rollouts: JUDGE, fold: self.fold };
         Identity { kind, name: SERVICE, id: &self.id, version: VERSION, metadata }
     }
 
@@ -214,6 +217,8 @@ struct Metadata<'a> {
     worker: &'a str,
     /// The version of the judge of rollouts that this worker has.
     rollouts: &'static str,
+    /// The newest version of the fold that it agrees to.
+    fold: &'a str,
 }
 
 #[derive(Serialize)]
@@ -302,7 +307,7 @@ mod tests {
 
     fn told(verb: Verb, discovery: &Discovery) -> Value {
         let names = names();
-        let service = Service { id: "i1".to_owned(), ..Service::new(&names, "w-1", 1_700_000_000_120) };
+        let service = Service { id: "i1".to_owned(), ..Service::new(&names, "w-1", "2", 1_700_000_000_120) };
         serde_json::from_slice(&service.answer(verb, discovery).unwrap()).unwrap()
     }
 
@@ -312,7 +317,7 @@ mod tests {
             told(Verb::Ping, &Discovery::default()),
             json!({
                 "type": "io.nats.micro.v1.ping_response", "name": "beamline-router", "id": "i1",
-                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE},
+                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE, "fold": "2"},
             })
         );
     }
@@ -329,7 +334,7 @@ mod tests {
             told(Verb::Info, &Discovery::default()),
             json!({
                 "type": "io.nats.micro.v1.info_response", "name": "beamline-router", "id": "i1",
-                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE}, "description": DESCRIPTION,
+                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE, "fold": "2"}, "description": DESCRIPTION,
                 "endpoints": [
                     endpoint("decide", "beamline.router.v1.decide"),
                     endpoint("tenant_decide", "beamline.router.v1.tenant.*.decide"),
@@ -357,7 +362,7 @@ mod tests {
             told(Verb::Stats, &discovery),
             json!({
                 "type": "io.nats.micro.v1.stats_response", "name": "beamline-router", "id": "i1",
-                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE}, "started": "2023-11-14T22:13:20.120Z",
+                "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE, "fold": "2"}, "started": "2023-11-14T22:13:20.120Z",
                 "endpoints": [
                     figures("decide", "beamline.router.v1.decide", 4, 3, "503:circuit_open", 3_001, 750),
                     figures("tenant_decide", "beamline.router.v1.tenant.*.decide", 0, 0, "", 0, 0),
@@ -381,7 +386,7 @@ mod tests {
     #[test]
     fn every_instance_has_an_id_that_a_subject_can_hold() {
         let names = names();
-        let [a, b] = [0, 0].map(|ms| Service::new(&names, "w", ms).id);
+        let [a, b] = [0, 0].map(|ms| Service::new(&names, "w", "1", ms).id);
         assert_ne!(a, b);
         assert!(a.len() == 32 && a.bytes().all(|b| b.is_ascii_alphanumeric()), "{a}");
     }

@@ -22,7 +22,7 @@ pub(super) use reader::{read as read_entry, read_under as read_entry_under};
 pub use watchdog::{Health, watch as run_watchdog};
 pub(super) use watchdog::{nanos_of, stamp_of};
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,8 +30,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::domain::{PolicyId, TenantId};
 use crate::ledger::{FlagRecord, Flags, Fold, Register, Verdicts};
-use crate::log::{Revision, Scope};
+use crate::log::{FoldVersion, Revision, Scope};
 use crate::state::State;
+use crate::telemetry::Metrics;
 
 /// How far the reader is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +57,9 @@ pub struct Ledger {
     /// Whether the buckets were compared with this fold. Written under the lock of `progress`.
     complete: AtomicBool,
     lacking: Notify,
+    fold_version: AtomicU32,
+    /// Behind which entry results are known by a key.
+    keyed_since: AtomicU64,
     lost: Mutex<Lost>,
 }
 
@@ -80,6 +84,23 @@ pub struct Held {
 }
 
 impl Ledger {
+    /// Notes the version of the fold, for those who must not wait for it.
+    pub(in crate::nats) fn note_fold_version(&self, fold: &Fold, metrics: &Metrics) {
+        self.fold_version.store(fold.version().0, Ordering::Release);
+        self.keyed_since.store(fold.keyed_since().unwrap_or(u64::MAX), Ordering::Release);
+        metrics.fold_version.set(u64::from(fold.version().0));
+    }
+
+    /// The version of the fold; that of a log without any before one is read.
+    pub(in crate::nats) fn fold_version(&self) -> FoldVersion {
+        FoldVersion(self.fold_version.load(Ordering::Acquire)).max(FoldVersion::FIRST)
+    }
+
+    /// Whether the result at a place of the log is known by a key.
+    pub(in crate::nats) fn is_keyed(&self, position: u64) -> bool {
+        position > self.keyed_since.load(Ordering::Acquire)
+    }
+
     /// An empty fold over a state.
     #[must_use]
     pub fn new(state: Arc<State>, verdicts: Arc<Verdicts>) -> Self {
@@ -90,6 +111,8 @@ impl Ledger {
             closed: watch::Sender::new(ClosedBlocks::default()),
             complete: AtomicBool::new(false),
             lacking: Notify::new(),
+            fold_version: AtomicU32::new(0),
+            keyed_since: AtomicU64::new(u64::MAX),
             lost: Mutex::default(),
         }
     }

@@ -30,6 +30,7 @@ pub mod decide;
 pub mod discovery;
 pub mod events;
 pub mod evidence;
+pub mod fold_version;
 mod headers;
 pub mod history;
 pub mod ledger;

@@ -308,6 +308,14 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message,
     }
 }
 
+/// Under what copies of a usage event are dropped. A result may be delivered again to a worker of another version, so
+/// what it is named by follows from its place in the log.
+fn message_id(outcome: &Outcome<'_>, is_keyed: bool) -> String {
+    let hash = outcome.identity;
+    // Only hashes of one tenant are compared.
+    if is_keyed { format!("{}:{hash:016x}", outcome.tenant_id) } else { format!("{hash:016x}") }
+}
+
 async fn publish(
     worker: &Worker,
     outcome: &Outcome<'_>,
@@ -327,7 +335,7 @@ async fn publish(
     let message = PublishMessage::build()
         .payload(body.freeze())
         .headers(headers)
-        .message_id(format!("{:016x}", outcome.identity));
+        .message_id(message_id(outcome, worker.ledger.is_keyed(place.position)));
     worker.publish(&worker.settings.names.usage_metered, message).await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use beamline_nats::{Client, PublishError};
 use serde::Deserialize;
 
 use crate::config::Names;
+use crate::log::FoldVersion;
 use crate::telemetry::names::SERVICE;
 
 /// How long the first worker may take to answer.
@@ -23,6 +24,8 @@ pub struct WorkerInfo {
     pub version: String,
     /// The version of the judge of rollouts that it has; `None` if it does not support rollouts.
     pub rollouts: Option<String>,
+    /// The newest version of the fold that it agrees to.
+    pub fold: FoldVersion,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +43,7 @@ struct Metadata {
     #[serde(default)]
     worker: String,
     rollouts: Option<String>,
+    fold: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,8 +69,10 @@ pub async fn answering(client: &Client, names: &Names) -> Result<Vec<WorkerInfo>
         // Deployments that share a broker share the service's name.
         if info.endpoints.iter().any(|endpoint| endpoint.subject == names.decide) {
             patience = QUIET;
-            let Metadata { worker, rollouts } = info.metadata;
-            workers.push(WorkerInfo { name: worker, version: info.version, rollouts });
+            let Metadata { worker, rollouts, fold } = info.metadata;
+            // One that does not say has none but the first.
+            let fold = fold.and_then(|text| text.parse().ok()).map_or(FoldVersion::FIRST, FoldVersion);
+            workers.push(WorkerInfo { name: worker, version: info.version, rollouts, fold });
         }
     }
     workers.sort_by(|one, other| one.name.cmp(&other.name));

@@ -328,6 +328,8 @@ labels! {
         Full = "full",
         /// The broker stores nothing.
         Storage = "storage",
+        /// The log needs a newer program.
+        Fold = "fold",
     }
 }
 

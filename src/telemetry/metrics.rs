@@ -46,6 +46,8 @@ pub struct Metrics {
     pub log_rebuilds: Counter,
     /// Snapshots of the fold.
     pub snapshots: Counters<Snapshot>,
+    /// The version of the fold.
+    pub fold_version: Level,
     /// Windows of evidence that closed.
     pub rollout_windows_closed: Counter,
     /// 0 or 1.
@@ -142,6 +144,7 @@ impl Exposition {
             log_gaps: r.add(metric::LOG_GAPS, Counter::default()),
             log_rebuilds: r.add(metric::LOG_REBUILDS, Counter::default()),
             snapshots: r.add(metric::SNAPSHOTS, Counters::new("outcome")),
+            fold_version: r.add(metric::FOLD_VERSION, Level::default()),
             rollout_windows_closed: r.add(metric::ROLLOUT_WINDOWS_CLOSED, Counter::default()),
             nats_connected: r.add(metric::NATS_CONNECTED, Level::default()),
             nats_reconnects: r.add(metric::NATS_RECONNECTS, Counter::default()),

@@ -62,6 +62,7 @@ pub mod metric {
         LOG_GAPS = "router_log_gaps_total", "Times that an entry was missing from the sequence read from the log";
         LOG_REBUILDS = "router_log_rebuilds_total", "Times that the state was rebuilt because the log was no longer the one it was built from";
         SNAPSHOTS = "router_log_snapshots_total", "Snapshots of the state, by outcome; any that differs means that workers disagree";
+        FOLD_VERSION = "router_fold_version", "Version of the rules by which this worker applies entries of the log";
         ROLLOUT_WINDOWS_CLOSED = "router_rollout_windows_closed_total", "Windows of rollouts' evidence that closed, those without units too";
         NATS_CONNECTED = "router_nats_connected", "1 while connected to the broker, else 0";
         NATS_RECONNECTS = "router_nats_reconnects_total", "Connections to the broker made anew after one was lost";

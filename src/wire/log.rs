@@ -9,7 +9,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::log::{
-    ClaimEntry, Ended, Entry, FlagEntry, ForceEntry, MetEntry, PolicyEntry, StepEntry, TallyEntry,
+    ClaimEntry, Ended, Entry, FlagEntry, FoldVersionEntry, ForceEntry, MetEntry, PolicyEntry, StepEntry,
+    TallyEntry,
 };
 use crate::policy;
 
@@ -39,6 +40,8 @@ pub enum LogKind {
     Met,
     /// What a worker has done.
     Tally,
+    /// The fold applies the rules of a newer version.
+    FoldVersion,
     /// Time has passed.
     Mark,
 }
@@ -58,6 +61,7 @@ impl LogKind {
             Self::Step => "step",
             Self::Met => "met",
             Self::Tally => "tally",
+            Self::FoldVersion => "fold_version",
             Self::Mark => "mark",
         }
     }
@@ -90,6 +94,7 @@ pub fn encode_entry(entry: &Entry<'_>) -> Option<(LogKind, Vec<u8>)> {
         Entry::Step(e) => body(LogKind::Step, e),
         Entry::Met(e) => body(LogKind::Met, e),
         Entry::Tally(e) => body(LogKind::Tally, e),
+        Entry::FoldVersion(e) => body(LogKind::FoldVersion, e),
         Entry::Mark => body(LogKind::Mark, &()),
         Entry::Result(_) | Entry::Rejected | Entry::Unknown => None,
     }
@@ -121,6 +126,7 @@ pub fn decode_entry<'a>(kind: &str, body: &'a [u8]) -> Entry<'a> {
         }
         "met" => read::<MetEntry>(entry, Entry::Met),
         "tally" => read::<TallyEntry>(entry, Entry::Tally),
+        "fold_version" => read::<FoldVersionEntry>(entry, Entry::FoldVersion),
         "mark" => Entry::Mark,
         _ => Entry::Unknown,
     }
@@ -145,8 +151,8 @@ mod tests {
     use super::*;
     use crate::domain::{ClaimId, PolicyId, ProviderId, RolloutId, Stamp, Status, TenantId};
     use crate::log::{
-        ArmTotals, EvidenceSettings, Fate, ForceTo, JudgedWindow, Met, OverlaySettings, Revision, Scope,
-        Share, StepNumber, WorkerRun,
+        ArmTotals, EvidenceSettings, Fate, FoldVersion, ForceTo, IdentityKey, JudgedWindow, Met,
+        OverlaySettings, Revision, Scope, Share, StepNumber, WorkerRun,
     };
 
     fn round_trip(entry: &Entry<'_>, golden: &str) {
@@ -214,6 +220,13 @@ mod tests {
             actor: None,
             reason: Some("maintenance".into()),
         };
+        round_trip(
+            &Entry::FoldVersion(FoldVersionEntry {
+                version: FoldVersion(2),
+                identity_key: IdentityKey([1, u64::MAX]),
+            }),
+            r#"{"v":1,"entry":{"version":2,"identity_key":[1,18446744073709551615]}}"#,
+        );
         let golden = r#"{"v":1,"entry":{"tenant_id":"acme","provider_id":"openai","to":"open","ttl_ms":1000,"reason":"maintenance"}}"#;
         round_trip(&Entry::Force(force.clone()), golden);
         round_trip(&Entry::Reset(force), golden);

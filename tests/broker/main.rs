@@ -50,5 +50,6 @@ mod shell;
 mod top;
 mod traces;
 mod traffic;
+mod upgrade;
 mod usage;
 mod watch;

@@ -53,7 +53,7 @@ async fn a_plan_of_hours_is_shown_window_by_window_and_ends_with_its_pages() {
     for expected in [
         "2026-11-01T01:00:00Z  decision 1: start (",
         "window 0: running, phase canary (1 of 1), step 1 of 2, 0 %: inconclusive; harm ",
-        "decision 4: phase 1 awaits approval (",
+        "decision 4: phase 1 awaits approval",
         "cb-2026: completed, seq ",
     ] {
         assert!(done.stdout.contains(expected), "{expected}: {}", done.stdout);

@@ -91,6 +91,7 @@ fn workers_must_be_of_one_version_and_support_rollouts() {
         name: name.to_owned(),
         version: version.to_owned(),
         rollouts: rollouts.map(str::to_owned),
+        fold: crate::log::FoldVersion::FIRST,
     };
     let good = worker("w1", "0.1.0", Some("1"));
     is(

@@ -15,6 +15,7 @@ mod snapshots;
 mod standing;
 mod steps;
 mod time;
+mod upgrade;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};

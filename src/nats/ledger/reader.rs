@@ -13,7 +13,7 @@ use super::watchdog::{Described, deleted_up_to, describe, nanos_of, stamp_of};
 use crate::config::Names;
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{AHEAD, Fold};
-use crate::log::{At, Entry};
+use crate::log::{At, Entry, FoldVersion, FoldVersionEntry};
 use crate::nats::Worker;
 use crate::nats::stored::StreamReader;
 use crate::nats::stream_info::Undescribed;
@@ -35,6 +35,8 @@ const INACTIVE: Duration = Duration::from_secs(30);
 const CREATE_PATIENCE: Duration = Duration::from_secs(2);
 /// Between tries, where the broker says no.
 const RETRY: Duration = Duration::from_millis(250);
+/// Between tries where only a newer program helps.
+const NEWER_RETRY: Duration = Duration::from_secs(5);
 
 /// Why reading begins anew.
 enum Restart {
@@ -44,6 +46,8 @@ enum Restart {
     Missing,
     /// The log is not the one that was read: begin from nothing.
     Rebuild(&'static str),
+    /// The next entry needs a newer program, which is put in the place of this one.
+    Newer(FoldVersion),
     /// The connection is gone: wait for it.
     Disconnected,
 }
@@ -122,6 +126,15 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), str
                 // The fresh fold counts their changes from 0 again.
                 worker.ledger.closed.send_replace(ClosedBlocks::default());
             }
+            Restart::Newer(version) => {
+                let newest = FoldVersion::NEWEST;
+                let why =
+                    format!("the log needs version {version} of the fold; this worker has up to {newest}");
+                worker.link.set_trouble(Trouble::Fold, Some(why), &worker.metrics);
+                if pause_for(NEWER_RETRY, &stop).await {
+                    return Ok(());
+                }
+            }
             Restart::Disconnected => worker.link.note_stall(worker.clock.tick()),
         }
         if pause(&stop).await {
@@ -132,9 +145,13 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), str
 
 /// Waits a little; `true` if stopped meanwhile.
 async fn pause(stop: &CancellationToken) -> bool {
+    pause_for(RETRY, stop).await
+}
+
+async fn pause_for(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => true,
-        () = tokio::time::sleep(RETRY) => false,
+        () = tokio::time::sleep(time) => false,
     }
 }
 
@@ -229,6 +246,7 @@ async fn begin(worker: &Worker, known: &mut Known, stream: &Described) {
     let closed = {
         let fold = worker.ledger.fold();
         worker.metrics.policies.set(fold.register().live_count() as u64);
+        worker.ledger.note_fold_version(&fold, &worker.metrics);
         ClosedBlocks::changed(&fold, &worker.ledger.closed)
     };
     show_closed(worker, closed);
@@ -391,6 +409,12 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
                 // A fresh consumer has shown the same gap: the entries are gone for good.
                 tracing::error!(event = "log_entries_gone", from = last + 1, to = at.position - 1);
             }
+            if let Entry::FoldVersion(FoldVersionEntry { version, .. }) = entry
+                && !Fold::supports(&entry)
+            {
+                outcome = Err(Restart::Newer(version));
+                break 'batch;
+            }
             known.gap_at = None;
             let live = at.position > known.catch_up_to;
             let applied = fold.apply(&entry, at, offset, live);
@@ -409,6 +433,7 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
     if policies_changed {
         worker.metrics.policies.set(fold.register().live_count() as u64);
     }
+    worker.ledger.note_fold_version(&fold, &worker.metrics);
     let closed = ClosedBlocks::changed(&fold, &worker.ledger.closed);
     drop(fold);
     show_closed(worker, closed);

@@ -75,6 +75,7 @@ impl Evidence {
             | Entry::Release(_)
             | Entry::Force(_)
             | Entry::Reset(_)
+            | Entry::FoldVersion(_)
             | Entry::Mark
             | Entry::Rejected
             | Entry::Unknown => {}

@@ -144,7 +144,7 @@ async fn snapshots_that_cannot_be_used_are_told_and_the_log_is_read_instead() {
     // And that one is of a newer version, whole and well: the log is read from its first entry.
     let mut newer = 0;
     kept.replace(&bases[1], |bytes| {
-        bytes[4] += 1;
+        bytes[4] += 10;
         newer = bytes[4];
     })
     .await;

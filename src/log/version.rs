@@ -1,0 +1,50 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A version of the rules by which the fold applies entries. Workers of two versions would come to different states,
+/// so a version holds from a [`FoldVersionEntry`] on, which is written once every worker has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FoldVersion(pub u32);
+
+impl FoldVersion {
+    /// The rules of a log without such an entry.
+    pub const FIRST: Self = Self(1);
+    /// Results are known by a keyed hash.
+    pub const KEYED_IDENTITIES: Self = Self(2);
+    /// The last version that this program has.
+    pub const NEWEST: Self = Self::KEYED_IDENTITIES;
+}
+
+impl Default for FoldVersion {
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+
+impl fmt::Display for FoldVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A key that only those know who may read the log.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IdentityKey(pub [u64; 2]);
+
+impl fmt::Debug for IdentityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdentityKey")
+    }
+}
+
+/// From here on the fold applies the rules of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldVersionEntry {
+    /// Which.
+    pub version: FoldVersion,
+    /// Drawn at random by its writer; results are known by it from now on.
+    pub identity_key: IdentityKey,
+}
