@@ -7,7 +7,7 @@ use super::step::Step;
 use crate::breaker::{Cause, State as Shown};
 use crate::domain::{Stamp, TenantId};
 use crate::log::{Entry, FlagEntry, Scope};
-use crate::rollout::evidence::{EntryFacts, Evidence, Move};
+use crate::rollout::evidence::{EntryFacts, Evidence, Lost, Move};
 
 impl Fold {
     /// Gives the evidence of rollouts an entry that is applied. `gap` says that entries before it are missing.
@@ -18,7 +18,7 @@ impl Fold {
         entry: &Entry<'_>,
         took_effect: bool,
         gap: bool,
-        step: &Step,
+        step: &mut Step,
     ) -> u64 {
         // A deployment without a rollout that is running pays no more than this.
         if self.evidence.passes_over(entry, step.now) {
@@ -27,7 +27,7 @@ impl Fold {
         self.note_facts(entry, took_effect, gap, step)
     }
 
-    fn note_facts(&mut self, entry: &Entry<'_>, took_effect: bool, gap: bool, step: &Step) -> u64 {
+    fn note_facts(&mut self, entry: &Entry<'_>, took_effect: bool, gap: bool, step: &mut Step) -> u64 {
         let untreated = self.untreated_by(entry, took_effect, step);
         let moves: Vec<_> = step.moved.iter().map(move_of).collect();
         let facts = EntryFacts {
@@ -35,11 +35,16 @@ impl Fold {
             policy_changed: took_effect && matches!(entry, Entry::Policy(_)),
             moves: &moves,
             left: step.left.as_slice(),
+            taken: &step.taken,
             untreated: &untreated,
             lapsed: &step.lapsed,
             gap,
         };
-        self.evidence.apply(entry, &facts, self.at(), step.now)
+        let (at, before) = (self.at(), self.evidence.lost());
+        let closed = self.evidence.apply(entry, &facts, at, step.now);
+        let lost = self.evidence.lost().since(&before);
+        step.lost = (lost != Lost::default()).then(|| Box::new(lost));
+        closed
     }
 
     /// The tenants for which an entry may change whether their refusals go unenforced, and whether they do after

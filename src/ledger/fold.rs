@@ -11,7 +11,7 @@ use super::verdicts::Verdicts;
 use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict, View};
 use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
 use crate::log::{At, ClaimEntry, Entry, FlagEntry, FoldVersion, FoldVersionEntry, ForceEntry, Scope};
-use crate::rollout::evidence::Evidence;
+use crate::rollout::evidence::{Evidence, Lost};
 use crate::state::{Cell, State};
 
 /// How far behind fold time a stamp may be and still count as that time: leaders' clocks differ, by
@@ -27,6 +27,8 @@ pub struct Applied {
     pub moved: Vec<Moved>,
     /// How many windows of rollouts it closed.
     pub windows_closed: u64,
+    /// What the evidence of rollouts lost by bounds; nearly always nothing.
+    pub evidence_lost: Option<Box<Lost>>,
 }
 
 /// A transition and whose it is.
@@ -165,10 +167,10 @@ impl Fold {
             Entry::Result(outcome) => {
                 let disposition = self.judge_result(outcome, &mut step);
                 self.verdicts.result(at.position, disposition);
-                let windows_closed = self.note_evidence(entry, false, gap, &step);
+                let windows_closed = self.note_evidence(entry, false, gap, &mut step);
                 self.finish(at, false);
                 let what = What::Result { status: Some(outcome.status), disposition };
-                return Applied { what, moved: step.moved, windows_closed };
+                return Applied { what, moved: step.moved, windows_closed, evidence_lost: step.lost };
             }
             Entry::Rejected => {
                 self.verdicts.result(at.position, Disposition::Rejected);
@@ -195,9 +197,9 @@ impl Fold {
             Entry::Mark => What::Mark,
             Entry::Unknown => What::Unknown,
         };
-        let windows_closed = self.note_evidence(entry, what.took_effect(), gap, &step);
+        let windows_closed = self.note_evidence(entry, what.took_effect(), gap, &mut step);
         self.finish(at, matches!(entry, Entry::Mark));
-        Applied { what, moved: step.moved, windows_closed }
+        Applied { what, moved: step.moved, windows_closed, evidence_lost: step.lost }
     }
 
     fn finish(&mut self, at: At, marked: bool) {

@@ -49,8 +49,9 @@ impl Fold {
     }
 
     pub(super) fn step_entry(&mut self, entry: &StepEntry, step: &mut Step) -> bool {
-        let Some(tenants) = self.overlays.step(entry, self.at().position, step.now) else { return false };
-        self.lay_over(&tenants, step);
+        let Some(stepped) = self.overlays.step(entry, self.at().position, step.now) else { return false };
+        self.lay_over(&stepped.concerned, step);
+        step.taken = stepped.taken;
         true
     }
 

@@ -9,6 +9,9 @@
 //! **A tenant without policies leaves.** Whoever is deleted is out of the rollouts that are running, whatever is put
 //! later.
 //!
+//! **A tenant is in one rollout.** A step that takes in a tenant which another rollout has does not get it: the tenant
+//! leaves the step's rollout, whatever becomes of the other one later.
+//!
 //! **The operator is stronger.** A policy that is put while a step holds, and states `enabled` or
 //! `enforce_percent` itself, takes its tenant out; once the rollout is complete, only itself.
 
@@ -54,6 +57,15 @@ pub struct Rollout {
     pub stale: bool,
     left_tenants: BTreeSet<TenantId>,
     left_policies: BTreeSet<(TenantId, PolicyId)>,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stepped {
+    /// The tenants whose policies it may lie over, or lay over before.
+    pub concerned: BTreeSet<TenantId>,
+    /// Tenants that it names for the first time and that another rollout has.
+    pub taken: Vec<TenantId>,
 }
 
 /// What leaves a rollout with a policy.
@@ -131,8 +143,8 @@ impl Rollout {
 }
 
 impl Overlays {
-    /// Takes a step. Gives the tenants that it concerns; `None` if it is not newer than the last.
-    pub fn step(&mut self, entry: &StepEntry, position: u64, now: Stamp) -> Option<BTreeSet<TenantId>> {
+    /// Takes a step; `None` if it is not newer than the last.
+    pub fn step(&mut self, entry: &StepEntry, position: u64, now: Stamp) -> Option<Stepped> {
         let known = self.rollouts.get(&entry.rollout);
         if known.is_some_and(|known| entry.number <= known.number) {
             return None;
@@ -141,11 +153,19 @@ impl Overlays {
         // A rollout of a stream made anew is another one under its name.
         let goes_on = known.filter(|known| known.number.made == entry.number.made);
         // A rollout that lays nothing over policies any more has nobody to leave it.
-        let (left_tenants, left_policies) = goes_on
+        let (mut left_tenants, left_policies) = goes_on
             .filter(|_| entry.overlay.is_some())
             .map(|known| (known.left_tenants.clone(), known.left_policies.clone()))
             .unwrap_or_default();
-        let taken = Rollout {
+        let named = entry.overlay.iter().flat_map(|settings| settings.tenants.keys());
+        let taken: Vec<TenantId> = named
+            .filter(|tenant_id| {
+                !left_tenants.contains(*tenant_id) && self.is_elsewhere(&entry.rollout, tenant_id)
+            })
+            .cloned()
+            .collect();
+        left_tenants.extend(taken.iter().cloned());
+        let stepped = Rollout {
             number: entry.number,
             at_seq: entry.at_seq,
             since: now,
@@ -156,9 +176,15 @@ impl Overlays {
             left_tenants,
             left_policies,
         };
-        concerned.extend(taken.tenants().cloned());
-        self.rollouts.insert(entry.rollout.clone(), taken);
-        Some(concerned)
+        concerned.extend(stepped.tenants().cloned());
+        self.rollouts.insert(entry.rollout.clone(), stepped);
+        Some(Stepped { concerned, taken })
+    }
+
+    /// Whether another rollout has a tenant.
+    fn is_elsewhere(&self, rollout: &RolloutId, tenant_id: &TenantId) -> bool {
+        let mut others = self.rollouts.iter().filter(|(id, _)| *id != rollout);
+        others.any(|(_, other)| other.share_of(tenant_id).is_some())
     }
 
     /// A worker's controller has judged windows.
@@ -249,15 +275,21 @@ impl Overlays {
         settings.any(|settings| settings.tenants.contains_key(tenant_id))
     }
 
+    /// Whether a rollout's shares fell to 0 since nothing was judged for too long.
+    #[must_use]
+    pub fn is_stale(&self, rollout: &RolloutId) -> bool {
+        self.rollouts.get(rollout).is_some_and(|rollout| rollout.stale)
+    }
+
     /// Whether a tenant's share fell to 0 since nothing was judged for too long.
     #[must_use]
     pub fn is_lapsed(&self, tenant_id: &TenantId) -> bool {
         let mut shares = self.rollouts.values().filter_map(|r| Some((r.stale, r.share_of(tenant_id)?)));
-        // Of two rollouts that name it the first has it.
+        // At most one rollout has it.
         shares.next().is_some_and(|(stale, share)| stale && share.percent > 0)
     }
 
-    /// What lies over a policy. Of two rollouts that name the tenant, the first by id.
+    /// What lies over a policy.
     #[must_use]
     pub fn over(&self, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<LaidOver> {
         self.rollouts.iter().find_map(|(id, rollout)| rollout.over(id, tenant_id, policy_id))

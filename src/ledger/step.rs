@@ -4,7 +4,7 @@ use super::digest::Digest;
 use super::fold::Moved;
 use crate::breaker::{Effect, Input};
 use crate::domain::{Offset, RolloutId, Stamp, TenantId};
-use crate::rollout::evidence::{Call, Leaving};
+use crate::rollout::evidence::{Call, Leaving, Lost};
 use crate::state::Cell;
 
 /// What holds for all that one entry does, and the transitions that it has caused so far.
@@ -17,8 +17,12 @@ pub(super) struct Step {
     pub(super) call: Option<Call>,
     /// The tenant that leaves its rollout.
     pub(super) left: Option<(TenantId, Leaving)>,
+    /// Tenants of the entry's step that another rollout has.
+    pub(super) taken: Vec<TenantId>,
     /// Rollouts whose shares fall to 0, since nothing was judged for too long.
     pub(super) lapsed: Vec<RolloutId>,
+    /// What the evidence of rollouts lost by bounds.
+    pub(super) lost: Option<Box<Lost>>,
     /// Whether refusals of any tenant may be enforced no more, or again, by a passage of time.
     pub(super) swept: bool,
 }
@@ -32,7 +36,9 @@ impl Step {
             moved: Vec::new(),
             call: None,
             left: None,
+            taken: Vec::new(),
             lapsed: Vec::new(),
+            lost: None,
             swept: false,
         }
     }

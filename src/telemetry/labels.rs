@@ -276,6 +276,24 @@ labels! {
 }
 
 labels! {
+    /// What the bounds of the evidence of rollouts made it lose.
+    EvidenceLost {
+        /// Closed windows that were dropped before they were judged.
+        Windows = "windows",
+        /// Entries of requests for which there was no room.
+        Units = "units",
+        /// Settled requests that were forgotten for others.
+        Settled = "settled",
+        /// Opens that were dropped before their windows closed.
+        Opens = "opens",
+        /// Steps of rollouts, since too many are running.
+        Steps = "steps",
+        /// Runs of workers that were forgotten.
+        Workers = "workers",
+    }
+}
+
+labels! {
     /// What became of a pushed assignment.
     Assignment {
         /// The executor accepted it.
@@ -391,6 +409,7 @@ mod tests {
         is_closed::<Option<ErrorCode>>();
         is_closed::<Publish>();
         is_closed::<Queue>();
+        is_closed::<EvidenceLost>();
         is_closed::<Assignment>();
         is_closed::<Claim>();
         is_closed::<Usage>();

@@ -14,7 +14,9 @@ use prometheus_client::registry::Registry;
 
 use super::breakers::Breakers;
 use super::histogram::Histogram;
-use super::labels::{Assignment, Claim, Outcome, Publish, Queue, Snapshot, Source, Trouble, Usage, Verb};
+use super::labels::{
+    Assignment, Claim, EvidenceLost, Outcome, Publish, Queue, Snapshot, Source, Trouble, Usage, Verb,
+};
 use super::names::{Family, metric};
 use super::rollouts::Rollouts;
 use super::table::{Counters, Grid, Levels};
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub fold_version: Level,
     /// Windows of evidence that closed.
     pub rollout_windows_closed: Counter,
+    /// See [`metric::ROLLOUT_EVIDENCE_LOST`].
+    pub rollout_evidence_lost: Counters<EvidenceLost>,
     /// 0 or 1.
     pub nats_connected: Level,
     /// Connections made anew.
@@ -146,6 +150,7 @@ impl Exposition {
             snapshots: r.add(metric::SNAPSHOTS, Counters::new("outcome")),
             fold_version: r.add(metric::FOLD_VERSION, Level::default()),
             rollout_windows_closed: r.add(metric::ROLLOUT_WINDOWS_CLOSED, Counter::default()),
+            rollout_evidence_lost: r.add(metric::ROLLOUT_EVIDENCE_LOST, Counters::new("of")),
             nats_connected: r.add(metric::NATS_CONNECTED, Level::default()),
             nats_reconnects: r.add(metric::NATS_RECONNECTS, Counter::default()),
             nats_slow_consumer: r.add(metric::NATS_SLOW_CONSUMER, Counter::default()),

@@ -64,6 +64,7 @@ pub mod metric {
         SNAPSHOTS = "router_log_snapshots_total", "Snapshots of the state, by outcome; any that differs means that workers disagree";
         FOLD_VERSION = "router_fold_version", "Version of the rules by which this worker applies entries of the log";
         ROLLOUT_WINDOWS_CLOSED = "router_rollout_windows_closed_total", "Windows of rollouts' evidence that closed, those without units too";
+        ROLLOUT_EVIDENCE_LOST = "router_rollout_evidence_lost_total", "What the bounds of the evidence of rollouts made it lose, by kind";
         NATS_CONNECTED = "router_nats_connected", "1 while connected to the broker, else 0";
         NATS_RECONNECTS = "router_nats_reconnects_total", "Connections to the broker made anew after one was lost";
         NATS_SLOW_CONSUMER = "router_nats_slow_consumer_total", "Messages that were dropped because a subscription of this worker was full";

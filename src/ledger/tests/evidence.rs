@@ -226,6 +226,33 @@ fn who_leaves_is_evidence_of_the_window_and_its_requests_are_none() {
 }
 
 #[test]
+fn a_tenant_that_another_rollout_has_leaves_the_one_whose_step_came_later() {
+    let mut log = two();
+    log.tallied();
+    log.step("first", 1, Some(watching(&[("acme", 50)])));
+    log.begin(watching(&[("acme", 50), ("beta", 50)]));
+    log.call("r-1", Status::Success, 10);
+    let block = log.closes();
+    assert_eq!(block.left, [(tenant("acme"), Leaving::LeftOut)]);
+    assert_eq!(units(&block), (0, 0, 0));
+    let first: Vec<_> = log.fold.evidence().closed(&rollout("first")).cloned().collect();
+    assert!(first.iter().all(|block| block.left.is_empty()), "{first:?}");
+    assert_eq!(first.iter().map(|block| units(block).0).sum::<u64>(), 1);
+}
+
+#[test]
+fn what_finds_no_room_is_told_by_the_entry_that_lost_it() {
+    let mut log = Log::watched(&[("acme", 50)]);
+    let none = log.apply(Entry::Mark).evidence_lost;
+    assert_eq!(none, None);
+    for n in 0..crate::rollout::evidence::MAX_ROLLOUTS {
+        let lost = log.apply(step(&format!("more-{n}"), 1, Some(watching(&[("beta", 50)])))).evidence_lost;
+        let steps = lost.map_or(0, |lost| lost.steps);
+        assert_eq!(steps, u64::from(n + 1 == crate::rollout::evidence::MAX_ROLLOUTS), "{n}");
+    }
+}
+
+#[test]
 fn a_tenant_that_is_deleted_is_out_whatever_is_put_later() {
     let mut log = Log::watched(&[("acme", 50), ("beta", 50)]);
     log.delete("acme", "p");

@@ -213,13 +213,20 @@ fn a_block_that_does_not_fit_a_document_is_left_out_and_said() {
 }
 
 #[test]
-fn of_two_rollouts_the_first_by_id_has_a_tenant() {
+fn of_two_rollouts_that_name_a_tenant_the_first_in_the_log_has_it_and_the_other_one_never() {
     let mut log = two();
     log.step("b", 1, Some(overlay(&[("acme", 20)])));
-    log.step("a", 1, Some(overlay(&[("acme", 10)])));
-    assert_eq!(log.holds("acme", "p"), (true, 10, 2));
-    log.step("a", 2, None);
-    assert_eq!(log.holds("acme", "p"), (true, 20, 2));
+    log.step("a", 1, Some(overlay(&[("acme", 10), ("beta", 10)])));
+    assert_eq!((log.holds("acme", "p"), log.holds("beta", "p")), ((true, 20, 2), (true, 10, 4)));
+    log.step("b", 2, Some(overlay(&[("acme", 50), ("beta", 50)])));
+    assert_eq!((log.holds("acme", "p"), log.holds("beta", "p")), ((true, 50, 2), (true, 10, 4)));
+    log.step("b", 3, None);
+    assert_eq!(log.holds("acme", "p"), OFF);
+    log.step("a", 2, Some(overlay(&[("acme", 50), ("beta", 50)])));
+    assert_eq!((log.holds("acme", "p"), log.holds("beta", "p")), (OFF, (true, 50, 4)));
+    // Another rollout may have a tenant that left one.
+    log.step("c", 1, Some(overlay(&[("acme", 30)])));
+    assert_eq!(log.holds("acme", "p"), (true, 30, 2));
 }
 
 #[test]

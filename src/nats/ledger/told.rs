@@ -9,7 +9,9 @@ use crate::log::{At, Entry, FlagEntry, PolicyEntry, Scope};
 use crate::nats::Worker;
 use crate::nats::events::Event;
 use crate::nats::headers::incoming;
-use crate::telemetry::{Facts, Message as Told, TraceParent};
+use crate::rollout::evidence::{Losses, Lost};
+use crate::telemetry::labels::EvidenceLost;
+use crate::telemetry::{Facts, Message as Told, Metrics, TraceParent};
 
 /// Tells of an entry. One read while catching up is history: only its claim, were it ours, is told.
 pub(super) fn tell(
@@ -49,6 +51,9 @@ pub(super) fn tell(
     if live && applied.windows_closed > 0 {
         worker.metrics.rollout_windows_closed.inc_by(applied.windows_closed);
     }
+    if live && let Some(lost) = &applied.evidence_lost {
+        evidence_lost(&worker.metrics, lost);
+    }
     if live && !applied.moved.is_empty() {
         let headers = message.headers().unwrap_or_default();
         let parent = headers.get("traceparent").and_then(TraceParent::parse);
@@ -65,6 +70,21 @@ pub(super) fn tell(
             log(moved, trace_id.as_deref());
             worker.events.send(Event::transition(at, n, moved, command), &worker.metrics);
         }
+    }
+}
+
+/// Counts what the evidence of rollouts lost.
+fn evidence_lost(metrics: &Metrics, lost: &Lost) {
+    let Lost { of_rollouts: Losses { windows, units, settled, opens }, steps, workers } = *lost;
+    for (of, count) in [
+        (EvidenceLost::Windows, windows),
+        (EvidenceLost::Units, units),
+        (EvidenceLost::Settled, settled),
+        (EvidenceLost::Opens, opens),
+        (EvidenceLost::Steps, steps),
+        (EvidenceLost::Workers, workers),
+    ] {
+        metrics.rollout_evidence_lost.add(of, count);
     }
 }
 

@@ -17,6 +17,8 @@ pub struct EntryFacts<'f> {
     pub moves: &'f [Move<'f>],
     /// Tenants that leave their rollout by this entry.
     pub left: &'f [(TenantId, Leaving)],
+    /// For a step: tenants that it names and that another rollout has. They leave the step's rollout alone.
+    pub taken: &'f [TenantId],
     /// Whether refusals of a tenant go unenforced: a flag is off for it, a breaker of it is forced closed, or its
     /// share fell to 0 since no window was judged for too long. Named is each tenant for which this changes, and
     /// each one for which it holds when a step takes it in. Others may be named too: the last value holds.
@@ -70,7 +72,7 @@ pub struct Move<'f> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leaving {
-    /// A policy revision newer than the start states `enabled` or `enforce_percent`.
+    /// A policy revision newer than the start states `enabled` or `enforce_percent`; or another rollout has it.
     LeftOut,
     /// Its last policy is deleted.
     Deleted,

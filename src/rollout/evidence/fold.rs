@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::block::EvidenceBlock;
 use super::calls::CallEntry;
 use super::clock::{Clock, Moment};
-use super::facts::EntryFacts;
+use super::facts::{EntryFacts, Leaving};
 use super::watch::{Losses, Watch};
 use super::workers::Workers;
 use crate::domain::{RolloutId, Stamp, arm_hash};
@@ -93,6 +93,11 @@ impl Evidence {
         for (tenant_id, why) in facts.left {
             self.each_watch(|watch| watch.leave(tenant_id, *why));
         }
+        if let Entry::Step(entry) = entry
+            && let Some(watch) = self.watches.get_mut(&entry.rollout)
+        {
+            facts.taken.iter().for_each(|tenant_id| watch.leave(tenant_id, Leaving::LeftOut));
+        }
         let mut closed = 0;
         for (rollout, watch) in &mut self.watches {
             closed += watch.close(rollout, moment.time, &self.workers);
@@ -151,6 +156,10 @@ impl Evidence {
     #[must_use]
     pub fn losses(&self, rollout: &RolloutId) -> Option<Losses> {
         self.watches.get(rollout).map(|watch| watch.losses)
+    }
+
+    pub(super) fn all_losses(&self) -> impl Iterator<Item = Losses> {
+        self.watches.values().map(|watch| watch.losses)
     }
 
     /// Steps that were not taken since too many rollouts are running.
