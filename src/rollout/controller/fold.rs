@@ -107,10 +107,23 @@ impl Controllers {
         self.rollouts.get(rollout)?.step.as_ref()
     }
 
+    /// The step with which the rollout ended before its plan was put again. The log must have it before the newest one,
+    /// since tenants that left the rollout before may be in it again.
+    #[must_use]
+    pub fn ended_by(&self, rollout: &RolloutId) -> Option<&StepEntry> {
+        self.rollouts.get(rollout)?.ended_by.as_ref()
+    }
+
     /// The number that a change of a rollout must name: [`Status::seq`].
     #[must_use]
     pub fn seq(&self, rollout: &RolloutId) -> Option<u64> {
         self.rollouts.get(rollout).map(|rollout| rollout.seq)
+    }
+
+    /// The number of the last decision that took effect.
+    #[must_use]
+    pub fn decided(&self, rollout: &RolloutId) -> Option<u64> {
+        self.rollouts.get(rollout).map(|rollout| rollout.decided)
     }
 
     /// Rollouts that enforce refusals and are not at their end, each with its number.

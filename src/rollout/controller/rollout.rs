@@ -54,6 +54,9 @@ pub(super) struct Rollout {
     /// The newest step for the log, and the stamp of its decision.
     pub(super) step: Option<StepEntry>,
     pub(super) step_since: Stamp,
+    /// The step that ended the life before this one.
+    #[serde(default)]
+    pub(super) ended_by: Option<StepEntry>,
     /// Whether the log has taken the shares of the newest step to 0, since nothing was judged for too long.
     pub(super) lapsed: bool,
     /// Verdicts on the last messages, oldest first.
@@ -89,7 +92,7 @@ pub enum TenantState {
     Passed,
     /// Its share is 0 for good.
     RolledBack,
-    /// A policy of its own states the share.
+    /// A policy of its own states the share, or another rollout has it.
     LeftOut,
     /// It has no policy any more.
     Deleted,
@@ -158,6 +161,7 @@ impl Rollout {
             graduating: false,
             step: None,
             step_since: Stamp::default(),
+            ended_by: None,
             lapsed: false,
             verdicts: VecDeque::new(),
         }
@@ -166,10 +170,11 @@ impl Rollout {
     /// Another plan under the same id. Numbers, windows and the newest step go on.
     pub(super) fn replaced(self, plan: StoredPlan) -> Self {
         let Self { seq, decided, changed_at, mut windows, step, step_since, verdicts, .. } = self;
+        let ended_by = step.clone();
         if let Some(step) = &step {
             windows.end_life(step.number.n);
         }
-        Self { seq, decided, changed_at, windows, step, step_since, verdicts, ..Self::new(plan) }
+        Self { seq, decided, changed_at, windows, step, step_since, ended_by, verdicts, ..Self::new(plan) }
     }
 
     pub(super) fn id(&self) -> &RolloutId {

@@ -67,8 +67,10 @@ pub fn tasks(
     let mut tasks = Vec::new();
     for id in controllers.ids() {
         let behind = |step: &&StepEntry| logged.get(id).is_none_or(|known| known.number < step.number);
-        tasks
-            .extend(controllers.newest_step(id).filter(behind).map(|step| Task::Append(step.clone().into())));
+        let running = logged.get(id).is_some_and(|known| known.is_running);
+        let end = controllers.ended_by(id).filter(|step| running && behind(step));
+        let step = end.or_else(|| controllers.newest_step(id).filter(behind));
+        tasks.extend(step.map(|step| Task::Append(step.clone().into())));
         tasks.extend(controllers.pending(id).map(|decision| Task::Record(decision.clone().into())));
         tasks.extend(controllers.history_wanted(id).map(Task::Count));
     }

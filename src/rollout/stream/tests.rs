@@ -116,6 +116,55 @@ fn a_step_is_appended_until_the_log_has_it() {
 }
 
 #[test]
+fn the_end_of_a_rollout_is_appended_before_it_begins_again() {
+    let mut world = World::running();
+    let by = || "ops".to_owned();
+    for (id_of_message, verb) in
+        [("abort", Some(Verb::Abort)), ("delete", Some(Verb::Delete)), ("put", None), ("start", None)]
+    {
+        let expected_seq = world.following.controllers().seq(&id()).unwrap();
+        let command = |verb| {
+            let (id_of_message, rollout) = (id_of_message.to_owned(), id());
+            Message::Command(Command {
+                rollout,
+                id: id_of_message,
+                expected_seq,
+                actor: by(),
+                reason: by(),
+                verb,
+            })
+        };
+        world.send(match (verb, put()) {
+            (Some(verb), _) => command(verb),
+            (None, Message::Plan(plan)) if id_of_message == "put" => {
+                Message::Plan(PlanMessage { id: id_of_message.to_owned(), expected_seq, ..plan })
+            }
+            (None, _) => command(Verb::Start { judge: 1 }),
+        });
+        let decision = world.following.controllers().pending(&id()).cloned();
+        decision.into_iter().for_each(|decision| world.send(Message::Decision(decision.into())));
+    }
+    world.send(history(3));
+    let decision = world.following.controllers().pending(&id()).cloned().unwrap();
+    world.send(Message::Decision(decision.into()));
+    // The log did not take the end in time.
+    let step = |n, is_running: bool, world: &mut World| {
+        world.logged.insert(id(), Logged { number: StepNumber { made: MADE, n }, is_running });
+        match &*world.tasks() {
+            [Task::Append(step)] => Some((step.number.n, step.overlay.is_some())),
+            [] => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(step(2, true, &mut world), Some((3, false)));
+    assert_eq!(step(3, false, &mut world), Some((6, true)));
+    assert_eq!(step(6, true, &mut world), None);
+    world.logged.clear();
+    let [Task::Append(step)] = &*world.tasks() else { panic!("{:?}", world.tasks()) };
+    assert_eq!(step.number.n, 6, "a log without it needs no end");
+}
+
+#[test]
 fn what_a_former_stream_laid_over_policies_is_taken_away() {
     let world = World::new();
     let orphan = |made, is_running| {
