@@ -62,10 +62,6 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
     let scrape_clock = clock.clone();
     exposition.show_breakers(Breakers::new(Arc::clone(&state), Arc::new(move || scrape_clock.stamp())));
     let rollouts = Arc::new(Rollouts::default());
-    let (shown, scrape_clock) = (Arc::clone(&rollouts), clock.clone());
-    exposition.show_rollouts(crate::telemetry::rollouts::Rollouts::new(Arc::new(move || {
-        shown.statuses(scrape_clock.stamp())
-    })));
     let tracing = start_tracing(&settings, &metrics, &clock)?;
     let listener = http::bind(settings.http_addr).await?;
     let link = Arc::new(Link::new(clock.clone()));
@@ -83,7 +79,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
     let traffic =
         connect::start_traffic(&settings.nats, &format!("{name}-traffic"), capacity, on_traffic_event)?;
     let verdicts = Arc::new(Verdicts::default());
-    let worker = Worker {
+    let worker = Arc::new(Worker {
         clock,
         ledger: Ledger::new(Arc::clone(&state), Arc::clone(&verdicts)),
         state,
@@ -101,8 +97,11 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         jetstream: connect::jetstream(&client),
         client,
         settings,
-    };
-    Ok(Parts { worker: Arc::new(worker), exposition, listener, events: queue })
+    });
+    let shown = Arc::clone(&worker);
+    let statuses = Arc::new(move || shown.rollout_statuses());
+    exposition.show_rollouts(crate::telemetry::rollouts::Rollouts::new(statuses));
+    Ok(Parts { worker, exposition, listener, events: queue })
 }
 
 fn start_tracing(

@@ -13,6 +13,7 @@ mod follow;
 mod peers;
 mod read_all;
 mod report;
+mod standing;
 
 pub use carry_out::{NotRecorded, record};
 pub use count::history_of;
@@ -26,9 +27,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::{RolloutId, Stamp};
+use crate::domain::RolloutId;
 use crate::log::JudgedWindow;
-use crate::rollout::controller::{CommandVerdict, Controllers, Status};
+use crate::rollout::controller::{CommandVerdict, Controllers};
 use crate::rollout::stream::Following;
 
 /// Verdicts that wait for whoever sent the command.
@@ -72,12 +73,6 @@ impl Rollouts {
     /// Reads how the rollouts stand.
     pub fn read<T>(&self, read: impl FnOnce(&Controllers) -> T) -> T {
         read(self.lock().following.controllers())
-    }
-
-    /// How every rollout stands, as of a moment.
-    #[must_use]
-    pub fn statuses(&self, now: Stamp) -> Vec<Status> {
-        self.read(|controllers| controllers.ids().filter_map(|id| controllers.status(id, now)).collect())
     }
 
     /// The latest window judged of each rollout.

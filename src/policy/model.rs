@@ -81,6 +81,14 @@ impl Policy {
         by_weight || self.fallbacks.iter().any(|fallback| fallback.when.is_for(REFUSED))
     }
 
+    /// The providers to which a request may go that one provider refuses: by a fallback for it, or by weight.
+    pub fn after_refusal<'p>(&'p self, refusing: &'p ProviderId) -> impl Iterator<Item = &'p ProviderId> {
+        let by_rule = self.fallbacks.iter().filter(|fallback| fallback.when.is_for(REFUSED));
+        let by_rule = by_rule.filter_map(|fallback| self.candidates.get(fallback.to));
+        let by_weight = self.candidates.iter().filter(|candidate| candidate.weight > 0);
+        by_rule.chain(by_weight).map(|candidate| &candidate.provider).filter(move |p| *p != refusing)
+    }
+
     /// Its id, unique within the tenant.
     #[must_use]
     pub const fn id(&self) -> &PolicyId {

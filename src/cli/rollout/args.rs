@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::entries::EntriesArgs;
+use super::listed::HistoryArgs;
 use super::simulate::SimulateArgs;
 use crate::cli::rollout_doctor::DoctorArgs;
 use crate::cli::rollout_recommend::RecommendArgs;
@@ -290,12 +291,10 @@ Elsewhere it prints a block at each change, with --json one answer a line.")]
     },
     /// Show what happened in a rollout: plans, commands, histories, decisions
     #[command(after_help = "\
-Example:
-  beamline-router rollout history cb-2026")]
-    History {
-        #[command(flatten)]
-        which: Which,
-    },
+Examples:
+  beamline-router rollout history cb-2026
+  beamline-router rollout history cb-2026 --limit 20")]
+    History(HistoryArgs),
     /// Replay the log through breaker settings, and name the best for a tenant
     Recommend(RecommendArgs),
     /// Check whether all is ready for a rollout; 1 if something is not

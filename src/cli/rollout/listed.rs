@@ -1,9 +1,40 @@
 //! How the other answers look: where a rollout stands, `list`, `history`. Steps and phases count from 1 for
 //! people, and from 0 on the wire.
 
+use std::num::NonZeroUsize;
+
+use clap::Args;
 use serde_json::Value;
 
+use super::args::Which;
+use crate::cli::exit::Failure;
 use crate::cli::output::{Table, moment, shown};
+use crate::cli::shell::Session;
+
+/// What `history` takes.
+#[derive(Args, Clone, Debug)]
+pub(super) struct HistoryArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Show only the newest so many
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroUsize>,
+}
+
+impl HistoryArgs {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let (mut answer, mut entries) = session.list("rollout.history", self.which.body(), "entries").await?;
+        if let Some(limit) = self.limit {
+            entries.drain(..entries.len().saturating_sub(limit.get()));
+            if let Some(fields) = answer.as_object_mut() {
+                fields.insert("entries".to_owned(), Value::Array(entries.clone()));
+            }
+        }
+        session.out.body(&answer);
+        session.out.table(&history(&entries));
+        Ok(())
+    }
+}
 
 /// Where a rollout stands, in one line.
 pub(super) fn standing(answer: &Value) -> String {

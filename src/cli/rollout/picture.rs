@@ -8,7 +8,7 @@ use super::criteria::figures;
 use super::ladder::{Rung, rungs};
 use super::plain::{place, time};
 use super::standing::{Progress, Standing};
-use super::words::{grouped, nats, next, reason, tenant_counts, tenant_state, tenants};
+use super::words::{grouped, held, nats, next, reason, tenant_counts, tenant_state, tenants};
 use crate::cli::demo::line::wrapped;
 use crate::rollout::controller::{CriterionStatus, TenantState};
 use crate::telemetry::shown::plain;
@@ -77,7 +77,7 @@ impl Pen<'_> {
             lines.push(Line::raw(plain(&place.join(", "))));
         }
         for why in &status.reasons {
-            lines.extend(self.labelled("paused", &reason(why), self.paint(Color::Yellow)));
+            lines.extend(self.labelled(held(status), &reason(why), self.paint(Color::Yellow)));
         }
         for issue in &status.issues {
             lines.extend(self.labelled("issue", issue, self.paint(Color::Yellow)));

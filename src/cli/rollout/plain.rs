@@ -2,7 +2,7 @@
 
 use super::criteria::figures;
 use super::standing::Standing;
-use super::words::{age, grouped, nats, next, reason, tenant_counts, tenant_state, tenants};
+use super::words::{age, grouped, held, nats, next, reason, tenant_counts, tenant_state, tenants};
 use crate::rollout::controller::Status;
 
 /// Tenants that are named; `--json` has all.
@@ -13,7 +13,7 @@ pub(super) fn lines(standing: &Standing) -> Vec<String> {
     let status = &standing.status;
     let mut lines = vec![heading(standing)];
     let mut add = |line: String| lines.push(format!("  {line}"));
-    status.reasons.iter().for_each(|why| add(format!("paused: {}", reason(why))));
+    status.reasons.iter().for_each(|why| add(format!("{}: {}", held(status), reason(why))));
     next(status).into_iter().for_each(|(label, what)| add(format!("{label}: {what}")));
     evidence(standing).into_iter().for_each(&mut add);
     if status.min_ms > 0 {

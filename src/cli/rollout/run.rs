@@ -12,7 +12,7 @@ use crate::cli::shell::{Body, Session};
 use crate::nats::control_client::ControlError;
 
 impl Which {
-    fn body(&self) -> Body {
+    pub(super) fn body(&self) -> Body {
         Body::new().with("rollout", Some(self.id.as_str()))
     }
 }
@@ -86,12 +86,7 @@ impl RolloutVerb {
             Self::Simulate(args) => args.run(session),
             Self::Report { which, out } => page_files::report(session, &which.id, &out).await,
             Self::Rebuild { which, check } => page_files::rebuild(session, &which.id, &check).await,
-            Self::History { which } => {
-                let (answer, entries) = session.list("rollout.history", which.body(), "entries").await?;
-                session.out.body(&answer);
-                session.out.table(&listed::history(&entries));
-                Ok(())
-            }
+            Self::History(args) => args.run(session).await,
         }
     }
 }

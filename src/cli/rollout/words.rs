@@ -1,7 +1,7 @@
 //! What words of the router mean, and figures as people read them.
 
 pub(super) use crate::cli::top::words::age;
-use crate::rollout::controller::{Status, TenantState, TenantStatus};
+use crate::rollout::controller::{PAUSED, Status, TenantState, TenantStatus};
 use crate::rollout::judge::LogE;
 
 /// What a reason of the judge or of the controller means; nothing for what is no such word.
@@ -30,9 +30,15 @@ pub(super) fn explained(word: &str) -> Option<&'static str> {
         "too_early" => "the shortest time of the step is not over",
         "evidence_suspect" => "two halves that are treated alike differ, so the evidence cannot be trusted",
         "empty_cohort" => "no tenant is left on the ladder",
+        "mixed_versions" => "a worker does not support rollouts; nothing is enforced until resume",
         "overridden" => "it is passed over",
         _ => return None,
     })
+}
+
+/// What the reasons of a status are for.
+pub(super) fn held(status: &Status) -> &'static str {
+    if status.state == PAUSED { "paused" } else { "nothing enforced" }
 }
 
 /// A reason with what it means.
@@ -101,14 +107,14 @@ pub(super) fn next(status: &Status) -> Vec<Ahead> {
     }
     let when = status.next.when.map(age);
     if status.next.needs.is_empty() {
-        let is_judged = !status.criteria.is_empty() && status.state != "paused";
+        let is_judged = !status.criteria.is_empty() && status.state != PAUSED;
         match &when {
             Some(when) => add(format!("it is completed in {when} at the earliest")),
             None if is_judged && status.pending.is_none() => add("the step is about to end".to_owned()),
             None => {}
         }
     }
-    let paused = status.state == "paused" && !status.next.needs.iter().any(|need| need == "resume");
+    let paused = status.state == PAUSED && !status.next.needs.iter().any(|need| need == "resume");
     if paused {
         add(way_out(status));
     }
@@ -135,7 +141,7 @@ fn command(status: &Status, verb: &str) -> String {
 /// How a pause ends that nobody ordered.
 fn way_out(status: &Status) -> String {
     let any = |words: &[&str]| status.reasons.iter().any(|reason| words.contains(&reason.as_str()));
-    if any(&["sample_ratio", "loss_ratio", "evidence_suspect"]) {
+    if any(&["sample_ratio", "loss_ratio", "evidence_suspect", "mixed_versions"]) {
         format!("{}, where the evidence of the step begins anew", command(status, "resume"))
     } else if any(&["empty_cohort"]) {
         command(status, "abort")

@@ -32,7 +32,6 @@ export function rollout({ parts: [id = ""] }) {
   const base = `rollouts/${idInPath(id)}`;
   const known = { status: null, plan: null, entries: [], points: [] };
   const view = pageOf(id, (kind) => known.status && confirmRollout(known.status, kind, () => (due = 0)));
-  const decided = new Set();
   let due = 0;
   let seen = -1;
   let seq = -1;
@@ -59,16 +58,13 @@ export function rollout({ parts: [id = ""] }) {
     if (!closed && known.status && known.plan) view.show(known);
   }
 
-  /** What stands behind the entries that are held. Of the records of a decision the first counts. */
+  /** What stands behind the entries that are held: behind the last place, and decisions behind the last number. */
   async function askJournal() {
-    let cursor = known.entries.at(-1)?.position;
+    const last = known.entries.at(-1)?.position;
+    let cursor = last && `${last}.${known.entries.findLast((e) => e.type === "decision")?.n ?? 0}`;
     do {
       const page = await get(`${base}/history?limit=${PAGE}${cursor ? `&cursor=${cursor}` : ""}`);
-      for (const entry of page.entries) {
-        if (entry.type === "decision" && decided.has(entry.n)) continue;
-        if (entry.type === "decision") decided.add(entry.n);
-        known.entries.push(entry);
-      }
+      known.entries.push(...page.entries);
       cursor = page.cursor;
     } while (cursor);
   }
@@ -141,6 +137,7 @@ function sentence(status, plan) {
     case "preparing":
       return `Phase ${phase} is prepared: the log is counted for its tenants.`;
     case "running":
+      if (status.reasons.includes("stale_telemetry")) return `Phase ${phase}, step ${step + 1} of ${here?.ladder.length}: nothing is enforced, since the newest evidence is too old. The share comes back once a block is judged.`;
       if (share === 0) return `Phase ${phase}, step ${step + 1} of ${here?.ladder.length}: nothing is enforced. Two arms that are treated alike are compared, which tests the evidence.`;
       return `Phase ${phase}, step ${step + 1} of ${here?.ladder.length}: refusals are enforced for ${share}% of the requests of ${tenants(["on_ladder"])}.`;
     case "awaiting_approval":

@@ -1,9 +1,12 @@
 //! The verbs of rollouts. A change is a message in the stream of rollouts; the controllers judge it at its place
 //! there, on every worker alike, and the answer is their verdict.
 
+mod drill;
 mod graduate;
+mod numbered;
 mod read;
 
+pub(super) use drill::drill;
 pub(super) use graduate::graduate;
 pub(super) use read::{get, history, list, report, status};
 
@@ -12,12 +15,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::APPLY_PATIENCE;
 use super::body::Body;
 use super::reply::ControlError;
-use super::{APPLY_PATIENCE, command};
 use crate::document::read_text;
 use crate::domain::{ErrorCode, RolloutId};
-use crate::log::{Entry, ForceEntry, ForceTo};
 use crate::nats::Worker;
 use crate::nats::rollouts::{history_of, record, workers_without};
 use crate::rollout::controller::{
@@ -99,17 +101,21 @@ pub(super) async fn plan(worker: &Arc<Worker>, body: Body) -> Result<Value, Cont
 
 pub(super) async fn start(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
     body.only(&["rollout", "expected_seq"])?;
+    check_versions(worker, "start").await?;
+    change(worker, &body, controller::Verb::Start { judge: JUDGE_VERSION }).await
+}
+
+/// Nothing is enforced beside a worker that does not support rollouts.
+async fn check_versions(worker: &Worker, verb: &str) -> Result<(), ControlError> {
     let without = workers_without(worker).await;
     let without = without.map_err(|error| ControlError::new(ErrorCode::Unavailable, error.to_string()))?;
-    if !without.is_empty() {
-        let mut error = ControlError::field(
-            "rollout",
-            &format!("cannot start: these workers do not support rollouts: {}", without.join(", ")),
-        );
-        error.details = Some(json!({ "refusal": "mixed_versions", "workers": without }));
-        return Err(error);
+    if without.is_empty() {
+        return Ok(());
     }
-    change(worker, &body, controller::Verb::Start { judge: JUDGE_VERSION }).await
+    let names = without.join(", ");
+    let problem = format!("cannot {verb}: these workers do not support rollouts: {names}");
+    let details = Some(json!({ "refusal": "mixed_versions", "workers": without }));
+    Err(ControlError { details, ..ControlError::field("rollout", &problem) })
 }
 
 pub(super) async fn approve(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
@@ -144,6 +150,7 @@ pub(super) async fn pause(worker: &Arc<Worker>, body: Body) -> Result<Value, Con
 
 pub(super) async fn resume(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
     body.only(&["rollout", "expected_seq"])?;
+    check_versions(worker, "resume").await?;
     change(worker, &body, controller::Verb::Resume).await
 }
 
@@ -170,29 +177,6 @@ pub(super) async fn issue(worker: &Arc<Worker>, body: Body) -> Result<Value, Con
     let text: String =
         body.get("text", "a text")?.ok_or_else(|| ControlError::field("text", "is required"))?;
     change(worker, &body, controller::Verb::Issue { change: change_kind, text }).await
-}
-
-pub(super) async fn drill(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
-    body.only(&["rollout", "expected_seq", "tenant_id", "provider_id", "for"])?;
-    let (tenant, provider) = (body.tenant_id()?, body.provider_id()?);
-    let for_ms = body.duration("for")?;
-    if worker.state.breaker(tenant.as_str(), provider.as_str()).is_none() {
-        return Err(ControlError::new(ErrorCode::NotFound, "the tenant has no breaker for this provider"));
-    }
-    let verb = controller::Verb::Drill { tenant: tenant.clone(), provider: provider.clone(), for_ms };
-    let answer = change(worker, &body, verb).await?;
-    // It is noted before the breaker opens, so that no window with forced refusals is judged.
-    let by = body.by();
-    let entry = Entry::Force(ForceEntry {
-        tenant_id: tenant,
-        provider_id: provider,
-        to: Some(ForceTo::Open),
-        ttl_ms: Some(for_ms),
-        actor: by.actor.map(str::to_owned),
-        reason: Some(format!("drill: {}", by.reason.unwrap_or("of a rollout"))),
-    });
-    command(worker, &entry).await?;
-    Ok(answer)
 }
 
 /// The document of a request, and what it means.
@@ -226,9 +210,7 @@ struct Origin {
 /// Sends a command, and answers with how the rollout stands then.
 async fn change(worker: &Arc<Worker>, body: &Body, verb: controller::Verb) -> Result<Value, ControlError> {
     let rollout = body.rollout()?;
-    if worker.rollouts.read(|controllers| controllers.plan(&rollout).is_none()) {
-        return Err(unknown(&rollout));
-    }
+    check_known(worker, &rollout)?;
     send(worker, body, &rollout, |Origin { id, actor, reason }, expected_seq| {
         let verb = verb.clone();
         Message::Command(Command { rollout: rollout.clone(), id, expected_seq, actor, reason, verb })
@@ -247,9 +229,7 @@ async fn send(
     message: impl Fn(Origin, u64) -> Message,
 ) -> Result<(), ControlError> {
     let unavailable = |why: &str| Err(ControlError::new(ErrorCode::Unavailable, why));
-    if !worker.rollouts.progress().borrow().caught_up {
-        return unavailable("the stream of rollouts is not read yet; try again");
-    }
+    check_read(worker)?;
     let named: Option<u64> = body.get("expected_seq", "a whole number from 0")?;
     let by = body.by();
     let mut tries = 0;
@@ -314,6 +294,21 @@ fn standing(worker: &Worker, rollout: &RolloutId) -> Result<Value, ControlError>
         "step": status.step,
         "percent": status.percent,
     }))
+}
+
+/// What this worker knows of rollouts is whole. One that has just started reads their stream first.
+fn check_read(worker: &Worker) -> Result<(), ControlError> {
+    if worker.rollouts.progress().borrow().caught_up {
+        Ok(())
+    } else {
+        Err(ControlError::new(ErrorCode::Unavailable, "the stream of rollouts is not read yet; try again"))
+    }
+}
+
+fn check_known(worker: &Worker, rollout: &RolloutId) -> Result<(), ControlError> {
+    check_read(worker)?;
+    let is_known = worker.rollouts.read(|controllers| controllers.plan(rollout).is_some());
+    if is_known { Ok(()) } else { Err(unknown(rollout)) }
 }
 
 fn unknown(rollout: &RolloutId) -> ControlError {

@@ -83,7 +83,7 @@ pub enum Refusal {
     /// It is paused by hand already.
     #[error("pause: the rollout is paused already")]
     Paused,
-    /// It is paused by hand, and the verb moves it on.
+    /// It is paused by hand, or with all shares at 0, and the verb moves it on.
     #[error("{verb}: the rollout is paused; resume it first")]
     Held {
         /// The verb.

@@ -16,17 +16,18 @@ pub struct Status {
     pub seq: u64,
     /// Its state, `paused` where it is.
     pub state: String,
-    /// Why it is paused.
+    /// Why it is paused; and `stale_telemetry` where the log holds all shares at 0 since nothing is judged.
     pub reasons: Vec<String>,
     /// The phase.
     pub phase: Option<PhaseName>,
     /// The place in the phase's ladder, from 0.
     pub step: Option<usize>,
-    /// The share of the ladder's tenants.
+    /// The share of the ladder's tenants that is in force.
     pub percent: u8,
     /// The cohort, by id.
     pub tenants: Vec<TenantStatus>,
-    /// Whom the plan means and who is not taken in, since a document of theirs enforces already.
+    /// Whom the plan means and who is not taken in, since a document of theirs enforces already or another rollout
+    /// has them.
     pub already_enforced: Vec<TenantId>,
     /// What must hold for the step to end; empty where no phase is on its ladder.
     pub criteria: Vec<CriterionStatus>,
@@ -57,12 +58,28 @@ pub struct TenantStatus {
     pub phase: Option<PhaseName>,
     /// Where it stands.
     pub state: TenantState,
-    /// Its share, by the newest step.
+    /// Its share that is in force.
     pub percent: u8,
     /// Units of its history.
     pub units: u64,
     /// The evidence that the treatment harms it, in nano-nats.
     pub log_e: LogE,
+}
+
+impl Status {
+    /// The log has taken the shares of the newest step to 0, since nothing was judged for too long. It reports so
+    /// before any window does.
+    pub fn lapse(&mut self) {
+        if self.tenants.iter().all(|tenant| tenant.percent == 0) {
+            return;
+        }
+        self.percent = 0;
+        self.tenants.iter_mut().for_each(|tenant| tenant.percent = 0);
+        let why = judge::Lack::StaleTelemetry.as_str();
+        if !self.reasons.iter().any(|reason| reason == why) {
+            self.reasons.push(why.to_owned());
+        }
+    }
 }
 
 /// What comes next, and what it needs.
@@ -105,7 +122,7 @@ impl Rollout {
                 Stage::AwaitingApproval { .. } => Some(self.course().last_rung),
                 _ => None,
             },
-            percent: self.ladder_percent(),
+            percent: if pause.is_some_and(|pause| pause.to_zero) { 0 } else { self.ladder_percent() },
             tenants: self.tenants(),
             already_enforced: self.already_enforced.clone(),
             criteria: self.criteria(now),

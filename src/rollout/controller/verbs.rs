@@ -112,7 +112,8 @@ impl Rollout {
     }
 
     fn check_free(&self, verb: &Verb) -> Result<(), Refusal> {
-        let held = self.paused.as_ref().is_some_and(|pause| pause.by_hand);
+        // Shares that a pause took to 0 come back by `resume` alone.
+        let held = self.paused.as_ref().is_some_and(|pause| pause.by_hand || pause.to_zero);
         if held { Err(Refusal::Held { verb: verb.as_str() }) } else { Ok(()) }
     }
 

@@ -2,7 +2,7 @@ use clap::Parser as _;
 
 use super::*;
 use crate::cli::Cli;
-use crate::cli::rollout::words::{explained, grouped, is_lack, next};
+use crate::cli::rollout::words::{explained, grouped, held, is_lack, next};
 use crate::rollout::judge::{Hold, Lack, Reason, Verdict};
 
 #[test]
@@ -56,8 +56,8 @@ fn what_comes_next_is_a_time_a_command_or_a_lack() {
     assert_eq!(of(met), one("next", "the step is about to end"));
     let preparing = json!({"state": "preparing", "next": {"when": null, "needs": ["history"]}});
     assert_eq!(of(preparing), one("next", "the history of the phase is counted from the log"));
-    let unknown = json!({"next": {"when": null, "needs": ["mixed_versions"]}});
-    assert_eq!(of(unknown), one("missing", "mixed_versions"));
+    let unknown = json!({"next": {"when": null, "needs": ["something_new"]}});
+    assert_eq!(of(unknown), one("missing", "something_new"));
 }
 
 #[test]
@@ -73,8 +73,10 @@ fn a_pause_says_how_it_ends() {
         of(&["pause", "alice: freeze"], &["resume"], Some(1)),
         ["beamline-router rollout resume cb-2026"]
     );
-    let [anew] = of(&["loss_ratio"], &["loss_ratio"], Some(1)).try_into().unwrap();
-    assert!(anew.contains("resume cb-2026") && anew.contains("anew"), "{anew}");
+    for reasons in [&["loss_ratio"][..], &["suspend", "mixed_versions", "w-1: these workers do not: old-1"]] {
+        let [anew] = of(reasons, &reasons[..1], Some(1)).try_into().unwrap();
+        assert!(anew.contains("resume cb-2026") && anew.contains("anew"), "{anew}");
+    }
     let [more] =
         of(&["undecided", "not_exercised"], &["undecided", "not_exercised"], Some(1)).try_into().unwrap();
     assert!(more.contains("extend cb-2026"), "{more}");
@@ -83,6 +85,14 @@ fn a_pause_says_how_it_ends() {
     assert!(itself.contains("by itself"), "{itself}");
     assert_eq!(of(&["empty_cohort"], &[], Some(1))[0], "beamline-router rollout abort cb-2026");
     assert_eq!(of(&["1 of 5 tenants"], &["history"], None)[0], "beamline-router rollout resume cb-2026");
+}
+
+#[test]
+fn shares_that_the_log_holds_at_0_are_no_pause() {
+    let stale = json!({"state": "running", "reasons": ["stale_telemetry"]});
+    assert_eq!(held(&standing(stale).status), "nothing enforced");
+    let paused = json!({"state": "paused", "reasons": ["issue_open", "stale_telemetry"]});
+    assert_eq!(held(&standing(paused).status), "paused");
 }
 
 #[test]
@@ -104,6 +114,7 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
         "rollback cb --tenant acme.eu",
         "issue cb open text",
         "history cb",
+        "history cb --limit 20",
     ] {
         assert!(parsed(line).is_ok(), "{line}");
     }
@@ -118,6 +129,7 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
         "rollback cb --tenant <b>",
         "drill cb --tenant a --provider b",
         "issue cb ended text",
+        "history cb --limit 0",
         "put",
     ] {
         assert!(parsed(line).is_err(), "{line}");

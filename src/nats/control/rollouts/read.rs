@@ -4,8 +4,10 @@ use std::time::Duration;
 use beamline_nats::jetstream::Select;
 use serde_json::{Value, json};
 
-use super::unknown;
+use super::numbered::Numbered;
+use super::{check_known, check_read, unknown};
 use crate::domain::{ErrorCode, RolloutId};
+use crate::log::At;
 use crate::nats::Worker;
 use crate::nats::control::body::Body;
 use crate::nats::control::page;
@@ -13,7 +15,7 @@ use crate::nats::control::reply::ControlError;
 use crate::nats::ledger::stamp_of;
 use crate::nats::rollouts::read_all;
 use crate::nats::stored::{StreamReader, Unread};
-use crate::rollout::controller::{Message, Outcome, Status};
+use crate::rollout::controller::{Decision, Message, Outcome, Status};
 use crate::rollout::pages::pages;
 use crate::rollout::stream::Piece;
 use crate::wire;
@@ -34,7 +36,8 @@ pub(in crate::nats::control) fn get(worker: &Arc<Worker>, body: &Body) -> Result
 pub(in crate::nats::control) fn list(worker: &Arc<Worker>, body: &Body) -> Result<Value, ControlError> {
     body.only(&["limit", "cursor"])?;
     let after: Option<String> = body.get("cursor", "a text")?;
-    let all = worker.rollouts.statuses(worker.clock.stamp());
+    check_read(worker)?;
+    let all = worker.rollout_statuses();
     let items = all
         .iter()
         .filter(|status| after.as_ref().is_none_or(|after| status.rollout.as_str() > after.as_str()))
@@ -63,8 +66,8 @@ pub(in crate::nats::control) fn status(worker: &Arc<Worker>, body: &Body) -> Res
 }
 
 pub(super) fn status_of(worker: &Worker, rollout: &RolloutId) -> Result<Status, ControlError> {
-    let now = worker.clock.stamp();
-    worker.rollouts.read(|controllers| controllers.status(rollout, now)).ok_or_else(|| unknown(rollout))
+    check_read(worker)?;
+    worker.rollout_status(rollout).ok_or_else(|| unknown(rollout))
 }
 
 pub(in crate::nats::control) async fn history(
@@ -73,21 +76,38 @@ pub(in crate::nats::control) async fn history(
 ) -> Result<Value, ControlError> {
     body.only(&["rollout", "limit", "cursor"])?;
     let rollout = body.rollout()?;
-    if worker.rollouts.read(|controllers| controllers.plan(&rollout).is_none()) {
-        return Err(unknown(&rollout));
-    }
+    check_known(worker, &rollout)?;
     let after = match body.get::<String>("cursor", "a text")? {
-        None => 0,
-        Some(text) => text
-            .parse()
-            .map_err(|_| ControlError::field("cursor", "must be the cursor of the page before"))?,
+        None => Cursor::default(),
+        Some(text) => Cursor::parse(&text)
+            .ok_or_else(|| ControlError::field("cursor", "must be the cursor of the page before"))?,
     };
     let limit = body.limit()?;
     let entries = worker.link.answers(PATIENCE, entries(worker, &rollout, after, limit)).await?;
     let entries = entries.map_err(|error| {
         ControlError::new(ErrorCode::Unavailable, format!("the stream of rollouts was not read: {error}"))
     })?;
-    Ok(page(worker, "entries", limit, entries.into_iter().map(|(at, entry)| (at.to_string(), entry))))
+    Ok(page(worker, "entries", limit, entries.into_iter().map(|(at, entry)| (at.text(), entry))))
+}
+
+/// How far a history is listed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    /// The place of the last entry.
+    place: u64,
+    /// The number of the last decision.
+    decided: u64,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Option<Self> {
+        let (place, decided) = text.split_once('.')?;
+        Some(Self { place: place.parse().ok()?, decided: decided.parse().ok()? })
+    }
+
+    fn text(self) -> String {
+        format!("{}.{}", self.place, self.decided)
+    }
 }
 
 /// What was put, commanded, counted and decided behind a place of the stream, in its order: one more than asked for,
@@ -95,30 +115,52 @@ pub(in crate::nats::control) async fn history(
 async fn entries(
     worker: &Worker,
     rollout: &RolloutId,
-    after: u64,
+    after: Cursor,
     limit: usize,
-) -> Result<Vec<(u64, Value)>, Unread> {
+) -> Result<Vec<(Cursor, Value)>, Unread> {
     let names = &worker.settings.names;
     let messages = StreamReader::of(worker, &names.rollouts_stream);
-    let mut entries = Vec::new();
+    // First: what took effect stands in the stream.
+    let in_effect = worker.rollouts.read(|controllers| controllers.decided(rollout)).unwrap_or(0);
+    let mut found: Vec<(At, Message)> = Vec::new();
     for kind in KINDS {
         let subject = format!("{}{rollout}.{kind}", names.rollout_prefix);
-        let mut next = after.saturating_add(1);
-        let mut found = 0;
-        while found <= limit
-            && let Some(stored) = messages.find(Select::NextOf(&subject, next)).await?
-        {
+        let mut next = after.place.saturating_add(1);
+        let mut numbered = Numbered::after(after.decided);
+        let before = found.len();
+        let mut is_whole = false;
+        while found.len().saturating_sub(before) <= limit {
+            let Some(stored) = messages.find(Select::NextOf(&subject, next)).await? else {
+                is_whole = true;
+                break;
+            };
             next = stored.sequence.saturating_add(1);
             let short = stored.subject.strip_prefix(names.rollout_prefix.as_str()).unwrap_or_default();
             let Some(Piece::Whole(message)) = wire::decode_rollout(short, &stored.payload) else { continue };
-            found += 1;
-            let stamp = stamp_of(&stored.time).unwrap_or_default();
-            entries.push((stored.sequence, entry(worker, rollout, &message, stored.sequence, stamp.0)));
+            let at = At { position: stored.sequence, stamp: stamp_of(&stored.time).unwrap_or_default() };
+            found.extend(match *message {
+                Message::Decision(decision) => numbered.take(at, decision).map(decided),
+                message => Some((at, message)),
+            });
         }
+        // Until it took effect, or where not all were read, another record of its number may follow.
+        found.extend(numbered.finish().filter(|(_, last)| is_whole && last.n <= in_effect).map(decided));
     }
-    entries.sort_by_key(|(place, _)| *place);
-    entries.truncate(limit.saturating_add(1));
-    Ok(entries)
+    found.sort_by_key(|(at, _)| at.position);
+    found.truncate(limit.saturating_add(1));
+    let mut cursor = after;
+    let listed = found.into_iter().map(|(at, message)| {
+        cursor.place = at.position;
+        if let Message::Decision(decision) = &message {
+            cursor.decided = decision.n;
+        }
+        (cursor, entry(worker, rollout, &message, at))
+    });
+    Ok(listed.collect())
+}
+
+fn decided((at, decision): (At, Box<Decision>)) -> (At, Message) {
+    (at, Message::Decision(decision))
 }
 
 /// The pages of one kind, made from the stream.
@@ -157,7 +199,7 @@ pub(in crate::nats::control) async fn report(
     Ok(page(worker, "pages", body.limit()?, items))
 }
 
-fn entry(worker: &Worker, rollout: &RolloutId, message: &Message, position: u64, stamp: u64) -> Value {
+fn entry(worker: &Worker, rollout: &RolloutId, message: &Message, at: At) -> Value {
     let mut entry = json!(message);
     let id = match message {
         Message::Plan(plan) => Some(&plan.id),
@@ -167,8 +209,8 @@ fn entry(worker: &Worker, rollout: &RolloutId, message: &Message, position: u64,
     let verdict =
         id.and_then(|id| worker.rollouts.read(|controllers| controllers.verdict(rollout, id).cloned()));
     if let Some(fields) = entry.as_object_mut() {
-        fields.insert("position".to_owned(), position.into());
-        fields.insert("stamp".to_owned(), stamp.into());
+        fields.insert("position".to_owned(), at.position.into());
+        fields.insert("stamp".to_owned(), at.stamp.0.into());
         match verdict.map(|verdict| verdict.outcome) {
             Some(Outcome::Accepted) => fields.insert("effect".to_owned(), "accepted".into()),
             Some(Outcome::Conflict { .. }) => fields.insert("effect".to_owned(), "conflict".into()),

@@ -61,7 +61,7 @@ fn a_suspension_takes_shares_to_0_until_somebody_resumes() {
     assert_eq!(world.fold.enforcing().count(), 1);
     world.accept(suspend());
     let status = world.status();
-    assert_eq!((status.state.as_str(), status.percent), ("paused", 50));
+    assert_eq!((status.state.as_str(), status.percent), ("paused", 0));
     assert_eq!(status.reasons[..2], ["suspend", "mixed_versions"]);
     assert_eq!(world.share("tenant-0").map(|share| share.percent), Some(0));
     assert_eq!(world.fold.enforcing().count(), 0);
