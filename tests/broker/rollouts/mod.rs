@@ -7,9 +7,12 @@ mod documents;
 mod harm;
 mod kills;
 mod log;
+mod mixed;
+mod recorded;
 mod results;
 mod stale;
 mod stream;
+mod two;
 mod users;
 
 use std::collections::BTreeMap;

@@ -41,6 +41,51 @@ async fn a_loss_of_treated_results_takes_the_share_back_and_nothing_passes() {
     }
 }
 
+/// What the criterion says: its verdict and its reason.
+fn criterion(status: &Value, name: &str) -> (String, String) {
+    let mut criteria = status["criteria"].as_array().into_iter().flatten();
+    let found = criteria.find(|criterion| criterion["name"] == name);
+    let text = |field: &str| found.map_or("", |found| found[field].as_str().unwrap()).to_owned();
+    (text("verdict"), text("reason"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_results_of_both_arms_nothing_is_decided_until_they_come_again() {
+    let (stage, second) = ground().await;
+    let caller = &stage.caller;
+    let users = Users::start(caller, &["t1"], 100, one_percent_fails());
+    users.go_on("t1", 100).await;
+    // A breaker that counts cancelled calls and lost ones would open.
+    caller.start_rollout(&short_plan(1, &json!({"analysis": {"coverage": 0.5}}))).await;
+    caller.rollout_becomes("half", super::STEP, |s| s["percent"] == 50).await;
+    // The executor is dead; then it is there again and cancels every call.
+    for end in [End::Unreported, End::Cancelled] {
+        users.now(Arc::new(move |_: &super::Call<'_>| end));
+        // Longer than the phase needs where all is well.
+        users.go_on("t1", 500).await;
+        let lacks = ("inconclusive".to_owned(), "low_coverage".to_owned());
+        let status = caller.rollout_becomes("coverage is low", super::STEP, |status| {
+            status["state"] == "running" && criterion(status, "coverage") == lacks
+        });
+        let status = status.await;
+        assert_eq!((&status["percent"], &status["step"]), (&json!(50), &json!(0)), "{status:#}");
+        assert_eq!(
+            criterion(&status, "harm").0,
+            "pass",
+            "lost and cancelled calls are no failures: {status:#}"
+        );
+        assert_ne!(criterion(&status, "safe").0, "pass", "{status:#}");
+    }
+    assert_eq!(caller.decision_kinds().await, ["start", "step"]);
+    assert_eq!(caller.breaker("t1", "a").await["state"], "closed");
+
+    users.now(one_percent_fails());
+    caller.rollout_is("completed").await;
+    for worker in [&stage.worker, &second] {
+        worker.agreed().await;
+    }
+}
+
 /// Units of all windows, and those that cuts dropped.
 async fn counted(caller: &Caller) -> [u64; 2] {
     let stream = caller.jetstream.get_stream("BEAMLINE_ROLLOUTS").await.unwrap();

@@ -31,8 +31,11 @@ async fn a_rollout_whose_stream_is_deleted_lays_nothing_over_policies_any_more()
     let seen = users.seen("t1");
     let late: Vec<_> = seen.refusals.iter().filter(|refusal| refusal.position >= place).collect();
     assert!(late.is_empty(), "the end stands at {place}: {late:?}");
-    let gone = caller.control("rollout.status", &json!({"rollout": "cb"})).await;
-    assert_eq!(gone["error"]["code"], "not_found", "{gone}");
+    eventually("there is no rollout", SOON, async || {
+        let gone = caller.control("rollout.status", &json!({"rollout": "cb"})).await;
+        gone["error"]["code"] == "not_found"
+    })
+    .await;
     for worker in [&stage.worker, &second] {
         worker.recovers().await;
         assert_eq!(worker.events("rollout_stream_made_anew").len(), 1);
