@@ -7,7 +7,7 @@ use super::roster::key_of;
 use super::step::Step;
 use crate::breaker::{Breaker, Input};
 use crate::domain::{PolicyId, ProviderId, TenantId};
-use crate::log::{PolicyEntry, StepEntry};
+use crate::log::{FoldVersion, PolicyEntry, StepEntry};
 use crate::policy;
 use crate::rollout::evidence::Leaving;
 use crate::state::{Cell, Routable};
@@ -49,7 +49,10 @@ impl Fold {
     }
 
     pub(super) fn step_entry(&mut self, entry: &StepEntry, step: &mut Step) -> bool {
-        let Some(stepped) = self.overlays.step(entry, self.at().position, step.now) else { return false };
+        let exclusive = self.version >= FoldVersion::ONE_ROLLOUT_EACH;
+        let Some(stepped) = self.overlays.step(entry, self.at().position, step.now, exclusive) else {
+            return false;
+        };
         self.lay_over(&stepped.concerned, step);
         step.taken = stepped.taken;
         true

@@ -143,8 +143,9 @@ impl Rollout {
 }
 
 impl Overlays {
-    /// Takes a step; `None` if it is not newer than the last.
-    pub fn step(&mut self, entry: &StepEntry, position: u64, now: Stamp) -> Option<Stepped> {
+    /// Takes a step; `None` if it is not newer than the last. Where steps are not exclusive, as before version 2 of the
+    /// fold, the first rollout by id has a tenant that several name.
+    pub fn step(&mut self, entry: &StepEntry, position: u64, now: Stamp, exclusive: bool) -> Option<Stepped> {
         let known = self.rollouts.get(&entry.rollout);
         if known.is_some_and(|known| entry.number <= known.number) {
             return None;
@@ -160,7 +161,9 @@ impl Overlays {
         let named = entry.overlay.iter().flat_map(|settings| settings.tenants.keys());
         let taken: Vec<TenantId> = named
             .filter(|tenant_id| {
-                !left_tenants.contains(*tenant_id) && self.is_elsewhere(&entry.rollout, tenant_id)
+                exclusive
+                    && !left_tenants.contains(*tenant_id)
+                    && self.is_elsewhere(&entry.rollout, tenant_id)
             })
             .cloned()
             .collect();
@@ -285,11 +288,11 @@ impl Overlays {
     #[must_use]
     pub fn is_lapsed(&self, tenant_id: &TenantId) -> bool {
         let mut shares = self.rollouts.values().filter_map(|r| Some((r.stale, r.share_of(tenant_id)?)));
-        // At most one rollout has it.
+        // At most one rollout has it; before version 2 of the fold, the first by id.
         shares.next().is_some_and(|(stale, share)| stale && share.percent > 0)
     }
 
-    /// What lies over a policy.
+    /// What lies over a policy. Where several rollouts name the tenant, the first by id.
     #[must_use]
     pub fn over(&self, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<LaidOver> {
         self.rollouts.iter().find_map(|(id, rollout)| rollout.over(id, tenant_id, policy_id))

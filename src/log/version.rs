@@ -13,6 +13,8 @@ impl FoldVersion {
     pub const FIRST: Self = Self(1);
     /// Results are known by a keyed hash.
     pub const KEYED_IDENTITIES: Self = Self(2);
+    /// A tenant is in one rollout.
+    pub const ONE_ROLLOUT_EACH: Self = Self(2);
     /// The last version that this program has.
     pub const NEWEST: Self = Self::KEYED_IDENTITIES;
 }

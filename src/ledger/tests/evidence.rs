@@ -228,6 +228,7 @@ fn who_leaves_is_evidence_of_the_window_and_its_requests_are_none() {
 #[test]
 fn a_tenant_that_another_rollout_has_leaves_the_one_whose_step_came_later() {
     let mut log = two();
+    log.raise(2);
     log.tallied();
     log.step("first", 1, Some(watching(&[("acme", 50)])));
     log.begin(watching(&[("acme", 50), ("beta", 50)]));

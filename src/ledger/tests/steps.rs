@@ -215,6 +215,7 @@ fn a_block_that_does_not_fit_a_document_is_left_out_and_said() {
 #[test]
 fn of_two_rollouts_that_name_a_tenant_the_first_in_the_log_has_it_and_the_other_one_never() {
     let mut log = two();
+    log.raise(2);
     log.step("b", 1, Some(overlay(&[("acme", 20)])));
     log.step("a", 1, Some(overlay(&[("acme", 10), ("beta", 10)])));
     assert_eq!((log.holds("acme", "p"), log.holds("beta", "p")), ((true, 20, 2), (true, 10, 4)));

@@ -33,7 +33,7 @@ fn raise(version: u32) -> Entry<'static> {
 }
 
 impl Log {
-    fn raise(&mut self, version: u32) -> bool {
+    pub(super) fn raise(&mut self, version: u32) -> bool {
         match self.apply(raise(version)).what {
             What::FoldVersion { newer } => newer,
             other => panic!("{other:?}"),
@@ -90,6 +90,17 @@ fn a_version_that_this_program_does_not_have_is_not_applied() {
     log.fold.version = newer;
     let bytes = log.fold.snapshot(STREAM).unwrap();
     assert_eq!(Log::new().fold.restore(&bytes, STREAM, OFFSET), Err(SnapshotError::Fold(newer)));
+}
+
+#[test]
+fn before_the_second_version_the_first_rollout_by_id_has_a_tenant() {
+    let mut log = Log::acme();
+    log.step("b", 1, Some(overlay(&[("acme", 20)])));
+    log.step("a", 1, Some(overlay(&[("acme", 10)])));
+    assert_eq!(log.holds("acme", "p").1, 10);
+    log.raise(2);
+    log.step("a", 2, None);
+    assert_eq!(log.holds("acme", "p").1, 20);
 }
 
 #[test]

@@ -68,6 +68,13 @@ async fn ground_with(document: &Value) -> (Stage, Worker) {
     for tenant in ["t1", "t2", "t3"] {
         stage.caller.put_policy(tenant, document).await;
     }
+    // Rules that only newer workers have hold from here on.
+    for worker in [&stage.worker, &second] {
+        eventually("the second version of the fold", RECOVERY, async || {
+            worker.count("router_fold_version").await == 2
+        })
+        .await;
+    }
     (stage, second)
 }
 
