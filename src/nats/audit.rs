@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::simulation::{NotTaken, Simulation, not_taken};
 
-/// Events that are fetched at once.
+/// Messages that are fetched at once.
 const BATCH: usize = 500;
 
 /// How much a stream holds.
@@ -64,25 +64,37 @@ impl Simulation {
     /// # Errors
     /// What the broker said instead.
     pub async fn kept_transitions(&self) -> Result<Vec<Value>, NotTaken> {
-        let name = &self.names.events_stream;
+        let subjects = format!("{}breaker.>", self.names.events_prefix);
+        let kept = self.kept(&self.names.events_stream, subjects).await?;
+        Ok(kept.into_iter().map(|(_, body)| body).collect())
+    }
+
+    /// The steps of all rollouts that the log holds, in order, each with its position.
+    ///
+    /// # Errors
+    /// What the broker said instead.
+    pub async fn kept_steps(&self) -> Result<Vec<(u64, Value)>, NotTaken> {
+        self.kept(&self.names.log_stream, format!("{}step", self.names.log_prefix)).await
+    }
+
+    /// The messages of these subjects that a stream holds, each with its sequence.
+    async fn kept(&self, name: &str, filter_subject: String) -> Result<Vec<(u64, Value)>, NotTaken> {
         let failed = |error: &dyn std::error::Error| not_taken(name, error);
         let stream = self.jetstream.get_stream(name).await.map_err(|e| failed(&e))?;
-        let config = pull::Config {
-            ack_policy: AckPolicy::None,
-            filter_subject: format!("{}breaker.>", self.names.events_prefix),
-            ..pull::Config::default()
-        };
+        let config = pull::Config { ack_policy: AckPolicy::None, filter_subject, ..pull::Config::default() };
         let consumer = stream.create_consumer(config).await.map_err(|e| failed(&e))?;
-        let mut events = Vec::new();
+        let mut kept = Vec::new();
         loop {
             let mut batch = consumer.fetch().max_messages(BATCH).messages().await.map_err(|e| failed(&e))?;
-            let before = events.len();
+            let before = kept.len();
             while let Some(message) = batch.next().await {
                 let message = message.map_err(|error| not_taken(name, error.as_ref()))?;
-                events.push(serde_json::from_slice(&message.payload).unwrap_or(Value::Null));
+                let sequence =
+                    message.info().map_err(|error| not_taken(name, error.as_ref()))?.stream_sequence;
+                kept.push((sequence, serde_json::from_slice(&message.payload).unwrap_or(Value::Null)));
             }
-            if events.len() == before {
-                return Ok(events);
+            if kept.len() == before {
+                return Ok(kept);
             }
         }
     }

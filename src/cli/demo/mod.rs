@@ -64,7 +64,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub plain: bool,
 
-    /// Switch breakers on by a rollout instead, in about 90 s: canary, five tenants, all; with an outage of a
+    /// Switch breakers on by a rollout instead, in about 40 s: canary, five tenants, all; with an outage of a
     /// provider, and a tenant that is rolled back
     #[arg(long, conflicts_with = "duration")]
     pub rollout: bool,

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::board::Seen;
-use super::executors::{Call, Job, Rng, TASK};
+use super::executors::{Call, Job, TASK};
 use super::failed::DemoFailed;
 use super::story::Story;
 use super::tally::Ending;
 use super::tenants::{CLIENTS, TENANTS, Tenant};
+use crate::cli::rng::Rng;
 use crate::clock::Clock;
 use crate::config::ClientSettings;
 use crate::nats::control_client::ControlClient;

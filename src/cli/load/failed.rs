@@ -5,6 +5,7 @@ use crate::cli::exit::Exit;
 use crate::cli::stand::{Broken, StandFailed};
 use crate::nats::connect::ConnectFailed;
 use crate::nats::control_client::ControlError;
+use crate::nats::rollouts::NotRead;
 use crate::nats::simulation::NotTaken;
 
 /// Why a scenario could not be run to its end.
@@ -16,6 +17,8 @@ pub(super) enum LoadFailed {
     Connect(#[from] ConnectFailed),
     #[error("{verb}: {source}")]
     Control { verb: &'static str, source: Box<ControlError> },
+    #[error(transparent)]
+    NotRead(#[from] NotRead),
     #[error(transparent)]
     NotTaken(#[from] NotTaken),
     #[error("this did not happen within {seconds} s: {what}")]

@@ -104,6 +104,16 @@ impl Ground {
         self.workers.len()
     }
 
+    /// The folder of all files, which goes at the end.
+    pub(super) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// How many lines of the workers' logs name one of these events.
+    pub(super) fn logged(&self, events: &[&str]) -> u64 {
+        self.workers.iter().map(|worker| worker.logged(events)).sum()
+    }
+
     /// Fails if anything has ended by itself.
     pub(super) fn check(&mut self) -> Result<(), LoadFailed> {
         if let Some(broker) = &mut self.broker {

@@ -1,4 +1,4 @@
-//! `load`: four scenarios against a real broker and real workers, and a report of what they showed.
+//! `load`: five scenarios against a real broker and real workers, and a report of what they showed.
 //!
 //! It starts a nats-server and workers of this very program in a temporary folder. Requests and results
 //! cross the broker as those of any client and executor do; only the calls to providers are played. Each
@@ -24,6 +24,7 @@ mod moves;
 mod probes;
 mod recovery;
 mod report;
+mod rollout;
 mod spike;
 mod windows;
 
@@ -62,12 +63,13 @@ pub struct LoadArgs {
     #[arg(long, value_name = "PATH")]
     pub nats_server: Option<PathBuf>,
 
-    /// Which scenarios: 1 error spike, 2 normalisation, 3 windows, 4 concurrency and a day
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2,3,4",
-          value_parser = clap::value_parser!(u8).range(1..=4))]
+    /// Which scenarios: 1 error spike, 2 normalisation, 3 windows, 4 concurrency and a day,
+    /// 5 a rollout
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2,3,4,5",
+          value_parser = clap::value_parser!(u8).range(1..=5))]
     pub scenario: Vec<u8>,
 
-    /// A few seconds: fewer rounds and requests, short windows
+    /// Less than a minute: fewer rounds and requests, short windows, a short rollout
     #[arg(long, conflicts_with = "full")]
     pub short: bool,
 
@@ -166,7 +168,7 @@ async fn perform(args: &LoadArgs, stop: &CancellationToken, out: Output) -> Resu
 async fn scenarios(args: &LoadArgs, ground: &mut Ground, out: Output) -> Result<Report, LoadFailed> {
     let scene = ground.set(args, out).await?;
     let mut report = Report::new(args, ground.broker_version(), scene.clock.wall());
-    for number in 1..=4 {
+    for number in 1..=5 {
         if !args.scenario.contains(&number) {
             continue;
         }
@@ -194,7 +196,8 @@ async fn scenario(
         1 => spike::run(ground, scene).await,
         2 => recovery::run(ground, scene).await,
         3 => windows::run(ground, scene).await,
-        _ => day::run(args, ground, scene).await,
+        4 => day::run(args, ground, scene).await,
+        _ => rollout::run(ground, scene).await,
     }
 }
 

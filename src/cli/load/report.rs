@@ -188,7 +188,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// What each scenario is called, and what it is for.
-const SCENARIOS: [(&str, &str); 4] = [
+const SCENARIOS: [(&str, &str); 5] = [
     (
         "error spike opens the circuit",
         "A provider fails at once and all the time. Its breaker opens at exactly the fifth failure in a row, and \
@@ -208,6 +208,11 @@ const SCENARIOS: [(&str, &str); 4] = [
         "concurrency, and a day of traffic",
         "Many clients at once, then a day of traffic as fast as it goes: every request is answered, every entry is \
          in the log once, the breakers move as they may, and probes stay below their cap.",
+    ),
+    (
+        "a rollout, an outage, and a harmed tenant",
+        "A rollout switches breakers on from a canary to all tenants. An outage hits both arms and rolls nobody back; \
+         one tenant's fallback is broken, and that tenant alone is rolled back, from a position of the log on.",
     ),
 ];
 

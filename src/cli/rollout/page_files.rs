@@ -24,12 +24,7 @@ pub(super) async fn report(session: &Session, id: &str, folder: &Path) -> Result
 /// Makes the pages again and compares them with those of a folder.
 pub(super) async fn rebuild(session: &Session, id: &str, folder: &Path) -> Result<(), Failure> {
     let pages = made(session, id).await?;
-    let differing: Vec<PathBuf> = pages
-        .iter()
-        .map(|(path, text)| (folder.join(path), text))
-        .filter(|(path, text)| !std::fs::read(path).is_ok_and(|found| found == text.as_bytes()))
-        .map(|(path, _)| path)
-        .collect();
+    let differing = differing(&pages, folder);
     session.out.body(&json!({
         "ok": differing.is_empty(), "rollout": id, "pages": pages.len(), "differing": differing,
     }));
@@ -51,6 +46,14 @@ async fn made(session: &Session, id: &str) -> Result<BTreeMap<String, String>, F
         return Err(Failure::Told(Exit::NotFound));
     }
     Ok(pages(recorded.made, &rollout, recorded.messages))
+}
+
+/// The files of a folder that are missing or have other bytes than the pages.
+pub(in crate::cli) fn differing(pages: &BTreeMap<String, String>, folder: &Path) -> Vec<PathBuf> {
+    let files = pages.iter().map(|(path, text)| (folder.join(path), text));
+    let differing =
+        files.filter(|(path, text)| !std::fs::read(path).is_ok_and(|found| found == text.as_bytes()));
+    differing.map(|(path, _)| path).collect()
 }
 
 /// Writes pages into a folder. The error names the file that was not written.

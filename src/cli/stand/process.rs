@@ -45,10 +45,15 @@ impl Process {
         Err(StandFailed::Ended { name: self.name.clone(), status, log: self.last_words() })
     }
 
+    /// Its log.
+    pub(in crate::cli) fn log(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The last lines of its log.
     pub(in crate::cli) fn last_words(&self) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.log();
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(LAST_LINES);
         lines.get(from..).unwrap_or_default().join("\n")

@@ -128,6 +128,12 @@ impl WorkerProcess {
         }
     }
 
+    /// How many lines of its log name one of these events.
+    pub(in crate::cli) fn logged(&self, events: &[&str]) -> u64 {
+        let log = self.process.log();
+        log.lines().filter(|line| events.iter().any(|event| line.contains(event))).count() as u64
+    }
+
     /// Drains it. Whether it ended in its own way, with exit status 0.
     pub(in crate::cli) async fn stop(&mut self) -> bool {
         self.process.stop(GRACE).await.is_some_and(|status| status.success())
