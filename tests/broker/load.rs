@@ -34,8 +34,8 @@ async fn every_scenario_keeps_its_bounds_and_the_report_says_so() {
     assert_eq!((report["ok"].as_bool(), report["drained"].as_bool()), (Some(true), Some(true)));
     assert!(report["machine"]["cores"].as_u64() > Some(0), "{}", report["machine"]);
     let scenarios = report["scenarios"].as_array().unwrap();
-    assert_eq!(scenarios.len(), 4);
-    for (scenario, least) in scenarios.iter().zip([6, 9, 20, 24]) {
+    assert_eq!(scenarios.len(), 5);
+    for (scenario, least) in scenarios.iter().zip([6, 9, 20, 24, 25]) {
         let bounds = scenario["bounds"].as_array().unwrap();
         assert!(bounds.len() >= least, "{}: {} bounds", scenario["name"], bounds.len());
         assert!(bounds.iter().all(|b| b["kept"] == true), "{scenario:#}");
@@ -47,6 +47,8 @@ async fn every_scenario_keeps_its_bounds_and_the_report_says_so() {
     assert!(figure("pushed") > 0.4 * figure("results"), "{figures:#}");
     assert!(figure("probes") >= 2.0 && figure("fail_fast") > 0.0, "{figures:#}");
     assert!(figure("broker_in_msgs") > 4.0 * figure("requests"), "{figures:#}");
+    let figures = &scenarios[4]["figures"];
+    assert!(figures["refused"].as_f64() > Some(100.0), "{figures:#}");
 
     // The report stands where it should, and nothing else is left.
     assert_eq!(entries(folder.path()), ["load-report.md"]);

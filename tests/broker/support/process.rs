@@ -119,7 +119,8 @@ pub(crate) struct Done {
 
 /// Runs a program to its end, off the test's own thread.
 pub(crate) async fn run(mut command: Command, stdin: &str) -> Done {
-    const LONGEST: Duration = Duration::from_secs(60);
+    // The load scenarios end by themselves after three minutes.
+    const LONGEST: Duration = Duration::from_secs(200);
     let stdin = stdin.to_owned();
     let run = move || {
         let mut child = command
