@@ -6,7 +6,7 @@ use super::fold::{Fold, Moved};
 use super::step::Step;
 use crate::breaker::{Cause, State as Shown};
 use crate::domain::{Stamp, TenantId};
-use crate::log::{Entry, FlagEntry, Scope};
+use crate::log::{Entry, FlagEntry, FoldVersion, Scope};
 use crate::rollout::evidence::{EntryFacts, Evidence, Lost, Move};
 
 impl Fold {
@@ -38,6 +38,7 @@ impl Fold {
             taken: &step.taken,
             untreated: &untreated,
             lapsed: &step.lapsed,
+            bounded_opens: self.version >= FoldVersion::BOUNDED_OPENS,
             gap,
         };
         let (at, before) = (self.at(), self.evidence.lost());

@@ -15,6 +15,8 @@ impl FoldVersion {
     pub const KEYED_IDENTITIES: Self = Self(2);
     /// A tenant is in one rollout.
     pub const ONE_ROLLOUT_EACH: Self = Self(2);
+    /// An open circuit counts the first 1,000 calls of other tenants.
+    pub const BOUNDED_OPENS: Self = Self(2);
     /// The last version that this program has.
     pub const NEWEST: Self = Self::KEYED_IDENTITIES;
 }

@@ -1,10 +1,14 @@
 //! What entries of the log say of the units and circuits of one rollout.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
 use super::block::OpenRecord;
 use super::clock::Moment;
 use super::facts::{Call, CallEnd, Move};
 use super::sample::is_sampled;
-use super::tenant::{SeenCall, TrackedOpen};
+use super::tenant::{MAX_ELSEWHERE, SeenCall, Tenant, TrackedOpen};
 use super::units::{Place, Unit, UnitKey};
 use super::watch::Watch;
 use crate::breaker::{Cause, State};
@@ -27,6 +31,8 @@ pub(super) struct CallEntry<'e> {
     /// When it began, in log time.
     pub(super) began: Stamp,
     pub(super) latency_ms: Option<u64>,
+    /// Whether an open counts only the first calls of other tenants.
+    pub(super) bounded_opens: bool,
 }
 
 impl Watch {
@@ -57,11 +63,10 @@ impl Watch {
             tenant.own_call(entry.provider_id, call, spared, self.windows.current());
             self.provider_latency(entry);
         }
-        if let Some(waiting) = self.open_at.get(entry.provider_id) {
-            for tenant_id in waiting.iter().filter(|id| id.as_str() != entry.tenant_id) {
-                if let Some(tenant) = self.tenants.get_mut(tenant_id) {
-                    tenant.call_elsewhere(entry.provider_id, call, self.settings.block_ms);
-                }
+        if let Some(circuits) = self.open_at.get_mut(entry.provider_id) {
+            circuits.call(entry, call, &mut self.tenants, self.settings.block_ms);
+            if circuits.tenants.is_empty() {
+                self.open_at.remove(entry.provider_id);
             }
         }
     }
@@ -129,7 +134,10 @@ impl Watch {
             }
             // Its open may have been dropped.
             (None, State::Closed) => self.note_closed(moved),
-            (Some(open), State::Open) => open.reopened(until),
+            (Some(open), State::Open) => {
+                open.reopened(until);
+                self.note_open(moved);
+            }
             (None, State::Open) => {
                 let latency = self.latencies.get(moved.provider_id);
                 let record = OpenRecord {
@@ -155,19 +163,82 @@ impl Watch {
                     TrackedOpen { record, opened_in: window, closed_in: None, slow_over_ms, successes: 0 };
                 let dropped = tenant.keep(open);
                 self.losses.opens = self.losses.opens.saturating_add(dropped);
-                self.open_at.entry(moved.provider_id.clone()).or_default().insert(moved.tenant_id.clone());
+                self.note_open(moved);
             }
             (_, State::HalfOpen) => {}
         }
     }
 
+    fn note_open(&mut self, moved: &Move<'_>) {
+        let circuits = self.open_at.entry(moved.provider_id.clone()).or_default();
+        circuits.tenants.insert(moved.tenant_id.clone());
+        circuits.unmoved_by_failures = false;
+    }
+
     fn note_closed(&mut self, moved: &Move<'_>) {
-        if let Some(tenants) = self.open_at.get_mut(moved.provider_id) {
-            tenants.remove(moved.tenant_id);
-            if tenants.is_empty() {
+        if let Some(circuits) = self.open_at.get_mut(moved.provider_id) {
+            circuits.tenants.remove(moved.tenant_id);
+            if circuits.tenants.is_empty() {
                 self.open_at.remove(moved.provider_id);
             }
         }
+    }
+}
+
+/// Open circuits for one provider that calls of other tenants may change still. A provider that is down for all tenants
+/// has as many circuits as there are tenants, so calls that change none of them cost no look at each.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "BTreeSet<TenantId>", into = "BTreeSet<TenantId>")]
+pub(super) struct OpenCircuits {
+    pub(super) tenants: BTreeSet<TenantId>,
+    /// Failed calls change none of them. It follows from the rest, and is found again by the next failed call.
+    unmoved_by_failures: bool,
+}
+
+impl PartialEq for OpenCircuits {
+    fn eq(&self, other: &Self) -> bool {
+        self.tenants == other.tenants
+    }
+}
+
+impl Eq for OpenCircuits {}
+
+impl From<BTreeSet<TenantId>> for OpenCircuits {
+    fn from(tenants: BTreeSet<TenantId>) -> Self {
+        Self { tenants, unmoved_by_failures: false }
+    }
+}
+
+impl From<OpenCircuits> for BTreeSet<TenantId> {
+    fn from(circuits: OpenCircuits) -> Self {
+        circuits.tenants
+    }
+}
+
+impl OpenCircuits {
+    fn call(
+        &mut self,
+        entry: &CallEntry<'_>,
+        call: SeenCall,
+        tenants: &mut BTreeMap<TenantId, Tenant>,
+        block_ms: u64,
+    ) {
+        let bounded = entry.bounded_opens;
+        let most = if bounded { MAX_ELSEWHERE } else { u64::MAX };
+        if call.failed && self.unmoved_by_failures {
+            return;
+        }
+        let mut unmoved = true;
+        self.tenants.retain(|tenant_id| {
+            let open = tenants.get_mut(tenant_id).and_then(|tenant| tenant.open_of(entry.provider_id));
+            let Some(open) = open else { return false };
+            if tenant_id.as_str() != entry.tenant_id {
+                open.call_elsewhere(call, block_ms, most);
+            }
+            unmoved &= !open.learns_from_failures(call.time, block_ms, most);
+            !bounded || open.learns(call.time, block_ms, most)
+        });
+        self.unmoved_by_failures = bounded && unmoved;
     }
 }
 

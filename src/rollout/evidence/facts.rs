@@ -25,6 +25,8 @@ pub struct EntryFacts<'f> {
     pub untreated: &'f [(TenantId, bool)],
     /// Rollouts whose shares fall to 0 by this entry, since nothing was judged for too long. That ends with a step.
     pub lapsed: &'f [RolloutId],
+    /// Whether an open counts only the first calls of other tenants, as from version 2 of the fold on.
+    pub bounded_opens: bool,
     /// Whether entries before this one are missing: the log was purged, or made anew.
     pub gap: bool,
 }

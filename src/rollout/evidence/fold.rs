@@ -195,7 +195,15 @@ impl Evidence {
         }
         let hash = request_id.map(arm_hash);
         let began = self.clock.log_time(began);
-        let entry = CallEntry { tenant_id, provider_id, hash, call, began, latency_ms };
+        let entry = CallEntry {
+            tenant_id,
+            provider_id,
+            hash,
+            call,
+            began,
+            latency_ms,
+            bounded_opens: facts.bounded_opens,
+        };
         let time = self.clock.now();
         self.each_watch(|watch| watch.call(&entry, time));
     }

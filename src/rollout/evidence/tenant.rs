@@ -11,6 +11,9 @@ use crate::log::Share;
 pub(super) const MAX_OPENS: usize = 256;
 /// How many providers of a tenant have a base rate: a policy has at most 256, and a tenant may have several.
 pub(super) const MAX_PROVIDERS: usize = 1_024;
+/// How many calls of other tenants an open counts: enough to tell 2 % of failures from 1 %. Without a bound, each call to
+/// a provider that is down would be counted by each tenant of the rollout.
+pub(super) const MAX_ELSEWHERE: u64 = 1_000;
 /// Successes in a row by which a provider is well.
 const WELL: u8 = 3;
 
@@ -104,18 +107,6 @@ impl Tenant {
         }
     }
 
-    /// A call of another tenant to the provider of an open circuit.
-    pub(super) fn call_elsewhere(&mut self, provider_id: &str, call: SeenCall, block_ms: u64) {
-        if let Some(open) = self.open_of(provider_id)
-            && call.began >= open.record.opened_at
-        {
-            let failed = open.observe(call);
-            if call.time <= open.record.opened_at.plus(block_ms) {
-                count(&mut open.record.elsewhere, failed);
-            }
-        }
-    }
-
     /// Calls to a provider in windows before `window`.
     pub(super) fn base_before(&self, provider_id: &str, window: u64) -> [u64; 2] {
         self.base.get(provider_id).map_or([0; 2], |base| base.before(window))
@@ -145,6 +136,32 @@ impl Tenant {
 impl TrackedOpen {
     pub(super) fn touches(&self, window: u64) -> bool {
         self.opened_in <= window && self.closed_in.is_none_or(|closed| closed >= window)
+    }
+
+    /// A call of another tenant to the provider.
+    pub(super) fn call_elsewhere(&mut self, call: SeenCall, block_ms: u64, most: u64) {
+        if call.began >= self.record.opened_at {
+            let failed = self.observe(call);
+            if self.counts_elsewhere(call.time, block_ms, most) {
+                count(&mut self.record.elsewhere, failed);
+            }
+        }
+    }
+
+    /// Whether it counts calls of other tenants that end now; at most so many.
+    fn counts_elsewhere(&self, time: Stamp, block_ms: u64, most: u64) -> bool {
+        let [calls, _] = self.record.elsewhere;
+        calls < most && time <= self.record.opened_at.plus(block_ms)
+    }
+
+    /// Whether calls of other tenants may change it still.
+    pub(super) fn learns(&self, time: Stamp, block_ms: u64, most: u64) -> bool {
+        self.record.well_at.is_none() || self.counts_elsewhere(time, block_ms, most)
+    }
+
+    /// Whether failed calls of other tenants may change it still.
+    pub(super) fn learns_from_failures(&self, time: Stamp, block_ms: u64, most: u64) -> bool {
+        self.successes > 0 || self.counts_elsewhere(time, block_ms, most)
     }
 
     /// Takes a call that no breaker selected. Tells whether it failed.

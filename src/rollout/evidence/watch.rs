@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::block::{EvidenceBlock, TenantRow};
+use super::calls::OpenCircuits;
 use super::clock::{Moment, Passage};
 use super::facts::Leaving;
 use super::histogram::LatencyHistogram;
@@ -33,8 +34,8 @@ pub(super) struct Watch {
     pub(super) units: Units,
     pub(super) windows: Windows,
     live: Liveness,
-    /// Tenants with an open circuit, by provider.
-    pub(super) open_at: BTreeMap<ProviderId, BTreeSet<TenantId>>,
+    /// Open circuits, by provider.
+    pub(super) open_at: BTreeMap<ProviderId, OpenCircuits>,
     /// Latency of successful calls of the tenants, by provider.
     pub(super) latencies: BTreeMap<ProviderId, LatencyHistogram>,
     /// The greatest window that a worker has judged, and when it ended.
@@ -230,9 +231,9 @@ impl Watch {
         if let Some(tenant) = self.tenants.remove(tenant_id) {
             self.slots.remove(&tenant.slot);
         }
-        self.open_at.retain(|_, tenants| {
-            tenants.remove(tenant_id);
-            !tenants.is_empty()
+        self.open_at.retain(|_, circuits| {
+            circuits.tenants.remove(tenant_id);
+            !circuits.tenants.is_empty()
         });
     }
 

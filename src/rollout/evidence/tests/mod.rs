@@ -99,7 +99,8 @@ impl Bench {
         let mut outcome = Outcome::of(whose.to_owned(), "p".to_owned(), status, 0);
         outcome.request_id = Some(id.to_owned().into());
         outcome.latency_ms = latency_ms;
-        let facts = EntryFacts { call: Some(Call { ended: end, probe: false }), ..EntryFacts::default() };
+        let call = Some(Call { ended: end, probe: false });
+        let facts = EntryFacts { call, bounded_opens: true, ..EntryFacts::default() };
         self.apply_with(ms, &Entry::Result(outcome), &facts);
     }
 

@@ -2,7 +2,7 @@ use super::{Bench, EPOCH, id_in, tenant};
 use crate::breaker::{Cause, Counts, State, Transition};
 use crate::domain::{Outcome, ProviderId, Stamp, Status};
 use crate::log::Entry;
-use crate::rollout::evidence::tenant::MAX_OPENS;
+use crate::rollout::evidence::tenant::{MAX_ELSEWHERE, MAX_OPENS};
 use crate::rollout::evidence::{Call, CallEnd, EntryFacts, Move, OpenRecord};
 use crate::rollout::judge::{Open, Recovery};
 
@@ -117,6 +117,32 @@ fn a_probe_that_fails_prolongs_the_open_and_the_provider_is_not_well() {
     assert_eq!(records.len(), 2, "one circuit in two windows");
     assert_eq!(records[0].position, records[1].position);
     assert_eq!((records[1].open_until, records[1].well_at), (Stamp(EPOCH + 16_500), None));
+}
+
+#[test]
+fn calls_of_others_count_up_to_a_bound_and_still_tell_when_the_provider_is_well() {
+    let mut bench = Bench::started(&[("t", 50, 50)]);
+    opens(&mut bench, 6_000);
+    for _ in 0..MAX_ELSEWHERE + 10 {
+        bench.fail(7_000, "nobody", "x");
+    }
+    for (ms, succeeds) in [(7_100, true), (7_200, true), (7_300, false), (7_400, true), (7_500, true)] {
+        if succeeds { bench.succeed(ms, "nobody", "x") } else { bench.fail(ms, "nobody", "x") }
+    }
+    assert!(bench.evidence.looks_at("nobody", "p"), "it is not well yet");
+    bench.succeed(7_600, "nobody", "x");
+    assert!(!bench.evidence.looks_at("nobody", "p"), "nothing is left to learn");
+    bench.beat(7_600, 13_000);
+    let first = last_open(&bench);
+    assert_eq!((first.elsewhere, first.well_at), ([MAX_ELSEWHERE; 2], Some(Stamp(EPOCH + 7_600))));
+    moves(&mut bench, 13_500, State::Open, Cause::HalfOpenFailure, Some(5_000));
+    assert!(bench.evidence.looks_at("nobody", "p"), "a probe has failed");
+    bench.fail(13_600, "nobody", "x");
+    for ms in [13_700, 13_800, 13_900] {
+        bench.succeed(ms, "nobody", "x");
+    }
+    bench.beat(13_900, 25_000);
+    assert_eq!(last_open(&bench).well_at, Some(Stamp(EPOCH + 13_900)));
 }
 
 #[test]
