@@ -113,6 +113,8 @@ pub async fn ensure(
         discard: stream::DiscardPolicy::New,
         deny_delete: true,
         deny_purge: true,
+        // Blocks of evidence are JSON of small numbers.
+        compression: Some(stream::Compression::S2),
         duplicate_window: DUPLICATE_WINDOW,
         num_replicas: settings.replicas,
         ..Default::default()
