@@ -5,6 +5,7 @@
 //! integers in named units: milliseconds, nano-units of cost, parts per million. All here is pure.
 
 pub mod logarithm;
+mod one_shot;
 
 mod arm;
 mod decision;
@@ -20,6 +21,7 @@ pub use ids::{
     AssignmentId, ClaimId, IdError, MAX_ID, MAX_REQUEST_ID, MAX_ROLLOUT_ID, PhaseName, PolicyId, ProviderId,
     RolloutId, TenantId, check_assignment_id, check_id, check_request_id, check_rollout_id, is_graphic,
 };
+pub use one_shot::OneShot;
 pub use outcome::{Disposition, MAX_LATENCY_MS, Outcome, Status, StatusSet, identity_of};
 pub use ratio::Ratio;
 pub use request::{Attributes, Constraints, Payload, Previous, Push, RouteRequest};

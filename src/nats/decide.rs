@@ -140,11 +140,9 @@ impl Request<'_> {
                 let took = self.worker.clock.nanos() - checked;
                 self.worker.metrics.breaker_check_duration.observe_nanos(took);
             }
-            if let (Some(step), false) = (&routable.step, matches!(routed, Routed::Claim(_)))
-                && let Some(cell) = routable.cells.first()
-            {
+            if let (Some(step), false) = (&routable.step, matches!(routed, Routed::Claim(_))) {
                 let fate = asking.fate(&routed);
-                self.worker.note_watched(step, cell, routable.policy.id(), request, fate);
+                self.worker.note_watched(step, routable.policy.id(), request, fate);
             }
             match routed {
                 Routed::Claim(candidate) => match self.reserve(routable, candidate, now) {

@@ -11,7 +11,6 @@ use crate::domain::{PolicyId, RouteRequest, arm_hash, is_treated};
 use crate::log::{Entry, Fate, MetEntry, StepInForce, TallyEntry, WorkerRun};
 use crate::rollout::collector::{Answered, Collector, Pace, Standing};
 use crate::rollout::evidence::is_sampled;
-use crate::state::Cell;
 use crate::telemetry::labels::Queue;
 
 /// How often the task checks whether a rollout watches a tenant, while none does.
@@ -55,7 +54,6 @@ impl Worker {
     pub(super) fn note_watched(
         &self,
         step: &StepInForce,
-        cell: &Cell,
         policy_id: &PolicyId,
         request: &RouteRequest<'_>,
         met: Option<Fate>,
@@ -65,7 +63,7 @@ impl Worker {
             return;
         }
         let noted = self.collector.lock().note(&Answered {
-            tenant_id: &cell.tenant_id,
+            tenant_id: &request.tenant_id,
             policy_id,
             hash,
             treated: is_treated(hash, step.split),

@@ -7,9 +7,10 @@
 //! Met entries are numbered. A request that finds no room, or an entry that is not stored, leaves a number out. A
 //! missing number marks the evidence of that time as incomplete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 
-use crate::domain::{PolicyId, RolloutId, TenantId, Tick};
+use crate::domain::{OneShot, PolicyId, RolloutId, TenantId, Tick};
 use crate::log::{ArmTotals, Fate, JudgedWindow, Met, MetEntry, TallyEntry, WorkerRun};
 
 /// How many requests that met a breaker may wait to be written: a second of an outage at ten times the rate that
@@ -21,8 +22,8 @@ const MAX_IN_ENTRY: usize = 1_000;
 /// A request of a watched tenant that was answered. It is in the sample.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered<'a> {
-    /// Whose.
-    pub tenant_id: &'a TenantId,
+    /// Whose, as the request says it: that text is in the caches already.
+    pub tenant_id: &'a str,
     /// The policy that decided.
     pub policy_id: &'a PolicyId,
     /// The hash of its id that its arm is drawn by.
@@ -65,7 +66,8 @@ pub struct Collector {
     run: WorkerRun,
     /// The number of the last met entry.
     number: u64,
-    totals: BTreeMap<TenantId, ArmTotals>,
+    /// Not in order: decisions look a tenant up each time.
+    totals: HashMap<TenantId, ArmTotals, BuildHasherDefault<OneShot>>,
     met: BTreeMap<(TenantId, PolicyId), Vec<Met>>,
     waiting: usize,
     /// Whether requests were dropped since the last met entries were taken.
@@ -77,11 +79,11 @@ pub struct Collector {
 impl Collector {
     /// Of one run of a worker that has counted nothing.
     #[must_use]
-    pub const fn new(run: WorkerRun) -> Self {
+    pub fn new(run: WorkerRun) -> Self {
         Self {
             run,
             number: 0,
-            totals: BTreeMap::new(),
+            totals: HashMap::default(),
             met: BTreeMap::new(),
             waiting: 0,
             lossy: false,
@@ -96,10 +98,15 @@ impl Collector {
     /// [`Full`] if it met a breaker and there is no room to record that. It counts in the totals all the same.
     pub fn note(&mut self, answered: &Answered<'_>) -> Result<(), Full> {
         let Answered { tenant_id, policy_id, hash, treated, met, retry } = *answered;
-        if !self.totals.contains_key(tenant_id) {
-            self.totals.insert(tenant_id.clone(), ArmTotals::default());
-        }
-        let Some(totals) = self.totals.get_mut(tenant_id) else { return Ok(()) };
+        // A tenant that is watched has a policy, and only an id has one.
+        let id = || TenantId::try_new(tenant_id);
+        let totals = match self.totals.get_mut(tenant_id) {
+            Some(totals) => totals,
+            None => {
+                let Ok(id) = id() else { return Ok(()) };
+                self.totals.entry(id).or_default()
+            }
+        };
         let ArmTotals { asked, no_provider, fell_back, spared } = totals;
         let arm = |counts: &mut [u64; 2]| {
             let [of_treated, of_control] = counts;
@@ -120,8 +127,9 @@ impl Collector {
             self.lossy = true;
             return Err(Full);
         }
+        let Ok(id) = id() else { return Ok(()) };
         self.waiting += 1;
-        let of_policy = self.met.entry((tenant_id.clone(), policy_id.clone())).or_default();
+        let of_policy = self.met.entry((id, policy_id.clone())).or_default();
         of_policy.push(Met { hash, fate, retry });
         Ok(())
     }
@@ -179,7 +187,7 @@ impl Collector {
             met: self.number,
             enforcing,
             judged,
-            tenants: self.totals.clone(),
+            tenants: self.totals.iter().map(|(tenant_id, totals)| (tenant_id.clone(), *totals)).collect(),
             last,
         }
     }
@@ -196,11 +204,9 @@ mod tests {
     }
 
     fn note(collector: &mut Collector, tenant: &str, hash: u64, treated: bool, met: Option<Fate>) -> bool {
-        let (tenant_id, policy_id) = (TenantId::try_new(tenant).unwrap(), PolicyId::try_new("p").unwrap());
-        let (tenant_id, policy_id) = (&tenant_id, &policy_id);
-        collector
-            .note(&Answered { tenant_id, policy_id, hash, treated, met, retry: hash.is_multiple_of(2) })
-            .is_ok()
+        let (tenant_id, policy_id, retry) =
+            (tenant, &PolicyId::try_new("p").unwrap(), hash.is_multiple_of(2));
+        collector.note(&Answered { tenant_id, policy_id, hash, treated, met, retry }).is_ok()
     }
 
     fn standing() -> Standing {

@@ -105,6 +105,7 @@ impl SimulatedWorker {
             return;
         }
         let treated = is_treated(hash, split);
+        let tenant_id = tenant_id.as_str();
         let noted = self.collector.note(&Answered { tenant_id, policy_id, hash, treated, met, retry });
         if met.is_some() && noted.is_ok() {
             self.next_met.get_or_insert(now.plus(pace.met_ms));

@@ -46,11 +46,12 @@ pub struct Routable {
 }
 
 impl Routable {
-    /// Has what a decision reads of the breakers fetched into the processor's cache, so that several
-    /// policies' breakers are fetched at one time. No answer depends on it: of this crate only, so that the
+    /// Has what a decision reads of the breakers, and of a rollout's step, fetched into the processor's cache, so that
+    /// those of several policies are fetched at one time. No answer depends on it: of this crate only, so that the
     /// compiler tells when nothing calls it any more.
     pub(crate) fn touch(&self) {
         self.cells.iter().take(IN_PLACE).for_each(|cell| cell.touch());
+        std::hint::black_box(self.step.as_deref().map(|step| step.sample_ppm));
     }
 }
 

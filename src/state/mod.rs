@@ -9,7 +9,6 @@ mod admission;
 mod catalog;
 mod cell;
 mod counters;
-mod one_shot;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dashmap::DashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::domain::{ProviderId, TenantId};
-use one_shot::OneShot;
+use crate::domain::{OneShot, ProviderId, TenantId};
 
 /// A breaker behind the hash of its provider's id, so that those of a tenant are told apart without a look
 /// at any but the one that is meant: each look at a cell may cost a cache miss. Sorted by provider.

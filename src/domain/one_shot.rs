@@ -4,8 +4,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Hashes the one text of a key by xxh3. It needs no secret seed: keys are put by policies, never by
 /// requests.
-#[derive(Default)]
-pub(super) struct OneShot(u64);
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneShot(u64);
 
 impl Hasher for OneShot {
     fn write(&mut self, bytes: &[u8]) {
