@@ -193,15 +193,19 @@ pub struct JudgedWindow {
     pub end: Stamp,
 }
 
-/// Running totals of a tenant's requests in one worker, by arm: treated, then control.
+/// Running totals of a tenant's requests in one worker, by arm: treated, then control. Pairs that are absent are zeros.
+/// They are written all the same while a program may run that cannot read a tally without them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArmTotals {
     /// Requests that were answered, each counted by its first attempt.
     pub asked: [u64; 2],
     /// Replies without a provider.
+    #[serde(default)]
     pub no_provider: [u64; 2],
     /// Requests that another provider serves than the one whose breaker refuses.
+    #[serde(default)]
     pub fell_back: [u64; 2],
     /// Requests whose refusal was not enforced.
+    #[serde(default)]
     pub spared: [u64; 2],
 }
