@@ -30,6 +30,8 @@ struct Read {
     created: String,
     /// Messages up to here stood when reading began: what they made known is known.
     catch_up_to: u64,
+    /// Whether messages may stand in it that were not read.
+    unread: bool,
 }
 
 /// Follows the stream from when the log has been read, until stopped.
@@ -43,7 +45,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let mut closed = worker.ledger.closed_blocks();
     let mut agenda = Agenda::default();
     let mut counting = JoinSet::new();
-    let mut read = None;
+    let mut read: Option<Read> = None;
     let (mut looked, mut asked) = (None, None);
     let mut peers = JoinSet::new();
     loop {
@@ -52,7 +54,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
             looked = Some(now);
             look(&worker, &mut read).await;
         }
-        if let Some(read) = &read
+        if let Some(read) = &mut read
             && read_on(&worker, read).await.is_ok()
             && log.borrow_and_update().caught_up
             && worker.rollouts.progress.borrow().caught_up
@@ -67,7 +69,10 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            message = heard.next_batch() => if message.is_none() { return },
+            message = heard.next_batch() => {
+                if message.is_none() { return }
+                read.iter_mut().for_each(|read| read.unread = true);
+            }
             changed = closed.changed() => if changed.is_err() { return },
             Some(_) = counting.join_next(), if !counting.is_empty() => {}
             Some(_) = peers.join_next(), if !peers.is_empty() => {}
@@ -93,12 +98,17 @@ async fn look(worker: &Worker, read: &mut Option<Read>) {
         });
         let following = restored.await.unwrap_or_else(|| Following::new(made));
         worker.rollouts.begin(following);
-        *read = Some(Read { created: info.created, catch_up_to: last });
+        *read = Some(Read { created: info.created, catch_up_to: last, unread: true });
     }
+    let applied = worker.rollouts.lock().following.applied();
+    read.iter_mut().filter(|_| last > applied).for_each(|read| read.unread = true);
 }
 
 /// Applies what the stream holds beyond what was read.
-async fn read_on(worker: &Arc<Worker>, read: &Read) -> Result<(), Unread> {
+async fn read_on(worker: &Arc<Worker>, read: &mut Read) -> Result<(), Unread> {
+    if !read.unread {
+        return Ok(());
+    }
     let names = &worker.settings.names;
     let messages = StreamReader::of(worker, &names.rollouts_stream);
     loop {
@@ -107,6 +117,7 @@ async fn read_on(worker: &Arc<Worker>, read: &Read) -> Result<(), Unread> {
         match found {
             Ok(Some(stored)) => apply(worker, read, &stored),
             Ok(None) => {
+                read.unread = false;
                 worker.rollouts.note_progress(true);
                 return Ok(());
             }
