@@ -61,6 +61,50 @@ async fn a_measurement_counts_what_was_asked_answered_and_followed() {
     assert!(bars.len() >= 10 && bars.iter().all(|bar| bar["met"].is_boolean()), "{bars:#?}");
 }
 
+/// In blocks of a second, which are as long as a tally interval.
+#[tokio::test]
+async fn a_rollout_is_measured_beside_the_same_load_without_one() {
+    let server = tool("NATS_SERVER_BIN", "nats-server").expect("a nats-server: scripts/tools.py test");
+    let mut args = vec!["--json", "--only", "rollout", "--rounds", "1", "--for", "100ms", "--tenants", "20"];
+    args.extend(["--nats-server", server.to_str().unwrap(), "--", "--max-queue-ms", "60000"]);
+    let done = bench(&args).await;
+    let told: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+    assert_eq!(told["void"], Value::Null, "{done:?}");
+    let measurements = told["measurements"].as_array().unwrap();
+    let targets: Vec<_> =
+        measurements.iter().map(|m| (m["load"].as_str().unwrap(), m["target"].as_str().unwrap())).collect();
+    let (few, many) = ("64 in flight", "512 in flight");
+    assert_eq!(targets, [(few, "rollout"), (few, "without"), (many, "rollout"), (many, "without")]);
+    let rollout = &told["rollout"];
+    assert_eq!((rollout["tenants"].as_u64(), rollout["per_second"].as_u64()), (Some(20), Some(40)));
+    let loads = rollout["loads"].as_array().unwrap();
+    assert_eq!(loads.len(), 2);
+    for load in loads {
+        for who in ["without", "rollout"] {
+            let count = |name: &str| load[who][name].as_u64().unwrap();
+            assert!(count("sent") >= 190 && count("results") == count("sent"), "{load:#}");
+            assert_eq!(count("answered"), count("sent"), "{load:#}");
+        }
+        assert_eq!(load["without"]["tallies"]["messages"], 0, "{load:#}");
+        assert!(load["rollout"]["tallies"]["messages"].as_u64() > Some(2), "{load:#}");
+        let blocks = &load["blocks"];
+        assert!(blocks["windows"].as_u64() >= Some(2), "{load:#}");
+        assert_eq!((&blocks["rows"]["median"], &blocks["messages"]["median"]), (&20.0.into(), &1.0.into()));
+        // All are in the sample, and each has a result.
+        let rate = |name: &str| blocks[name].as_f64().unwrap();
+        assert!((20.0..60.0).contains(&rate("asked_per_second")), "{load:#}");
+        assert!((20.0..60.0).contains(&rate("units_per_second")), "{load:#}");
+        let longer = |name: &str| blocks["longer"][name]["bytes"].as_f64().unwrap();
+        let short = blocks["bytes"]["median"].as_f64().unwrap();
+        assert!(short < longer("5m") && longer("5m") <= longer("1h"), "{load:#}");
+    }
+    // What fails is said by the exit code.
+    let bars = told["bars"].as_array().unwrap();
+    assert_eq!(bars.len(), 4, "{bars:#?}");
+    let met = bars.iter().all(|bar| bar["met"] == true);
+    assert_eq!(done.code, i32::from(!met), "{done:?}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_measured_is_refused_at_once() {
     for arguments in [

@@ -2,6 +2,7 @@
 
 use super::figures::{Figure, Spread, float};
 use super::groups::{Group, Measured, Series};
+use super::rollout;
 use crate::nats::measuring::Latencies;
 
 /// Echoes a second at 512 in flight that a machine must do for its figures to mean something.
@@ -15,6 +16,24 @@ pub(super) struct Bar {
     pub(super) wanted: String,
     pub(super) measured: Spread,
     pub(super) met: bool,
+    /// Whether a run that does not meet it has failed: it is a ratio, or a count, that no slow machine excuses.
+    pub(super) required: bool,
+}
+
+impl Bar {
+    pub(super) fn at_least(what: &'static str, least: f64, measured: Spread) -> Self {
+        let met = measured.median >= least;
+        Self { what, wanted: format!("≥ {least}"), measured, met, required: false }
+    }
+
+    pub(super) fn at_most(what: &'static str, most: f64, measured: Spread) -> Self {
+        let met = measured.median <= most;
+        Self { what, wanted: format!("≤ {most}"), measured, met, required: false }
+    }
+
+    pub(super) fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -44,7 +63,8 @@ pub(super) fn void(measured: &Measured) -> Option<String> {
             format!("the floor is {floor:.0} echoes a second at 512 in flight; it must be {LEAST_FLOOR:.0}");
         (floor < LEAST_FLOOR).then_some(told)
     };
-    lost.or(unheard).or_else(slow)
+    let rollout = measured.rollout.as_ref().and_then(rollout::void);
+    lost.or(unheard).or(rollout).or_else(slow)
 }
 
 /// The bars that what was measured can tell of.
@@ -52,11 +72,10 @@ pub(super) fn bars(measured: &Measured) -> Vec<Bar> {
     let mut bars = Vec::new();
     let mut add = |what, wanted: Wanted, found: Option<Spread>| {
         if let Some(found) = found {
-            let (told, met) = match wanted {
-                Wanted::AtLeast(least) => (format!("≥ {least}"), found.median >= least),
-                Wanted::AtMost(most) => (format!("≤ {most}"), found.median <= most),
-            };
-            bars.push(Bar { what, wanted: told, measured: found, met });
+            bars.push(match wanted {
+                Wanted::AtLeast(least) => Bar::at_least(what, least, found),
+                Wanted::AtMost(most) => Bar::at_most(what, most, found),
+            });
         }
     };
     let closed = |load, target| measured.find(Group::Closed, load, target);
@@ -129,6 +148,7 @@ pub(super) fn bars(measured: &Measured) -> Vec<Bar> {
         let growth = last.median - first.median;
         add("growth of the lag in ms, 100k results a second", AtMost(20.0), Some(Spread::of([growth])));
     }
+    bars.extend(rollout::bars(measured));
     bars
 }
 

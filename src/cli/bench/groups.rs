@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::bars;
 use super::figures::{Figure, Run, Spread};
+use super::rollout::Rollout;
 use super::rounds::{Case, Target, run_rounds};
 use super::site::{Deployment, Plan, PolicyKind, Site};
 use super::{BenchArgs, BenchFailed, Effort};
@@ -36,6 +37,8 @@ pub enum Group {
     Workers,
     /// Resident memory with a million breakers
     Memory,
+    /// A rollout of all tenants: decisions beside those without it, and its blocks
+    Rollout,
 }
 
 impl Group {
@@ -58,6 +61,7 @@ impl Group {
             Self::Windows => "windows",
             Self::Workers => "workers",
             Self::Memory => "memory",
+            Self::Rollout => "rollout",
         }
     }
 }
@@ -111,6 +115,7 @@ pub(super) struct Measured {
     pub(super) series: Vec<Series>,
     pub(super) following: Option<Following>,
     pub(super) memory: Option<Memory>,
+    pub(super) rollout: Option<Rollout>,
     /// Bytes of traces that the collector took.
     pub(super) trace_bytes: Option<u64>,
     /// Resident memory of a worker without policies, in bytes.
@@ -144,6 +149,7 @@ pub(super) async fn measure(
         series: Vec::new(),
         following: None,
         memory: None,
+        rollout: None,
         trace_bytes: None,
         idle_bytes: None,
     };
@@ -156,6 +162,11 @@ pub(super) async fn measure(
             Group::Memory => {
                 out.note("memory: a million breakers, which takes minutes to set up");
                 measured.memory = Some(super::growth::memory(&site).await?);
+            }
+            Group::Rollout => {
+                let rollout =
+                    super::rollout::measure(args, &mut site, effort, out, &mut measured.series).await?;
+                measured.rollout = Some(rollout);
             }
             group => one(args, &mut site, *group, effort, out, &mut measured).await?,
         }
@@ -223,7 +234,7 @@ pub(super) fn told(load: Load) -> String {
 fn plans(group: Group, tenants: u32, collector: Option<&str>) -> Vec<Plan> {
     let usual = |key: &str| Plan::usual(key, tenants);
     match group {
-        Group::Closed | Group::Breakers | Group::Open | Group::Following | Group::Memory => {
+        Group::Closed | Group::Breakers | Group::Open | Group::Following | Group::Memory | Group::Rollout => {
             vec![Plan { policies: vec![PolicyKind::ON, PolicyKind::OFF], ..usual(group.key()) }]
         }
         Group::Results => vec![usual("usageoff"), Plan { usage: true, ..usual("usageon") }],
@@ -314,6 +325,6 @@ fn cases(group: Group, deployments: &[Deployment]) -> Vec<Case> {
             cases.push(floor(closed(512)));
             cases
         }
-        Group::Following | Group::Memory => Vec::new(),
+        Group::Following | Group::Memory | Group::Rollout => Vec::new(),
     }
 }

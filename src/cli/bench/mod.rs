@@ -15,6 +15,7 @@ mod groups;
 mod growth;
 mod process;
 mod report;
+mod rollout;
 mod rounds;
 mod sink;
 mod site;
@@ -32,6 +33,7 @@ use crate::config::parse_duration;
 use crate::nats::connect::ConnectFailed;
 use crate::nats::control_client::ControlError;
 use crate::nats::measuring::{AskerFailed, EchoOver};
+use crate::nats::rollouts::NotRead;
 use groups::Group;
 
 const EXAMPLES: &str = "\
@@ -41,10 +43,12 @@ Examples:
   beamline-router bench --only closed,results --json
   beamline-router bench --only closed -- --decide-connections 2
   beamline-router bench --only closed --rounds 11 --against ./beamline-router-before
+  beamline-router bench --only rollout --rounds 10
 
 What stands behind -- are flags of \"serve\" for the workers. Without --only it runs closed, breakers, open,
 results and tracing, about five minutes; the others show how cost grows, and some take minutes to set up.
-Exit codes: 0 done; 1 void (the floor is too low, or requests were not answered) or failed; 2 usage.";
+Exit codes: 0 done; 1 void (the floor is too low, or requests were not answered), a bar of the group rollout is not met,
+or failed; 2 usage.";
 
 /// The command line of `bench`.
 #[derive(Args, Clone, Debug)]
@@ -112,8 +116,12 @@ enum BenchFailed {
     Connect(#[from] ConnectFailed),
     #[error(transparent)]
     Asker(#[from] AskerFailed),
-    #[error("a policy was not taken: {0}")]
-    Policy(#[from] ControlError),
+    #[error("a control verb was refused: {0}")]
+    Control(#[from] ControlError),
+    #[error("the rollout cannot be read: {0}")]
+    NotRead(#[from] NotRead),
+    #[error("the rollout cannot be measured: {0}")]
+    Rollout(String),
     #[error("{name} did not come to it within {seconds} s: {what}")]
     Never { name: String, seconds: u64, what: &'static str },
 }
@@ -160,7 +168,8 @@ pub async fn run(args: BenchArgs) -> ExitCode {
     let told = measured.map(|measured| {
         out.body(&report::json(&measured));
         report::tell(&measured, out);
-        if measured.void().is_some() { Exit::Refused } else { Exit::Done }
+        let failed = bars::bars(&measured).iter().any(|bar| bar.required && !bar.met);
+        if failed || measured.void().is_some() { Exit::Refused } else { Exit::Done }
     });
     end(out, told)
 }

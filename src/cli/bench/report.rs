@@ -3,6 +3,7 @@ use serde_json::{Map, Value, json};
 use super::bars::{Bar, bars, ratio};
 use super::figures::{Figure, Spread};
 use super::groups::{Measured, Series};
+use super::rollout;
 use crate::cli::output::{Output, Table};
 
 /// For machines.
@@ -36,6 +37,7 @@ pub(super) fn json(measured: &Measured) -> Value {
         "measurements": series,
         "following": following,
         "memory": memory,
+        "rollout": measured.rollout.as_ref().map(rollout::json),
         "trace_bytes": measured.trace_bytes,
         "idle_bytes": measured.idle_bytes,
         "bars": bars,
@@ -137,6 +139,9 @@ pub(super) fn tell(measured: &Measured, out: Output) {
     }
     out.table(&table);
     results(measured, out);
+    if let Some(rollout) = &measured.rollout {
+        rollout::tell(rollout, out);
+    }
     tell_bars(&bars(measured), out);
     if let Some(void) = measured.void() {
         out.error(&format!("void: {void}"));

@@ -7,7 +7,7 @@ use super::process::{Used, resident_bytes};
 use super::site::{Deployment, Site, echo_subject};
 use super::{BenchFailed, Effort};
 use crate::clock::Clock;
-use crate::nats::measuring::{Asked, EchoOver, Load, Questions, ask};
+use crate::nats::measuring::{Asked, EchoOver, Load, Questions, Reports, ask};
 
 /// Between measurements: what the broker still cleans up is none of the next one's.
 const REST: Duration = Duration::from_millis(30);
@@ -82,7 +82,8 @@ async fn one(
             };
             let tenants = deployment.plan.tenants;
             let mut questions = questions(&deployment.names.decide, policy, tenants, b"{\"ok\":true");
-            questions.results = results.then(|| deployment.names.exec_result.clone());
+            let subject = deployment.names.exec_result.clone();
+            questions.results = results.then_some(Reports { subject, down: None });
             (questions, deployment.ids(), Some(deployment), results)
         }
     };

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use super::{BenchArgs, BenchFailed};
 use crate::cli::stand::{
-    Broker, Folder, Process, StandFailed, Start, WorkerProcess, client_settings, start_ready,
+    Broker, Folder, Page, Process, StandFailed, Start, WorkerProcess, client_settings, start_ready,
 };
 use crate::config::{ClientSettings, Names, SubjectPrefix};
 use crate::nats::control_client::ControlClient;
@@ -202,6 +202,17 @@ impl Site {
 }
 
 impl Deployment {
+    /// Asks its control verbs.
+    pub(super) const fn control(&self) -> &ControlClient {
+        &self.control
+    }
+
+    /// What the metrics of its workers say; nothing of one that does not answer.
+    pub(super) async fn pages(&self) -> Vec<Page> {
+        let pages = futures_util::future::join_all(self.workers.iter().map(WorkerProcess::page)).await;
+        pages.into_iter().flatten().collect()
+    }
+
     /// The process ids of its workers.
     pub(super) fn ids(&self) -> Vec<u32> {
         self.workers.iter().filter_map(WorkerProcess::id).collect()

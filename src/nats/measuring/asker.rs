@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Latencies;
 use super::pacing::Pace;
-use super::results::Results;
+use super::results::{Reports, Results};
 use crate::clock::Clock;
 use crate::config::ClientSettings;
 use crate::nats::connect::{ConnectFailed, connect_once};
@@ -62,8 +62,8 @@ pub struct Questions {
     pub tenants: u32,
     /// What a good answer begins with.
     pub good: &'static [u8],
-    /// Where a result for each good answer is published, if any is.
-    pub results: Option<String>,
+    /// How a result for each good answer is published, if any is.
+    pub results: Option<Reports>,
 }
 
 /// What came of it. `S` is what the caller samples at the beginning and the end of the measured time.
@@ -302,10 +302,11 @@ impl Asker {
         window: Window,
         sample: impl Fn() -> S + Send + 'static,
     ) -> Result<Asked<S>, AskerFailed> {
-        let Self { client, answers, inbox, writer, clock, mut seen, .. } = self;
+        let Self { client, answers, inbox, writer, mut results, clock, mut seen } = self;
         let (begins, ends) = window.from(clock.nanos());
         let pace = Pace::from(begins - u64::try_from(window.warm_up.as_nanos()).unwrap_or(0), per_second);
         let good = writer.questions.good;
+        let (first, tenants) = (writer.next, u64::from(writer.questions.tenants).max(1));
         let sender =
             Sender { client: client.clone(), inbox: inbox.clone(), writer, clock: clock.clone(), pace };
         let (done, sent) = oneshot::channel();
@@ -336,7 +337,11 @@ impl Asker {
             for message in batch {
                 let number = message.subject.as_str().get(inbox.len()..);
                 let Some(number) = number.and_then(|n| n.parse::<u64>().ok()) else { continue };
-                seen.note(&message, good);
+                let is_good = seen.note(&message, good);
+                if is_good && let Some(results) = &mut results {
+                    let tenant = first.wrapping_add(number) % tenants;
+                    results.publish(&client, &message.payload, tenant).await.map_err(|e| failed(&e))?;
+                }
                 let due = pace.moment(number);
                 if (begins..ends).contains(&due) {
                     seen.measured += 1;
@@ -348,7 +353,9 @@ impl Asker {
             Some(told) => told,
             None => sent.await.map_err(|_| AskerFailed::Thread("the pacer died".to_owned()))??,
         };
-        Ok(seen.into_asked(told.count, 0, ends - begins, told.before, told.after))
+        client.flush().await.map_err(|e| failed(&e))?;
+        let results = results.as_ref().map_or(0, Results::published);
+        Ok(seen.into_asked(told.count, results, ends - begins, told.before, told.after))
     }
 }
 

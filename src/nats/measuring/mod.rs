@@ -12,9 +12,11 @@ mod latencies;
 mod pacing;
 mod results;
 mod stock;
+mod tap;
 
 pub use asker::{Asked, AskerFailed, Load, Questions, ask};
 pub use floor::{EchoOver, echo};
 pub use latencies::Latencies;
-pub use results::{Reported, report_at, tenant_id};
+pub use results::{Reported, Reports, report_at, tenant_id};
 pub use stock::{LogSize, log_size};
+pub use tap::{Tap, Volume};

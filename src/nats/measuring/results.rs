@@ -10,16 +10,27 @@ use crate::clock::Clock;
 use crate::config::ClientSettings;
 use crate::nats::connect::connect_once;
 
-/// Publishes a result for each decision, as an executor would after a call that went well.
+/// Where results are published, and how calls end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// The executors' subject.
+    pub subject: String,
+    /// A provider whose calls all fail; those of the others go well.
+    pub down: Option<&'static str>,
+}
+
+/// Publishes a result for each decision, as an executor would after the call.
 pub(super) struct Results {
     subject: Subject,
+    down: Option<&'static str>,
     buffer: BytesMut,
     published: u64,
 }
 
 impl Results {
-    pub(super) fn to(subject: String) -> Self {
-        Self { subject: Subject::from(subject), buffer: BytesMut::with_capacity(1 << 16), published: 0 }
+    pub(super) fn to(reports: Reports) -> Self {
+        let Reports { subject, down } = reports;
+        Self { subject: Subject::from(subject), down, buffer: BytesMut::with_capacity(1 << 16), published: 0 }
     }
 
     pub(super) const fn published(&self) -> u64 {
@@ -36,28 +47,52 @@ impl Results {
     ) -> Result<(), PublishError> {
         let provider = text_after(answer, b"\"provider_id\":\"");
         let request = text_after(answer, b"\"request_id\":\"");
-        write(&mut self.buffer, tenant, provider, request);
+        let is_down = self.down.is_some_and(|down| down.as_bytes() == provider);
+        let end = End { failed: is_down, latency_ms: latency_ms(self.published) };
+        write(&mut self.buffer, tenant, provider, request, end);
         self.published += 1;
         client.publish(self.subject.clone(), self.buffer.split().freeze()).await
     }
 }
 
-fn write(buffer: &mut BytesMut, tenant: u64, provider: &[u8], request: &[u8]) {
+/// How a call ended.
+#[derive(Clone, Copy)]
+struct End {
+    failed: bool,
+    latency_ms: u64,
+}
+
+fn write(buffer: &mut BytesMut, tenant: u64, provider: &[u8], request: &[u8], end: End) {
     buffer.reserve(1_024);
     let tenant = tenant_id(tenant);
+    let status: &[u8] = if end.failed { b"error" } else { b"success" };
     for part in [
         b"{\"assignment_id\":\"" as &[u8],
         request,
         b"\",\"request_id\":\"",
         request,
-        b"\",\"status\":\"success\",\"provider_id\":\"",
+        b"\",\"status\":\"",
+        status,
+        b"\",\"provider_id\":\"",
         provider,
-        b"\",\"job\":{\"type\":\"text.generate\"},\"latency_ms\":850,\"cost\":0.012,\"tenant_id\":\"",
+        b"\",\"job\":{\"type\":\"text.generate\"},\"latency_ms\":",
+        end.latency_ms.to_string().as_bytes(),
+        b",\"cost\":0.012,\"tenant_id\":\"",
         tenant.as_bytes(),
         b"\"}",
     ] {
         buffer.extend_from_slice(part);
     }
+}
+
+/// The latency of call `n`: from 106 ms to 6.8 s around a median of 850 ms, the sum of four even spreads of one and a half
+/// octaves each. So a histogram of latencies has as many buckets as one of real calls.
+fn latency_ms(n: u64) -> u64 {
+    let [.., a, b, c, d] = xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes()).to_le_bytes();
+    let spread = [a, b, c, d].into_iter().map(|part| (f64::from(part) - 127.5) / 255.0 * 1.5).sum::<f64>();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 106 to 6,800")]
+    let ms = (850.0 * spread.exp2()).round() as u64;
+    ms
 }
 
 /// The tenants of a measurement.
@@ -136,7 +171,8 @@ async fn report(
             let at = usize::try_from(turn).unwrap_or(0) % providers.len().max(1);
             let provider = providers.get(at).copied().unwrap_or("");
             let request = format!("{run:x}-{count:x}");
-            write(&mut buffer, tenant, provider.as_bytes(), request.as_bytes());
+            let end = End { failed: false, latency_ms: latency_ms(count) };
+            write(&mut buffer, tenant, provider.as_bytes(), request.as_bytes(), end);
             client.publish(subject.clone(), buffer.split().freeze()).await.map_err(|e| failed(&e))?;
             count += 1;
         }
@@ -157,11 +193,20 @@ mod tests {
         let mut buffer = BytesMut::new();
         let (provider, request) =
             (text_after(answer, b"\"provider_id\":\""), text_after(answer, b"\"request_id\":\""));
-        write(&mut buffer, 7, provider, request);
+        write(&mut buffer, 7, provider, request, End { failed: true, latency_ms: 20 });
         let result: serde_json::Value = serde_json::from_slice(&buffer).unwrap();
+        assert_eq!((result["status"].as_str(), result["latency_ms"].as_u64()), (Some("error"), Some(20)));
         assert_eq!(result["provider_id"], "anthropic");
         assert_eq!(result["request_id"], "r-1");
         assert_eq!(result["tenant_id"], "tenant-000007");
         assert_eq!(text_after(b"{}", b"\"x\":\""), b"");
+    }
+
+    #[test]
+    fn latencies_spread_around_their_median() {
+        let mut all: Vec<u64> = (0..10_001).map(latency_ms).collect();
+        all.sort_unstable();
+        assert!(all[0] >= 106 && all[10_000] <= 6_800, "{} {}", all[0], all[10_000]);
+        assert!(all[5_000].abs_diff(850) < 30 && all[500] < 500 && all[9_500] > 1_500, "{}", all[5_000]);
     }
 }
