@@ -6,11 +6,10 @@
 //!
 //! A question is answered only at an inbox, like all others: see [`crate::wire::subjects`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use beamline_nats::encode::Outgoing;
 use beamline_nats::{Client, PublishError, Subscriber};
 use bytes::Bytes;
@@ -45,13 +44,13 @@ pub struct Discovery {
     pub control: EndpointStats,
 }
 
-/// Figures of one endpoint. Recording takes no lock.
+/// Figures of one endpoint. Recording an answer without an error takes no lock.
 #[derive(Debug, Default)]
 pub struct EndpointStats {
     requests: AtomicU64,
     errors: AtomicU64,
     nanos: AtomicU64,
-    last_error: ArcSwapOption<&'static str>,
+    last_error: RwLock<Option<&'static str>>,
 }
 
 impl EndpointStats {
@@ -61,9 +60,9 @@ impl EndpointStats {
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
         let Some(code) = error else { return };
         self.errors.fetch_add(1, Ordering::Relaxed);
-        // Errors come in crowds of one code, which then costs a look and no allocation.
-        if self.last_error.load().as_deref() != Some(&code) {
-            self.last_error.store(Some(Arc::new(code)));
+        // Errors come in crowds of one code, which then costs a look.
+        if *self.last_error.read().unwrap_or_else(PoisonError::into_inner) != Some(code) {
+            *self.last_error.write().unwrap_or_else(PoisonError::into_inner) = Some(code);
         }
     }
 
@@ -75,10 +74,11 @@ impl EndpointStats {
 
     /// The last error as clients of the service API write it: `503:circuit_open`.
     fn last_error(&self) -> String {
-        let Some(code) = self.last_error.load_full() else { return String::new() };
+        let last = *self.last_error.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(code) = last else { return String::new() };
         let known =
-            Option::ALL.iter().flatten().find(|known: &&crate::domain::ErrorCode| known.as_str() == *code);
-        known.map_or_else(|| (*code).to_owned(), |known| format!("{}:{code}", known.number()))
+            Option::ALL.iter().flatten().find(|known: &&crate::domain::ErrorCode| known.as_str() == code);
+        known.map_or_else(|| code.to_owned(), |known| format!("{}:{code}", known.number()))
     }
 }
 

@@ -1,7 +1,7 @@
-//! The policies in force, for look-ups that take no lock.
+//! The policies in force, for look-ups that wait for nobody.
 //!
-//! Policies are spread over shards; each shard is one immutable table behind an atomic pointer. A reader
-//! loads the pointer; the fold, the only writer, copies the one shard it changes. With 1024 shards a
+//! Policies are spread over shards; each shard is one immutable table behind a lock, which is held while
+//! the pointer to the table is read or set. The fold, the only writer, copies the one shard it changes. With 1024 shards a
 //! change at a hundred thousand policies copies about a hundred entries.
 //!
 //! With many tenants nothing of a policy is in the processor's cache when its request comes, and each
@@ -9,10 +9,9 @@
 //! tenant stand in the slot), a [`Routable`] holds its first breakers in place, and a [`Reader`] keeps the
 //! tables themselves at hand.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -158,9 +157,18 @@ pub struct Catalog {
 /// Where a shard stands.
 #[derive(Default)]
 struct Place {
-    shard: ArcSwap<Shard>,
+    // Not an `ArcSwap`: under load a guard of arc-swap 1.9 showed a table that was freed (vorner/arc-swap issue 210).
+    // Decisions look here only where something has changed.
+    shard: RwLock<Shard>,
     /// Rises after each change, so that a reader can tell whether it has the shard that stands.
     version: AtomicU64,
+}
+
+impl Place {
+    /// The shard that stands: the table itself, which nobody changes.
+    fn shard(&self) -> Shard {
+        self.shard.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// One task's view of the policies, as of the last [`Reader::refresh`]: it holds the tables itself, so that
@@ -188,7 +196,7 @@ impl Reader {
             if *version != stands {
                 // What is loaded now is at least as new as the version says.
                 *version = stands;
-                shard.clone_from(&place.shard.load());
+                *shard = place.shard();
             }
         }
     }
@@ -212,7 +220,7 @@ impl Catalog {
     #[must_use]
     pub fn find(&self, tenant_id: &str, policy_id: &str) -> Option<Arc<Routable>> {
         let hash = hash_of(tenant_id, policy_id);
-        let shard = self.shards.get(place_of(hash))?.shard.load();
+        let shard = self.shards.get(place_of(hash))?.shard();
         shard.find(hash, tenant_id, policy_id).map(|slot| Arc::clone(&slot.routable))
     }
 
@@ -238,7 +246,7 @@ impl Catalog {
         let (tenant, policy) = (tenant_id.as_str(), policy_id.as_str());
         let hash = hash_of(tenant, policy);
         let Some(place) = self.shards.get(place_of(hash)) else { return };
-        let known = place.shard.load();
+        let known = place.shard();
         let others = known.slots.iter().flatten().filter(|slot| !slot.is(hash, tenant, policy));
         let mut entries: Vec<Slot> = others.cloned().collect();
         entries.extend(to.map(|routable| Slot { hash, tenant: Name::of(tenant_id), routable }));
@@ -246,7 +254,7 @@ impl Catalog {
     }
 
     fn set(&self, place: &Place, shard: Shard) {
-        place.shard.store(Arc::new(shard));
+        *place.shard.write().unwrap_or_else(PoisonError::into_inner) = shard;
         place.version.fetch_add(1, Ordering::Release);
         self.changes.fetch_add(1, Ordering::Release);
     }

@@ -101,7 +101,7 @@ fn of_span(blocks: &[EvidenceBlock], span: Span, length: Duration) -> Result<Blo
         messages: Spread::of(sizes.iter().map(|(messages, _)| *messages)),
         rows: count,
         asked_per_second: per_second(rows().map(|row| row.asked.iter().sum::<u64>()).sum()),
-        units_per_second: per_second(rows().map(|row| units(row)).sum()),
+        units_per_second: per_second(rows().map(units).sum()),
         met_per_second: per_second(rows().map(|row| row.met[0] + row.met[2]).sum()),
         longer_bytes: LONGER.iter().map(longer).collect(),
         bytes,
@@ -164,7 +164,7 @@ mod tests {
         let mut latency = LatencyHistogram::default();
         latency.add(100 + number);
         let row = |n: u64| TenantRow {
-            tenant: TenantId::try_new(&format!("tenant-{n:06}")).unwrap(),
+            tenant: TenantId::try_new(format!("tenant-{n:06}")).unwrap(),
             step: 1,
             cut: 1,
             percent: 50,

@@ -196,7 +196,7 @@ mod tests {
     fn the_plan_is_one_that_the_router_takes() {
         for lasting in [100, 1_000, 60_000].map(Duration::from_millis) {
             let pace = Pace::of(Effort { rounds: 1, warm_up: lasting / 5, lasting });
-            let plan = crate::rollout::plan::parse(&pace.plan()).unwrap();
+            let plan = crate::rollout::plan::parse(&pace.plan()).unwrap().plan;
             assert_eq!(plan.phases().len(), 1);
             assert!(u128::from(plan.analysis().settle_ms) == pace.settle.as_millis());
         }
