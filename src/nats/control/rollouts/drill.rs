@@ -47,8 +47,8 @@ fn check_fallbacks(worker: &Worker, tenant: &TenantId, provider: &ProviderId) ->
     let fold = worker.ledger.fold();
     let mut policies = fold.register().of_tenant(tenant).map(|(_, live)| &live.policy);
     let uses = |policy: &crate::policy::Policy| policy.candidates().iter().any(|c| c.provider == *provider);
-    let lacking = policies.find(|policy| uses(policy) && !policy.after_refusal(provider).any(is_closed));
-    match lacking {
+    let without = policies.find(|policy| uses(policy) && !policy.after_refusal(provider).any(is_closed));
+    match without {
         None => Ok(()),
         Some(policy) => Err(ControlError {
             code: ErrorCode::InvalidRequest,
