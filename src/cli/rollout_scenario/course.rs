@@ -2,6 +2,8 @@ use super::plan::{Form, HARMED};
 use crate::domain::Tick;
 use crate::rollout::controller::{Status, TenantState};
 
+/// The tenants of the second phase are watched for so long before the outage: for two blocks of the plan at least.
+const CALM_MS: u64 = 2_500;
 /// Proof of harm takes some seconds; without any by then, the rollout goes on as it is.
 const PATIENCE_MS: u64 = 30_000;
 /// The harmed tenant's fallback stays broken for this long after the rollback, while its circuit is open: what is not
@@ -34,6 +36,8 @@ enum Part {
     /// The canary, until the second phase is at its step.
     #[default]
     Canary,
+    /// Until then all is well. A circuit that opens later is judged by how its provider was before.
+    Calm(Tick),
     /// Until then the provider is down.
     Outage(Tick),
     /// Until the tenant is rolled back, at most until then.
@@ -66,6 +70,9 @@ impl Course {
         let later = |ms: u64| Tick(now.0.saturating_add(ms));
         match self.part {
             Part::Canary if in_limited && status.percent > 0 => {
+                self.part = Part::Calm(later(CALM_MS));
+            }
+            Part::Calm(until) if now >= until => {
                 self.part = Part::Outage(later(self.form.outage_ms()));
                 actions.push(Action::Say(
                     "openai is down for every tenant: both arms meet it, so nobody is rolled back",
@@ -93,7 +100,12 @@ impl Course {
                 actions.push(Action::Say("the fallback of delta is mended. The others go on"));
                 actions.push(Action::Set(Providers::Well));
             }
-            Part::Canary | Part::Outage(_) | Part::BrokenFallback(_) | Part::RolledBack(_) | Part::Rest => {}
+            Part::Canary
+            | Part::Calm(_)
+            | Part::Outage(_)
+            | Part::BrokenFallback(_)
+            | Part::RolledBack(_)
+            | Part::Rest => {}
         }
         let may_approve = !in_limited || self.part == Part::Rest;
         // A circuit that is still to close holds a phase that has passed.
@@ -144,6 +156,8 @@ mod tests {
         assert_eq!(at("running", "canary", "waiting", 0), []);
         assert_eq!(at(WAITS, "canary", "waiting", 1_000), []);
         assert_eq!(at(WAITS, "canary", "waiting", 2_000), [Action::Approve]);
+        assert_eq!(at("running", "limited", "on_ladder", 2_500), []);
+        assert_eq!(at("running", "limited", "on_ladder", 4_999), [], "how providers are is not known yet");
         assert_eq!(at("running", "limited", "on_ladder", 5_000), [Action::Set(Providers::Outage)]);
         assert_eq!(at(WAITS, "limited", "on_ladder", 9_000), []);
         let broken = [Action::Set(Providers::BrokenFallback)];
@@ -159,10 +173,11 @@ mod tests {
     fn a_rollback_that_does_not_come_does_not_hold_the_rollout() {
         let mut course = Course::new(Form::Short);
         let mut at = |state, ms| done(&mut course, state, "limited", "on_ladder", ms);
-        assert_eq!(at("running", 0), [Action::Set(Providers::Outage)]);
-        assert_eq!(at("running", 5_000), [Action::Set(Providers::BrokenFallback)]);
-        assert_eq!(at(WAITS, 34_999), []);
-        assert_eq!(at(WAITS, 35_000), [Action::Set(Providers::Well)]);
-        assert_eq!(at(WAITS, 36_000), [Action::Approve]);
+        assert_eq!(at("running", 0), []);
+        assert_eq!(at("running", 2_500), [Action::Set(Providers::Outage)]);
+        assert_eq!(at("running", 7_500), [Action::Set(Providers::BrokenFallback)]);
+        assert_eq!(at(WAITS, 37_499), []);
+        assert_eq!(at(WAITS, 37_500), [Action::Set(Providers::Well)]);
+        assert_eq!(at(WAITS, 38_500), [Action::Approve]);
     }
 }

@@ -120,7 +120,7 @@ fn each_fault_breaks_its_bound() {
         (|ran| ran.moments.harm_at = Stamp(13_000), "rollbacks before the fallback was broken"),
         (|ran| assert!(ran.opened.remove("acme")), "whose circuit opened in the outage"),
         (|ran| ran.seen.values_mut().for_each(|seen| seen.met.retain(|m| !m.refused)), "in the treated arm"),
-        (|ran| ran.moments.harm_at = Stamp(0), "until the rollback is decided"),
+        (|ran| ran.decisions.get_mut(&2).unwrap().0 = Stamp(30_000), "until the rollback is decided"),
         (|ran| drop(ran.decisions.remove(&2)), "until the rollback is decided"),
         (|ran| drop(ran.steps.remove(&2)), "through to its open circuit"),
         (
