@@ -4,7 +4,8 @@
 //! What came over the wire moves no cursor and turns no text round ([`shown`](crate::telemetry::shown)).
 
 use std::fmt;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
@@ -41,6 +42,11 @@ impl Output {
     #[must_use]
     pub fn is_unread(self) -> bool {
         UNREAD.load(Ordering::Relaxed)
+    }
+
+    /// Why standard output does not have all that was written to it; `None` if it has, or if its reader went away.
+    pub(super) fn unwritten(self) -> Option<&'static str> {
+        UNWRITTEN.get().map(String::as_str)
     }
 
     /// A reply body, for machines only: one line.
@@ -93,8 +99,14 @@ impl Output {
 /// Of this process's one standard output.
 static UNREAD: AtomicBool = AtomicBool::new(false);
 
+/// Why standard output does not have all that was written to it, where its reader did not just go away.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
 fn write_out(text: &str) {
-    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
+        if error.kind() != ErrorKind::BrokenPipe {
+            UNWRITTEN.get_or_init(|| error.to_string());
+        }
         UNREAD.store(true, Ordering::Relaxed);
     }
 }

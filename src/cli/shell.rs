@@ -33,7 +33,12 @@ impl ShellArgs {
             let session = Session::new(self, out)?;
             command(&session).await
         };
-        match outcome.await {
+        let outcome = outcome.await;
+        if let Some(error) = out.unwritten() {
+            out.error(&format!("the output was not written: {error}"));
+            return Exit::Refused.into();
+        }
+        match outcome {
             Ok(()) => Exit::Done.into(),
             Err(failure) => {
                 failure.tell(out);

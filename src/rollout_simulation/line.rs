@@ -83,6 +83,9 @@ impl<'a> Line<'a> {
     /// # Errors
     /// The first fault, which names the field.
     pub fn parse(number: u64, text: &'a str) -> Result<Self, String> {
+        if !text.starts_with('{') {
+            return Err("want a JSON object".to_owned());
+        }
         let Incoming { at, kind, entry, identity } =
             serde_json::from_str(text).map_err(|error| error.to_string())?;
         if identity.is_some() && kind != "result" {
@@ -135,7 +138,7 @@ fn content<'a>(number: u64, kind: &str, raw: &'a str, identity: Option<u64>) -> 
         "mark" => Entry::Mark,
         "request" => return Ok(Content::Request(with_defaults(raw, &[default_policy()])?)),
         "command" => return Ok(Content::Command(Box::new(command(raw)?))),
-        "step" => return Err("a simulation makes its own steps".to_owned()),
+        "step" | "fold_version" => return Err(format!("a simulation makes its own {kind}")),
         _ => return Err(format!("there is no kind {kind:?}")),
     };
     Ok(Content::Entry(Box::new(entry)))

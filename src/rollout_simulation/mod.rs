@@ -16,6 +16,6 @@ mod worker;
 mod written;
 
 pub use line::{CommandLine, Content, Line, RequestLine, parse_moment};
-pub use run::{Course, Histories, Report, Simulation};
+pub use run::{Course, Report, Simulation, Surroundings};
 pub use survey::{Requests, Survey};
 pub use written::written;

@@ -9,7 +9,7 @@ use super::survey::Requests;
 use super::worker::{Request, SimulatedWorker};
 use crate::domain::{Offset, Outcome, RolloutId, Stamp, TenantId};
 use crate::ledger::{Fold, Verdicts};
-use crate::log::{At, Entry, ForceEntry, ForceTo, TallyEntry};
+use crate::log::{At, Entry, FoldVersion, FoldVersionEntry, ForceEntry, ForceTo, IdentityKey, TallyEntry};
 use crate::rollout::collector::Standing;
 use crate::rollout::controller::{
     self, Command, Controllers, Decision, Effects, Event, HistoryWanted, JUDGE_VERSION, Message, PlanMessage,
@@ -77,24 +77,27 @@ pub enum Report {
     },
 }
 
-/// Counts a history: gives from when on the file has entries, and their count.
-pub trait Histories {
-    /// Why it failed.
+/// What a simulation needs of its surroundings.
+pub trait Surroundings {
+    /// Why a history was not counted.
     type Error;
 
-    /// Counts the units of a span.
+    /// Counts the units of a span. Gives from when on the file has entries, and the count.
     ///
     /// # Errors
     /// Those of the file.
     fn count(&mut self, wanted: &HistoryWanted, settle_ms: u64)
     -> Result<(Stamp, HistoryCount), Self::Error>;
+
+    /// Takes what happened, at once: one line of the file may close many windows.
+    fn report(&mut self, report: Report);
 }
 
 /// See [`super`].
 #[derive(Debug)]
-pub struct Simulation<H> {
+pub struct Simulation<S> {
     course: Course,
-    histories: H,
+    surroundings: S,
     fold: Fold,
     controllers: Controllers,
     journal: Journal,
@@ -103,18 +106,17 @@ pub struct Simulation<H> {
     commands: u64,
     /// Whether something has changed since approval was last tried.
     may_approve: bool,
-    reports: Vec<Report>,
 }
 
-impl<H: Histories> Simulation<H> {
+impl<S: Surroundings> Simulation<S> {
     /// Before the first line.
     #[must_use]
-    pub fn new(course: Course, histories: H) -> Self {
+    pub fn new(course: Course, surroundings: S) -> Self {
         // Any moment will do: there is one stream, and it is never made anew.
         let made = 1;
         let plays_worker = course.requests != Requests::Tallied;
-        Self {
-            histories,
+        let mut simulation = Self {
+            surroundings,
             fold: Fold::new(Arc::new(State::new(true)), Arc::new(Verdicts::default())),
             controllers: Controllers::new(made),
             journal: Journal::new(made, &course.rollout),
@@ -122,16 +124,19 @@ impl<H: Histories> Simulation<H> {
             is_put: false,
             commands: 0,
             may_approve: false,
-            reports: Vec::new(),
             course,
-        }
+        };
+        // The newest rules hold. The key need not be secret here.
+        let (version, identity_key) = (FoldVersion::NEWEST, IdentityKey([0, 0]));
+        simulation.apply(&Entry::FoldVersion(FoldVersionEntry { version, identity_key }), Stamp(0));
+        simulation
     }
 
     /// Takes the next line.
     ///
     /// # Errors
-    /// Those of [`Histories`].
-    pub fn take(&mut self, line: &Line<'_>) -> Result<(), H::Error> {
+    /// Those of [`Surroundings`].
+    pub fn take(&mut self, line: &Line<'_>) -> Result<(), S::Error> {
         self.begin(line.at)?;
         self.let_time_pass(line.at)?;
         match &line.content {
@@ -161,15 +166,15 @@ impl<H: Histories> Simulation<H> {
         }
     }
 
-    /// What has happened since this was last asked.
-    pub fn take_reports(&mut self) -> Vec<Report> {
-        mem::take(&mut self.reports)
-    }
-
     /// How the rollout stands; `None` before it is put.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.controllers.status(&self.course.rollout, self.fold.now())
+    }
+
+    #[cfg(test)]
+    pub(super) fn surroundings_mut(&mut self) -> &mut S {
+        &mut self.surroundings
     }
 
     /// The pages of the rollout.
@@ -179,7 +184,7 @@ impl<H: Histories> Simulation<H> {
     }
 
     /// Puts the plan before the first line, and starts the rollout once it is time.
-    fn begin(&mut self, until: Stamp) -> Result<(), H::Error> {
+    fn begin(&mut self, until: Stamp) -> Result<(), S::Error> {
         let at = self.course.start.unwrap_or(until);
         if at > until {
             return Ok(());
@@ -197,7 +202,7 @@ impl<H: Histories> Simulation<H> {
     }
 
     /// Writes what the simulated worker writes until a moment.
-    fn let_time_pass(&mut self, until: Stamp) -> Result<(), H::Error> {
+    fn let_time_pass(&mut self, until: Stamp) -> Result<(), S::Error> {
         while let (Some(worker), Some(pace)) = (&mut self.worker, self.fold.overlays().pace()) {
             let due = worker.next_due().max(self.fold.now());
             if due > until {
@@ -229,7 +234,7 @@ impl<H: Histories> Simulation<H> {
     /// Lets the request of a result claim a probe, where its call would have found the open time over. Without that
     /// no circuit would close. The claim stands in the log no earlier than the line before, and the call of a probe
     /// begins with its claim, so that call may be shortened.
-    fn probe(&mut self, outcome: &mut Outcome<'_>, at: Stamp) -> Result<(), H::Error> {
+    fn probe(&mut self, outcome: &mut Outcome<'_>, at: Stamp) -> Result<(), S::Error> {
         let Some(worker) = &mut self.worker else { return Ok(()) };
         let claimed_at = self.fold.now().max(outcome.began(at)).min(at);
         let Some(claim) = worker.claim(outcome, &self.fold, claimed_at) else { return Ok(()) };
@@ -251,7 +256,7 @@ impl<H: Histories> Simulation<H> {
         }
     }
 
-    fn append(&mut self, entry: &Entry<'_>, stamp: Stamp) -> Result<(), H::Error> {
+    fn append(&mut self, entry: &Entry<'_>, stamp: Stamp) -> Result<(), S::Error> {
         let closed = self.apply(entry, stamp);
         if closed > 0 { self.carry_out(stamp) } else { Ok(()) }
     }
@@ -262,7 +267,7 @@ impl<H: Histories> Simulation<H> {
         self.fold.apply(entry, at, Offset(0), false).windows_closed
     }
 
-    fn command(&mut self, command: CommandLine, at: Stamp) -> Result<(), H::Error> {
+    fn command(&mut self, command: CommandLine, at: Stamp) -> Result<(), S::Error> {
         self.commands = self.commands.saturating_add(1);
         let CommandLine { actor, reason, verb } = command;
         let drill = match &verb {
@@ -292,7 +297,7 @@ impl<H: Histories> Simulation<H> {
     }
 
     /// Does what workers would do now, until nothing is left.
-    fn carry_out(&mut self, at: Stamp) -> Result<(), H::Error> {
+    fn carry_out(&mut self, at: Stamp) -> Result<(), S::Error> {
         loop {
             let logged = self.fold.overlays().logged();
             let todo = tasks(&self.controllers, &logged, &self.fold.evidence().all_closed());
@@ -309,7 +314,7 @@ impl<H: Histories> Simulation<H> {
                 Some(Task::Count(wanted)) => {
                     let settle_ms =
                         self.controllers.plan(&wanted.rollout).map(|plan| plan.analysis().settle_ms);
-                    let (from, count) = self.histories.count(&wanted, settle_ms.unwrap_or_default())?;
+                    let (from, count) = self.surroundings.count(&wanted, settle_ms.unwrap_or_default())?;
                     let facts = self.fold.tenant_facts(&wanted.rollout);
                     self.message(Message::History(count.finish(&wanted, from, facts)), at);
                 }
@@ -336,18 +341,18 @@ impl<H: Histories> Simulation<H> {
         self.may_approve |= !matches!(message, Message::Command(_));
         for event in events {
             if !matches!(event, Event::Decided { .. }) {
-                self.reports.push(Report::Event { at, event });
+                self.surroundings.report(Report::Event { at, event });
                 continue;
             }
             if let Message::Decision(decision) = &message {
-                self.reports.push(Report::Decision { at, decision: decision.clone() });
+                self.surroundings.report(Report::Decision { at, decision: decision.clone() });
             }
         }
         if let Message::Block(block) = &message
             && let Some(status) = self.status()
         {
             let (number, start, end) = (block.number, block.start, block.end);
-            self.reports.push(Report::Window { number, start, end, status: Box::new(status) });
+            self.surroundings.report(Report::Window { number, start, end, status: Box::new(status) });
         }
         let Some(verdict) = verdict else { return false };
         let why = match verdict.outcome {
@@ -359,7 +364,7 @@ impl<H: Histories> Simulation<H> {
             Message::Command(command) => command.verb.as_str(),
             _ => "put",
         };
-        self.reports.push(Report::Refused { at, verb: verb.to_owned(), why });
+        self.surroundings.report(Report::Refused { at, verb: verb.to_owned(), why });
         false
     }
 }

@@ -2,9 +2,9 @@ use std::convert::Infallible;
 
 use serde_json::{Value, json};
 
-use super::{Content, Course, Histories, Line, Report, Requests, Simulation, Survey, written};
+use super::{Content, Course, Line, Report, Requests, Simulation, Surroundings, Survey, written};
 use crate::domain::{RolloutId, Stamp, arm_hash, is_treated};
-use crate::log::Entry;
+use crate::log::{Entry, FoldVersion, FoldVersionEntry, IdentityKey};
 use crate::rollout::controller::{Criterion, HistoryWanted, Kind};
 use crate::rollout::history::HistoryCount;
 
@@ -14,7 +14,7 @@ const BEGIN: u64 = 1_793_491_200_000;
 
 /// Lines of a file.
 #[derive(Clone, Debug, Default)]
-struct Lines(Vec<String>);
+struct Lines(Vec<String>, Vec<Report>);
 
 impl Lines {
     fn add(&mut self, at: u64, kind: &str, entry: Value) {
@@ -27,7 +27,7 @@ impl Lines {
     }
 }
 
-impl Histories for Lines {
+impl Surroundings for Lines {
     type Error = Infallible;
 
     fn count(&mut self, wanted: &HistoryWanted, settle_ms: u64) -> Result<(Stamp, HistoryCount), Infallible> {
@@ -41,6 +41,10 @@ impl Histories for Lines {
             }
         }
         Ok((wanted.from.max(Stamp(BEGIN)), count))
+    }
+
+    fn report(&mut self, report: Report) {
+        self.1.push(report);
     }
 }
 
@@ -92,11 +96,10 @@ fn course(lines: &Lines) -> Course {
 
 fn simulated(lines: &Lines) -> (Simulation<Lines>, Vec<Report>) {
     let mut simulation = Simulation::new(course(lines), lines.clone());
-    let mut reports = Vec::new();
     for line in lines.parsed() {
         simulation.take(&line).unwrap();
-        reports.extend(simulation.take_reports());
     }
+    let reports = std::mem::take(&mut simulation.surroundings_mut().1);
     (simulation, reports)
 }
 
@@ -245,10 +248,11 @@ fn an_operator_starts_drills_and_rolls_back_by_lines_of_the_file() {
 fn a_line_with_a_fault_says_what_is_wrong() {
     for (line, fault) in [
         ("{", "EOF while parsing"),
+        (r#"[1,"mark",null,null]"#, "want a JSON object"),
         (r#"{"kind":"mark"}"#, "missing field `at`"),
         (r#"{"at":"yesterday","kind":"mark"}"#, "at: want RFC 3339"),
         (r#"{"at":1,"kind":"merge","entry":{}}"#, "there is no kind \"merge\""),
-        (r#"{"at":1,"kind":"step","entry":{}}"#, "makes its own steps"),
+        (r#"{"at":1,"kind":"step","entry":{}}"#, "makes its own step"),
         (r#"{"at":1,"kind":"result"}"#, "entry: is missing"),
         (r#"{"at":1,"kind":"result","entry":{"tenant_id":"t","provider_id":"p"}}"#, "status"),
         (r#"{"at":1,"kind":"mark","more":1}"#, "unknown field `more`"),
@@ -319,10 +323,28 @@ fn entries_of_a_log_are_written_as_they_are_read() {
         "met": [{"hash": 5, "fate": "spared"}]}),
     );
     lines.add(9, "mark", json!(null));
+    let identity_key = IdentityKey([1, 2]);
+    let secret = Entry::FoldVersion(FoldVersionEntry { version: FoldVersion(2), identity_key });
+    assert_eq!(written(&secret, Stamp(1)), None);
     for line in lines.parsed() {
         let Content::Entry(entry) = &line.content else { panic!("{line:?}") };
         let text = written(entry, line.at).unwrap().to_string();
         let again = Line::parse(99, &text).unwrap();
         assert_eq!(format!("{again:?}"), format!("{line:?}"), "{text}");
     }
+}
+
+#[test]
+fn too_many_tenants_pause_the_rollout() {
+    let mut lines = traffic(2, |n, _| one_percent(n));
+    let policies = std::mem::take(&mut lines.0);
+    for n in 0..10_001 {
+        let document = json!({"policy_id": "default", "providers": [{"name": "a", "weight": 1}]});
+        lines.add(BEGIN, "policy", json!({"tenant_id": format!("t-{n}"), "document": document}));
+    }
+    lines.0.extend(policies);
+    let (simulation, reports) = simulated(&lines);
+    assert_eq!(decided(&reports), ["start", "pause"]);
+    let reasons = simulation.status().unwrap().reasons;
+    assert!(reasons[0].contains("10002 tenants have policies, and a rollout knows 10000"), "{reasons:?}");
 }

@@ -4,12 +4,12 @@ use crate::domain::{Outcome, Stamp};
 use crate::log::Entry;
 use crate::wire;
 
-/// The line of a file that an entry of the log is; `None` for what no file holds: steps, which a simulation makes, and
-/// what cannot be read.
+/// The line of a file that an entry of the log is; `None` for what no file holds: steps and versions of the fold, which a
+/// simulation makes, and what cannot be read. A version has a key that nobody but routers may know.
 #[must_use]
 pub fn written(entry: &Entry<'_>, at: Stamp) -> Option<Value> {
     match entry {
-        Entry::Step(_) => None,
+        Entry::Step(_) | Entry::FoldVersion(_) => None,
         Entry::Result(outcome) => {
             Some(json!({"at": at, "kind": "result", "identity": outcome.identity, "entry": result(outcome)}))
         }

@@ -85,6 +85,15 @@ async fn faults_name_their_lines_and_a_rollout_that_cannot_start_says_why() {
     {
         assert!(done.stderr.contains(fault), "{fault}: {}", done.stderr);
     }
+    let year = entries(2) + "\n{\"at\":\"9999-12-31T00:00:00Z\",\"kind\":\"mark\"}\n";
+    let done = simulate(folder.path(), &year, &[]).await;
+    let fault = "line 1203: at: is more than 366 days after the line before";
+    assert!(done.code == 2 && done.stderr.contains(fault), "{done:?}");
+    let marked = format!("\u{feff}{}", entries(2).replace('\n', "\r\n"));
+    assert_eq!(simulate(folder.path(), &marked, &[]).await.code, 10);
+    let args = ["rollout", "simulate", "-f", "plan.yaml", "."];
+    let done = bare(&args, &[], folder.path()).await;
+    assert!(done.code == 2 && done.stderr.contains("is no regular file"), "{done:?}");
     for (hours, args, expected) in [
         (1, &[][..], "ends before the rollout starts"),
         (2, &["--start", "2027-01-01T00:00:00Z"][..], "ends before the rollout starts"),

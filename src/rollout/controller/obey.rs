@@ -178,8 +178,14 @@ impl Rollout {
     /// cohort.
     pub(super) fn take_history(&mut self, history: &History, effects: &mut Effects) {
         let fits = self.stage == Stage::Preparing { phase: history.phase };
-        if !fits || !self.wants_history() || history.tenants.len() > MAX_TENANTS {
+        if !fits || !self.wants_history() {
             effects.events.push(Event::HistoryPassedOver { phase: history.phase });
+            return;
+        }
+        let count = history.tenants.len();
+        if count > MAX_TENANTS {
+            // It would be counted again and again.
+            self.unmet = Some(format!("{count} tenants have policies, and a rollout knows {MAX_TENANTS}"));
             return;
         }
         if self.members.is_empty() {

@@ -2,15 +2,20 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::shown;
+use crate::cli::output::Output;
 use crate::cli::policy_files::FileFault;
 use crate::domain::Stamp;
 use crate::log::Entry;
 use crate::rollout::controller::HistoryWanted;
 use crate::rollout::history::HistoryCount;
-use crate::rollout_simulation::{Content, Histories, Line, Survey};
+use crate::rollout::plan::Plan;
+use crate::rollout_simulation::{Content, Line, Report, Surroundings, Survey};
 
 /// The longest line, in bytes: what the broker takes as a message, and a little more.
 const MAX_LINE: u64 = 2 << 20;
+/// The longest time between two lines. The simulated worker writes a tally every ten seconds of it.
+const MAX_GAP_MS: u64 = 366 * 24 * 60 * 60 * 1_000;
 /// Faults that are reported; a file that is of another kind has one in each line.
 const MAX_FAULTS: usize = 20;
 
@@ -32,8 +37,20 @@ impl Entries {
     pub(super) fn survey(&self) -> Result<Survey, Vec<FileFault>> {
         let mut survey = Survey::default();
         let mut faults = Vec::new();
+        let is_file = std::fs::metadata(&self.path).map(|metadata| metadata.is_file());
+        match is_file {
+            Ok(true) => {}
+            Ok(false) => return Err(vec![FileFault::unfit(&self.path, "is no regular file")]),
+            Err(error) => return Err(vec![FileFault::unreadable(&self.path, &error)]),
+        }
         self.texts(|number, text| {
+            let before = survey.span.map(|(_, last)| last);
             match Line::parse(number, text) {
+                Ok(line) if before.is_some_and(|before| line.at.since(before) > MAX_GAP_MS) => {
+                    let fault =
+                        "at: is more than 366 days after the line before, in which no line lets time pass";
+                    faults.push(self.fault(number, fault));
+                }
                 Ok(line) => survey.note(&line),
                 Err(fault) => faults.push(self.fault(number, &fault)),
             }
@@ -73,7 +90,8 @@ impl Entries {
             if read as u64 == MAX_LINE && !text.ends_with('\n') {
                 return Err(self.fault(number, "is longer than 2 MiB"));
             }
-            let text = text.trim();
+            // Some editors write a byte order mark.
+            let text = text.trim_start_matches('\u{feff}').trim();
             if !text.is_empty() && !take(number, text)? {
                 return Ok(());
             }
@@ -85,13 +103,20 @@ impl Entries {
     }
 }
 
-impl Histories for Entries {
+/// The entries of a simulation, and where its reports go.
+pub(super) struct Shown {
+    pub(super) entries: Entries,
+    pub(super) plan: Plan,
+    pub(super) out: Output,
+}
+
+impl Surroundings for Shown {
     type Error = FileFault;
 
     fn count(&mut self, wanted: &HistoryWanted, settle_ms: u64) -> Result<(Stamp, HistoryCount), FileFault> {
         let mut count = HistoryCount::new(settle_ms);
         let mut first = None;
-        self.each(|_, line| {
+        self.entries.each(|_, line| {
             let from = *first.get_or_insert(line.at);
             if line.at >= wanted.from.max(from)
                 && line.at <= wanted.to
@@ -105,5 +130,8 @@ impl Histories for Entries {
         // The file may not go back as far as the history does.
         let from = first.unwrap_or(wanted.from).max(wanted.from);
         Ok((from, count))
+    }
+    fn report(&mut self, report: Report) {
+        shown::report(self.out, &report, &self.plan);
     }
 }

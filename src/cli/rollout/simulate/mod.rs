@@ -19,7 +19,7 @@ use crate::document::Fault;
 use crate::domain::Stamp;
 use crate::rollout::plan::{self, Plan};
 use crate::rollout_simulation::{Course, Simulation, Survey, parse_moment};
-use file::Entries;
+use file::{Entries, Shown};
 
 /// The command line of `simulate`.
 #[derive(Args, Clone, Debug)]
@@ -63,12 +63,10 @@ impl SimulateArgs {
         let start = start(self.start, &survey, &plan).map_err(unfit)?;
         let course =
             Course { rollout: plan.id().clone(), plan: document, start, approve: self.approve, requests };
-        let mut simulation = Simulation::new(course, entries.clone());
+        let shown = Shown { entries: entries.clone(), plan: plan.clone(), out };
+        let mut simulation = Simulation::new(course, shown);
         let read = entries.each(|_, line| {
             simulation.take(&line)?;
-            for report in simulation.take_reports() {
-                shown::report(out, &report, &plan);
-            }
             Ok(!out.is_unread())
         });
         read.map_err(|fault| vec![fault])?;
