@@ -80,9 +80,10 @@ async fn faults_name_their_lines_and_a_rollout_that_cannot_start_says_why() {
     let faulty = entries(2) + "\n{\"at\":1,\"kind\":\"merge\",\"entry\":{}}\nno entry\n";
     let done = simulate(folder.path(), &faulty, &[]).await;
     assert_eq!((done.code, done.stdout.as_str()), (2, ""));
-    for fault in
-        ["entries.jsonl: line 1203: entry: there is no kind \"merge\"", "entries.jsonl: line 1204: expected"]
-    {
+    for fault in [
+        "entries.jsonl: line 1203: entry: there is no kind \"merge\"",
+        "entries.jsonl: line 1204: want a JSON object",
+    ] {
         assert!(done.stderr.contains(fault), "{fault}: {}", done.stderr);
     }
     let year = entries(2) + "\n{\"at\":\"9999-12-31T00:00:00Z\",\"kind\":\"mark\"}\n";
