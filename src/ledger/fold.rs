@@ -10,7 +10,7 @@ use super::step::Step;
 use super::verdicts::Verdicts;
 use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict, View};
 use crate::domain::{ClaimId, Disposition, Offset, PolicyId, ProviderId, Stamp, Status, TenantId};
-use crate::log::{At, ClaimEntry, Entry, FlagEntry, FoldVersion, FoldVersionEntry, ForceEntry, Scope};
+use crate::log::{At, ClaimEntry, Entry, FlagEntry, FoldVersion, ForceEntry, Scope};
 use crate::rollout::evidence::{Evidence, Lost};
 use crate::state::{Cell, State};
 
@@ -260,24 +260,6 @@ impl Fold {
         self.roster.find(tenant_id, provider_id).map(|cell| cell.lock().breaker.view(self.now))
     }
 
-    /// The version of the rules that hold.
-    #[must_use]
-    pub const fn version(&self) -> FoldVersion {
-        self.version
-    }
-
-    /// Whether this program can apply an entry as all others do: not one that raises the version beyond its own.
-    #[must_use]
-    pub fn supports(entry: &Entry<'_>) -> bool {
-        !matches!(entry, Entry::FoldVersion(entry) if entry.version > FoldVersion::NEWEST)
-    }
-
-    /// The place behind which results are known by a key; `None` before there is one.
-    #[must_use]
-    pub fn keyed_since(&self) -> Option<u64> {
-        self.identities.keyed_since()
-    }
-
     /// A digest over all breaker states: 53 bits, equal at equal position on every worker. Costs one
     /// hash for each breaker that changed since the last time.
     pub fn digest(&mut self) -> u64 {
@@ -295,17 +277,6 @@ impl Fold {
         };
         let effect = self.input(&entry.tenant_id, &entry.provider_id, &Input::Claim(claim), step);
         What::Claim { claim: entry.claim, verdict: effect.and_then(|e| e.verdict) }
-    }
-
-    fn raise(&mut self, entry: &FoldVersionEntry) -> bool {
-        if entry.version <= self.version || entry.version > FoldVersion::NEWEST {
-            return false;
-        }
-        if self.version < FoldVersion::KEYED_IDENTITIES {
-            self.identities.set_key(entry.identity_key, self.at.position);
-        }
-        self.version = entry.version;
-        true
     }
 
     fn command(&mut self, entry: &ForceEntry, reset: bool, step: &mut Step) -> What {

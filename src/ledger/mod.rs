@@ -15,7 +15,7 @@
 //!
 //! **Versions.** A change of what an entry does has a [`FoldVersion`](crate::log::FoldVersion). It holds from the entry
 //! on that raises the version, which is written once all workers have it; before, the older rules hold. A version that
-//! this program does not have is not applied ([`Fold::supports`]).
+//! this program does not have is not applied ([`Fold::unsupported`]).
 //!
 //! **Policies** come as whole documents. The newest revision of each holds, whatever the order in which
 //! revisions arrive. One breaker stands for each (tenant, provider) that some policy names; keys on the
@@ -46,6 +46,7 @@ mod tenant_facts;
 #[cfg(test)]
 mod tests;
 mod verdicts;
+mod version;
 
 pub use ahead::AHEAD;
 pub use fold::{Applied, Fold, Moved, What};

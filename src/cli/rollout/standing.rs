@@ -43,7 +43,7 @@ impl Standing {
 
     /// Whether it goes on no more.
     pub(super) fn has_ended(&self) -> bool {
-        has_ended(&self.status)
+        self.status.has_ended()
     }
 
     /// Whether it stands otherwise than before. What only grows with time is no difference.
@@ -74,11 +74,6 @@ impl Standing {
             _ => Progress::Ahead,
         }
     }
-}
-
-/// Whether a rollout goes on no more.
-pub(super) fn has_ended(status: &Status) -> bool {
-    matches!(status.state.as_str(), "completed" | "rolled_back" | "aborted" | "deleted")
 }
 
 fn timeless(status: &Status) -> Status {

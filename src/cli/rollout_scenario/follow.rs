@@ -91,8 +91,7 @@ pub(in crate::cli) async fn follow<E: From<ControlError>>(
                 }
             }
         }
-        let has_ended = matches!(status.state.as_str(), "completed" | "rolled_back" | "aborted");
-        if has_ended || Duration::from_millis(now.since(began)) > LONGEST {
+        if status.has_ended() || Duration::from_millis(now.since(began)) > LONGEST {
             return Ok(status);
         }
         tokio::time::sleep(EVERY).await;

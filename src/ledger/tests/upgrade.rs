@@ -84,7 +84,8 @@ fn a_version_holds_from_its_entry_on_and_older_ones_change_nothing() {
 #[test]
 fn a_version_that_this_program_does_not_have_is_not_applied() {
     let newer = FoldVersion(FoldVersion::NEWEST.0 + 1);
-    assert!(Fold::supports(&raise(FoldVersion::NEWEST.0)) && !Fold::supports(&raise(newer.0)));
+    assert_eq!(Fold::unsupported(&raise(FoldVersion::NEWEST.0)), None);
+    assert_eq!(Fold::unsupported(&raise(newer.0)), Some(newer));
     let mut log = Log::acme();
     assert!(!log.raise(newer.0));
     log.fold.version = newer;

@@ -13,7 +13,7 @@ use super::watchdog::{Described, deleted_up_to, describe, nanos_of, stamp_of};
 use crate::config::Names;
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{AHEAD, Fold};
-use crate::log::{At, Entry, FoldVersion, FoldVersionEntry};
+use crate::log::{At, Entry, FoldVersion};
 use crate::nats::Worker;
 use crate::nats::stored::StreamReader;
 use crate::nats::stream_info::Undescribed;
@@ -382,7 +382,7 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
     let mut count = 0;
     let mut fold = worker.ledger.fold();
     let mut outcome = Ok(());
-    let mut policies_changed = false;
+    let (mut policies_changed, mut version_changed) = (false, false);
     let mut ahead = Vec::with_capacity(AHEAD);
     'batch: for entries in entries.chunks(AHEAD) {
         ahead.extend(entries.iter().map(|(message, at)| {
@@ -409,9 +409,7 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
                 // A fresh consumer has shown the same gap: the entries are gone for good.
                 tracing::error!(event = "log_entries_gone", from = last + 1, to = at.position - 1);
             }
-            if let Entry::FoldVersion(FoldVersionEntry { version, .. }) = entry
-                && !Fold::supports(&entry)
-            {
+            if let Some(version) = Fold::unsupported(&entry) {
                 outcome = Err(Restart::Newer(version));
                 break 'batch;
             }
@@ -423,6 +421,7 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
             }
             super::told::tell(worker, message, &entry, at, &applied, live);
             policies_changed |= matches!(entry, Entry::Policy(_));
+            version_changed |= matches!(entry, Entry::FoldVersion(_));
             if live && known.last.is_some_and(|before| snapshots::is_due(before, at, every)) {
                 store_snapshot(worker, known, &fold, at);
             }
@@ -433,7 +432,9 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
     if policies_changed {
         worker.metrics.policies.set(fold.register().live_count() as u64);
     }
-    worker.ledger.note_fold_version(&fold, &worker.metrics);
+    if version_changed {
+        worker.ledger.note_fold_version(&fold, &worker.metrics);
+    }
     let closed = ClosedBlocks::changed(&fold, &worker.ledger.closed);
     drop(fold);
     show_closed(worker, closed);

@@ -67,6 +67,13 @@ pub struct TenantStatus {
 }
 
 impl Status {
+    /// Whether the rollout goes on no more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let ends = [Stage::Completed, Stage::RolledBack, Stage::Aborted, Stage::Deleted];
+        ends.iter().any(|stage| stage.as_str() == self.state)
+    }
+
     /// The log has taken the shares of the newest step to 0, since nothing was judged for too long. It reports so
     /// before any window does.
     pub fn lapse(&mut self) {

@@ -37,19 +37,15 @@ impl Entries {
     pub(super) fn survey(&self) -> Result<Survey, Vec<FileFault>> {
         let mut survey = Survey::default();
         let mut faults = Vec::new();
-        let is_file = std::fs::metadata(&self.path).map(|metadata| metadata.is_file());
-        match is_file {
-            Ok(true) => {}
-            Ok(false) => return Err(vec![FileFault::unfit(&self.path, "is no regular file")]),
-            Err(error) => return Err(vec![FileFault::unreadable(&self.path, &error)]),
+        let metadata = std::fs::metadata(&self.path);
+        if !metadata.map_err(|error| vec![FileFault::unreadable(&self.path, &error)])?.is_file() {
+            return Err(vec![FileFault::unfit(&self.path, "is no regular file")]);
         }
         self.texts(|number, text| {
             let before = survey.span.map(|(_, last)| last);
             match Line::parse(number, text) {
                 Ok(line) if before.is_some_and(|before| line.at.since(before) > MAX_GAP_MS) => {
-                    let fault =
-                        "at: is more than 366 days after the line before, in which no line lets time pass";
-                    faults.push(self.fault(number, fault));
+                    faults.push(self.fault(number, "at: is more than 366 days after the line before"));
                 }
                 Ok(line) => survey.note(&line),
                 Err(fault) => faults.push(self.fault(number, &fault)),
@@ -60,17 +56,17 @@ impl Entries {
         if faults.is_empty() { Ok(survey) } else { Err(faults) }
     }
 
-    /// Gives each line with its number to `take`, until that returns `false`.
+    /// Gives each line to `take`, until that returns `false`.
     ///
     /// # Errors
     /// The first fault, and that of `take`.
     pub(super) fn each(
         &self,
-        mut take: impl FnMut(u64, Line<'_>) -> Result<bool, FileFault>,
+        mut take: impl FnMut(Line<'_>) -> Result<bool, FileFault>,
     ) -> Result<(), FileFault> {
         self.texts(|number, text| {
             let line = Line::parse(number, text).map_err(|fault| self.fault(number, &fault))?;
-            take(number, line)
+            take(line)
         })
     }
 
@@ -116,7 +112,7 @@ impl Surroundings for Shown {
     fn count(&mut self, wanted: &HistoryWanted, settle_ms: u64) -> Result<(Stamp, HistoryCount), FileFault> {
         let mut count = HistoryCount::new(settle_ms);
         let mut first = None;
-        self.entries.each(|_, line| {
+        self.entries.each(|line| {
             let from = *first.get_or_insert(line.at);
             if line.at >= wanted.from.max(from)
                 && line.at <= wanted.to
@@ -131,6 +127,7 @@ impl Surroundings for Shown {
         let from = first.unwrap_or(wanted.from).max(wanted.from);
         Ok((from, count))
     }
+
     fn report(&mut self, report: Report) {
         shown::report(self.out, &report, &self.plan);
     }

@@ -65,7 +65,7 @@ impl SimulateArgs {
             Course { rollout: plan.id().clone(), plan: document, start, approve: self.approve, requests };
         let shown = Shown { entries: entries.clone(), plan: plan.clone(), out };
         let mut simulation = Simulation::new(course, shown);
-        let read = entries.each(|_, line| {
+        let read = entries.each(|line| {
             simulation.take(&line)?;
             Ok(!out.is_unread())
         });

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::output::{Output, moment};
-use crate::cli::rollout::standing::{Standing, has_ended};
+use crate::cli::rollout::standing::Standing;
 use crate::cli::rollout::words::{grouped, nats};
 use crate::cli::rollout::{listed, plain};
 use crate::domain::Stamp;
@@ -14,7 +14,7 @@ use crate::rollout_simulation::Report;
 /// Prints one.
 pub(super) fn report(out: Output, report: &Report, plan: &Plan) {
     // Windows of a rollout that has ended are judged by nobody.
-    if matches!(report, Report::Window { status, .. } if has_ended(status)) {
+    if matches!(report, Report::Window { status, .. } if status.has_ended()) {
         return;
     }
     if out.is_json() {
