@@ -30,6 +30,21 @@ impl fmt::Debug for Client {
     }
 }
 
+/// Whether somebody receives a message that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Somebody is subscribed to its subject.
+    Received,
+    /// Nobody is: the broker has dropped it.
+    NoReceiver,
+    /// The connection was lost, or the broker did not report in time.
+    Unknown,
+}
+
+fn is_no_responders(answer: &Message) -> bool {
+    answer.as_ref().read().is_ok_and(|answer| answer.is_no_responders())
+}
+
 impl Client {
     /// A connection that is tried for ever, on the present runtime. It need not be there yet; events say
     /// when it is.
@@ -107,10 +122,28 @@ impl Client {
         self.publish(&Outgoing { subject, reply, headers, payload })?;
         let answer = tokio::time::timeout(timeout, waiting.answer()).await;
         let answer = answer.ok().flatten().ok_or(RequestError::TimedOut)?;
-        if answer.as_ref().read().is_ok_and(|answer| answer.is_no_responders()) {
+        if is_no_responders(&answer) {
             return Err(RequestError::NoResponders);
         }
         Ok(answer)
+    }
+
+    /// Publishes a message and waits until the broker has reported whether somebody is subscribed to its
+    /// subject: the broker answers a message that names a reply subject and that nobody receives, before the
+    /// PONG to the PING behind it. The message's own reply subject is replaced.
+    ///
+    /// # Errors
+    /// [`PublishError`]: it was not sent.
+    pub async fn deliver(&self, message: &Outgoing<'_>, timeout: Duration) -> Result<Delivery, PublishError> {
+        self.shared.subscribe_deliveries()?;
+        let (reply, mut waiting) = self.shared.deliveries.begin();
+        self.publish(&Outgoing { reply: reply.as_bytes(), ..*message })?;
+        let Ok(Ok(())) = tokio::time::timeout(timeout, self.flush()).await else {
+            return Ok(Delivery::Unknown);
+        };
+        // What the broker sent before its PONG was delivered before it. Any other answer is a receiver's.
+        let dropped = waiting.answered().is_some_and(|answer| is_no_responders(&answer));
+        Ok(if dropped { Delivery::NoReceiver } else { Delivery::Received })
     }
 
     /// Waits until the broker has acted on all that was said before.

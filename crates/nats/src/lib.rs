@@ -60,7 +60,7 @@ mod transport;
 
 pub use auth::{Auth, Credentials, CredentialsError, Seed};
 pub use batch::{Batch, Message, MessageRef, Readable};
-pub use client::Client;
+pub use client::{Client, Delivery};
 pub use error::{ConnectError, FlushError, PublishError, RequestError};
 pub use headers::Headers;
 pub use malformed::Malformed;

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::batch::Message;
 use crate::batch::MessageRef;
+use crate::error::PublishError;
 
 /// Requests that wait for their answers. Each has a token of its own at the end of its reply subject.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(crate) struct Requests {
     /// What reply subjects begin with, a dot at the end.
     prefix: String,
     last: AtomicU64,
+    subscribed: Mutex<bool>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
 }
 
@@ -25,12 +27,20 @@ pub(crate) struct Waiting<'r> {
 
 impl Requests {
     pub(crate) fn new(prefix: String) -> Self {
-        Self { prefix, last: AtomicU64::new(0), waiting: Mutex::default() }
+        Self { prefix, last: AtomicU64::new(0), subscribed: Mutex::default(), waiting: Mutex::default() }
     }
 
-    /// The subject of all answers.
-    pub(crate) fn subject(&self) -> String {
-        format!("{}*", self.prefix)
+    /// Subscribes to the answers by `subscribe`, unless that was done before.
+    pub(crate) fn subscribe_once(
+        &self,
+        subscribe: impl FnOnce(&str) -> Result<(), PublishError>,
+    ) -> Result<(), PublishError> {
+        let mut subscribed = self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*subscribed {
+            subscribe(&format!("{}*", self.prefix))?;
+            *subscribed = true;
+        }
+        Ok(())
     }
 
     pub(crate) fn begin(&self) -> (String, Waiting<'_>) {
@@ -57,6 +67,11 @@ impl Requests {
 impl Waiting<'_> {
     pub(crate) async fn answer(&mut self) -> Option<Message> {
         (&mut self.answer).await.ok()
+    }
+
+    /// The answer, where it has come.
+    pub(crate) fn answered(&mut self) -> Option<Message> {
+        self.answer.try_recv().ok()
     }
 }
 

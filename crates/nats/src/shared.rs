@@ -28,6 +28,8 @@ pub(crate) const PROPAGATION: Duration = Duration::from_millis(100);
 pub(crate) enum Sink {
     Subscriber(Arc<Queue>),
     Requests,
+    /// What comes back at the reply subjects of messages that no answer is wanted to.
+    Deliveries,
 }
 
 /// Who waits for a flush: its caller.
@@ -48,7 +50,9 @@ pub(crate) struct Shared {
     pub(crate) room: Notify,
     pub(crate) server: watch::Sender<Option<Arc<ServerInfo>>>,
     pub(crate) requests: Requests,
-    requests_subscribed: Mutex<bool>,
+    /// Messages of which the broker reports whether somebody receives them. Apart from the requests: their
+    /// receivers learn the reply subjects, and could answer requests of ours.
+    pub(crate) deliveries: Requests,
     pub(crate) stop: CancellationToken,
     on_event: Box<dyn Fn(Event) + Send + Sync>,
 }
@@ -72,7 +76,7 @@ impl Shared {
             room: Notify::new(),
             server: watch::Sender::new(None),
             requests: Requests::new(format!("{}.", new_inbox(&options.inbox_prefix))),
-            requests_subscribed: Mutex::new(false),
+            deliveries: Requests::new(format!("{}.", new_inbox(&options.inbox_prefix))),
             stop: CancellationToken::new(),
             options,
             on_event,
@@ -103,12 +107,16 @@ impl Shared {
     }
 
     pub(crate) fn subscribe_requests(&self) -> Result<(), PublishError> {
-        let mut subscribed = self.requests_subscribed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*subscribed {
-            self.session().subscribe(&self.requests.subject(), None, Sink::Requests)?;
-            self.wake.notify_one();
-            *subscribed = true;
-        }
+        self.requests.subscribe_once(|subject| self.subscribe_answers(subject, Sink::Requests))
+    }
+
+    pub(crate) fn subscribe_deliveries(&self) -> Result<(), PublishError> {
+        self.deliveries.subscribe_once(|subject| self.subscribe_answers(subject, Sink::Deliveries))
+    }
+
+    fn subscribe_answers(&self, subject: &str, sink: Sink) -> Result<(), PublishError> {
+        self.session().subscribe(subject, None, sink)?;
+        self.wake.notify_one();
         Ok(())
     }
 
@@ -143,6 +151,7 @@ impl Shared {
                     }
                 }
                 Sink::Requests => batch.iter().for_each(|message| self.requests.answer(message)),
+                Sink::Deliveries => batch.iter().for_each(|message| self.deliveries.answer(message)),
             }
         }
     }
@@ -216,7 +225,7 @@ impl Sink {
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Subscriber(a), Self::Subscriber(b)) => Arc::ptr_eq(a, b),
-            (Self::Requests, Self::Requests) => true,
+            (Self::Requests, Self::Requests) | (Self::Deliveries, Self::Deliveries) => true,
             _ => false,
         }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 pub struct PullSettings {
     /// So many messages are asked for at most at one time.
     pub batch: u64,
+    /// So many bytes come for one request at most. A message that is longer than this never comes.
+    pub max_bytes: u64,
     /// How long a request stands.
     pub expires: Duration,
     /// How often the broker says that it stands, where nothing comes; less than half of `expires`.
@@ -52,7 +54,7 @@ impl Pull {
 
     /// The body of the request that is due, if one is.
     pub fn request(&mut self, now: Duration) -> Option<String> {
-        let PullSettings { batch, expires, heartbeat } = self.settings;
+        let PullSettings { batch, max_bytes, expires, heartbeat } = self.settings;
         if self.outstanding > batch / 2 {
             return None;
         }
@@ -62,7 +64,9 @@ impl Pull {
         }
         self.outstanding = batch;
         let (expires, heartbeat) = (expires.as_nanos(), heartbeat.as_nanos());
-        Some(format!("{{\"batch\":{more},\"expires\":{expires},\"idle_heartbeat\":{heartbeat}}}"))
+        Some(format!(
+            "{{\"batch\":{more},\"max_bytes\":{max_bytes},\"expires\":{expires},\"idle_heartbeat\":{heartbeat}}}"
+        ))
     }
 
     /// A message was received.
@@ -133,15 +137,15 @@ mod tests {
     const AT: fn(u64) -> Duration = Duration::from_secs;
 
     fn pull() -> Pull {
-        Pull::new(PullSettings { batch: 100, expires: AT(30), heartbeat: AT(5) }, AT(0))
+        Pull::new(PullSettings { batch: 100, max_bytes: 1_000, expires: AT(30), heartbeat: AT(5) }, AT(0))
     }
 
     fn asked(pull: &mut Pull, now: u64) -> Option<u64> {
         let body = pull.request(AT(now))?;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
-            (body["expires"].as_u64(), body["idle_heartbeat"].as_u64()),
-            (Some(30_000_000_000), Some(5_000_000_000))
+            (body["expires"].as_u64(), body["idle_heartbeat"].as_u64(), body["max_bytes"].as_u64()),
+            (Some(30_000_000_000), Some(5_000_000_000), Some(1_000))
         );
         body["batch"].as_u64()
     }
