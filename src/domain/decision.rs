@@ -89,6 +89,8 @@ pub enum ErrorCode {
     NotFound,
     /// Control: the broker did not do what the verb needs of it.
     Unavailable,
+    /// Nobody is subscribed to the assignment's subject.
+    NoExecutor,
 }
 
 impl ErrorCode {
@@ -106,6 +108,7 @@ impl ErrorCode {
             Self::Conflict => "conflict",
             Self::NotFound => "not_found",
             Self::Unavailable => "unavailable",
+            Self::NoExecutor => "no_executor",
         }
     }
 
@@ -120,7 +123,7 @@ impl ErrorCode {
             Self::DecisionFailed => 422,
             Self::Overloaded => 429,
             Self::Internal => 500,
-            Self::CircuitOpen | Self::Unavailable => 503,
+            Self::CircuitOpen | Self::Unavailable | Self::NoExecutor => 503,
         }
     }
 }
