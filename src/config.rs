@@ -153,7 +153,9 @@ pub struct AssignmentSettings {
     pub deadline_min: Duration,
     /// and at most this.
     pub deadline_max: Duration,
-    /// Assignments whose result is awaited at once; one more is refused as `overloaded`.
+    /// Whether assignments go to their tenant's own subject, and acknowledgements must come there.
+    pub require_tenant: bool,
+    /// Assignments whose result is awaited at once; more are refused as `overloaded`.
     pub max_tracked: usize,
     /// `options.retry.max_attempts` of an assignment.
     pub retry_max_attempts: u32,

@@ -91,7 +91,7 @@ keys! {
         "Connections that decide requests are spread over, 1 to 8";
     MAX_QUEUE_MS = "max-queue-ms", "BEAMLINE_MAX_QUEUE_MS", Value "MS", Some("1000"),
         "A request that waited longer in this worker is answered with overloaded";
-    MAX_REQUEST_BYTES = "max-request-bytes", "BEAMLINE_MAX_REQUEST_BYTES", Value "SIZE", Some("1MiB"),
+    MAX_REQUEST_BYTES = "max-request-bytes", "BEAMLINE_MAX_REQUEST_BYTES", Value "SIZE", Some("64KiB"),
         "Longer request bodies are refused undecoded";
     CLAIM_WAIT_MS = "claim-wait-ms", "BEAMLINE_CLAIM_WAIT_MS", Value "MS", Some("50"),
         "How long a request waits for its probe claim before it takes the fallback";
@@ -107,6 +107,8 @@ keys! {
         "options.retry.max_attempts of an assignment";
     ASSIGNMENT_RETRY_BACKOFF_MS = "assignment-retry-backoff-ms", "BEAMLINE_ASSIGNMENT_RETRY_BACKOFF_MS", Value "MS", Some("200"),
         "options.retry.backoff_ms of an assignment";
+    REQUIRE_TENANT_ASSIGNMENTS = "require-tenant-assignments", "BEAMLINE_REQUIRE_TENANT_ASSIGNMENTS", Switch "BOOL", Some("false"),
+        "Send assignments to their tenant's own subject unless a policy lists others, and refuse acknowledgements elsewhere";
     MAX_TRACKED_ASSIGNMENTS = "max-tracked-assignments", "BEAMLINE_MAX_TRACKED_ASSIGNMENTS", Value "N", Some("100000"),
         "Assignments whose result is awaited at once; one more is refused as overloaded";
     REPLICAS = "replicas", "BEAMLINE_REPLICAS", Value "1|3|5", Some("1"),
@@ -144,7 +146,7 @@ pub(super) const CONNECTION: [&Key; 10] = [
     &ROUTER_PREFIX,
 ];
 
-pub(super) const SERVE: [&Key; 31] = [
+pub(super) const SERVE: [&Key; 32] = [
     &EXEC_PREFIX,
     &USAGE_PREFIX,
     &WORKER_NAME,
@@ -155,6 +157,7 @@ pub(super) const SERVE: [&Key; 31] = [
     &LOG_LEVEL,
     &POLICY_DIR,
     &REQUIRE_TENANT_SUBJECT,
+    &REQUIRE_TENANT_ASSIGNMENTS,
     &REPLY_PREFIX,
     &CIRCUIT_BREAKER_ENABLED,
     &DECIDE_CONNECTIONS,

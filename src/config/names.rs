@@ -99,6 +99,8 @@ pub struct Names {
     pub exec_assign_prefix: String,
     /// `caf.exec.assign.v1.ack`
     pub exec_ack: String,
+    /// `caf.exec.assign.v1.ack.*`
+    pub exec_ack_tenants: String,
     /// `caf.exec.result.v1`
     pub exec_result: String,
     /// `caf.exec.result.v1.*`
@@ -161,6 +163,7 @@ impl Names {
             exec_assign: format!("{exec}.assign.v1"),
             exec_assign_prefix: format!("{exec}.assign."),
             exec_ack: format!("{exec}.assign.v1.ack"),
+            exec_ack_tenants: format!("{exec}.assign.v1.ack.*"),
             exec_result: format!("{exec}.result.v1"),
             exec_result_tenants: format!("{exec}.result.v1.*"),
             usage_metered: format!("{usage}.v1.metered"),
@@ -193,6 +196,30 @@ impl Names {
         self.decide_tenants.replace('*', token)
     }
 
+    /// The assignment subject of a tenant, `caf.exec.assign.v1.acme`; `None` for one whose id is no single token, or
+    /// is that of the acknowledgements.
+    #[must_use]
+    pub fn exec_assign_tenant(&self, tenant_id: &str) -> Option<String> {
+        let subject = format!("{}.{tenant_id}", self.exec_assign);
+        (!tenant_id.contains('.') && subject != self.exec_ack).then_some(subject)
+    }
+
+    /// Where a tenant's assignments may go unless its policy lists subjects, first where they go by default.
+    #[must_use]
+    pub fn standard_assign(&self, tenant_id: &str, require_tenant: bool) -> Vec<String> {
+        let shared = (!require_tenant).then(|| self.exec_assign.clone());
+        shared.into_iter().chain(self.exec_assign_tenant(tenant_id)).collect()
+    }
+
+    /// Whether assignments may be sent to a subject: below the executors' prefix, but not where acknowledgements
+    /// come in.
+    #[must_use]
+    pub fn is_assignable(&self, subject: &str) -> bool {
+        let acks = subject.strip_prefix(&self.exec_ack);
+        let is_ack = acks.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        subject.starts_with(&self.exec_assign_prefix) && !is_ack
+    }
+
     /// The result subject of a tenant, named as a subject token.
     #[must_use]
     pub fn exec_result_tenant(&self, token: &str) -> String {
@@ -216,6 +243,19 @@ mod tests {
         assert_eq!(names.decide_tenant("acme"), "beamline.router.v1.tenant.acme.decide");
         assert_eq!(names.control("policy.put"), "beamline.router.control.v1.policy.put");
         assert_eq!(names.exec_ack, "caf.exec.assign.v1.ack");
+        assert_eq!(names.exec_ack_tenants, "caf.exec.assign.v1.ack.*");
+        assert_eq!(names.exec_assign_tenant("acme").as_deref(), Some("caf.exec.assign.v1.acme"));
+        let own = "caf.exec.assign.v1.acme".to_owned();
+        assert_eq!(names.standard_assign("acme", false), [names.exec_assign.clone(), own.clone()]);
+        assert_eq!(names.standard_assign("acme", true), [own]);
+        assert_eq!(names.standard_assign("a.b", true), <[String; 0]>::default());
+        assert!(names.is_assignable("caf.exec.assign.gpu") && names.is_assignable("caf.exec.assign.v1.acks"));
+        for other in ["caf.exec.assign.v1.ack", "caf.exec.assign.v1.ack.acme", "caf.exec.result.v1", "x"] {
+            assert!(!names.is_assignable(other), "{other}");
+        }
+        for shared in ["ack", "a.b", "ack.b"] {
+            assert_eq!(names.exec_assign_tenant(shared), None, "{shared}");
+        }
         assert_eq!(names.exec_result_tenant("acme"), "caf.exec.result.v1.acme");
         assert_eq!(names.usage_metered, "beamline.usage.v1.metered");
         assert_eq!(names.queue_group, "beamline-router");

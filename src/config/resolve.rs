@@ -219,6 +219,7 @@ fn read_assignments(r: &mut Reader<'_>) -> Result<AssignmentSettings, Told> {
     let deadline_factor = r.read(&keys::ASSIGNMENT_DEADLINE_FACTOR, integer(1, 100));
     let deadline_min = r.read(&keys::ASSIGNMENT_DEADLINE_MIN_MS, millis(100, 3_600_000));
     let deadline_max = r.read(&keys::ASSIGNMENT_DEADLINE_MAX_MS, millis(100, 3_600_000));
+    let require_tenant = r.read(&keys::REQUIRE_TENANT_ASSIGNMENTS, switch);
     let max_tracked = r.read(&keys::MAX_TRACKED_ASSIGNMENTS, integer(1, 10_000_000));
     let retry_max_attempts = r.read(&keys::ASSIGNMENT_RETRY_MAX_ATTEMPTS, integer(0, 100));
     let retry_backoff = r.read(&keys::ASSIGNMENT_RETRY_BACKOFF_MS, millis(0, 600_000));
@@ -226,6 +227,7 @@ fn read_assignments(r: &mut Reader<'_>) -> Result<AssignmentSettings, Told> {
         deadline_factor: deadline_factor?,
         deadline_min: deadline_min?,
         deadline_max: deadline_max?,
+        require_tenant: require_tenant?,
         max_tracked: max_tracked?,
         retry_max_attempts: retry_max_attempts?,
         retry_backoff: retry_backoff?,

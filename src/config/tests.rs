@@ -36,7 +36,7 @@ fn nothing_given_gives_the_defaults_of_the_contract() {
     assert_eq!(settings.names.decide, "beamline.router.v1.decide");
     assert_eq!(settings.decide.claim_wait, Duration::from_millis(50));
     assert_eq!(settings.decide.max_queue, Duration::from_secs(1));
-    assert_eq!(settings.decide.max_request_bytes, 1 << 20);
+    assert_eq!(settings.decide.max_request_bytes, 64 << 10);
     assert_eq!(settings.decide.reply_prefixes, ["_INBOX.", "_R_."]);
     assert!(!settings.decide.require_tenant_subject);
     assert_eq!(
@@ -45,6 +45,7 @@ fn nothing_given_gives_the_defaults_of_the_contract() {
             deadline_factor: 5,
             deadline_min: Duration::from_secs(5),
             deadline_max: Duration::from_secs(60),
+            require_tenant: false,
             max_tracked: 100_000,
             retry_max_attempts: 2,
             retry_backoff: Duration::from_millis(200),

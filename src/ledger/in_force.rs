@@ -5,6 +5,7 @@ use super::overlays::Leaver;
 use super::register::{Owner, PolicyChange};
 use super::roster::key_of;
 use super::step::Step;
+use super::version::version_for;
 use crate::breaker::{Breaker, Input};
 use crate::domain::{PolicyId, ProviderId, TenantId};
 use crate::log::{FoldVersion, PolicyEntry, StepEntry};
@@ -45,7 +46,11 @@ impl Fold {
         let put_back = known.and_then(|known| known.live.as_ref()).is_some_and(|live| {
             live.revision.created != entry.revision.created && live.document == *document
         });
-        newer && !put_back && policy::states_its_share(document) && policy::parse(document).is_ok()
+        newer
+            && !put_back
+            && policy::states_its_share(document)
+            && version_for(document) <= self.version
+            && policy::parse(document).is_ok()
     }
 
     pub(super) fn step_entry(&mut self, entry: &StepEntry, step: &mut Step) -> bool {
@@ -72,7 +77,7 @@ impl Fold {
 
     pub(super) fn policy(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
         let over = self.overlays.over(&entry.tenant_id, &entry.policy_id);
-        let (change, touched) = self.register.apply(entry, over);
+        let (change, touched) = self.register.apply(entry, over, self.version);
         if matches!(change, PolicyChange::Stale | PolicyChange::Refused(_)) {
             return change;
         }

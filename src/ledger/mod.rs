@@ -55,3 +55,4 @@ pub use register::{FlagRecord, Flags, Laid, Live, Owner, PolicyChange, PolicyRec
 pub use seen::{CAPACITY as SEEN_CAPACITY, Kind, Seen};
 pub use snapshot::SnapshotError;
 pub use verdicts::{Metering, Verdicts};
+pub use version::version_for;

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::overlays::LaidOver;
 use super::pool::Pool;
+use super::version::version_for;
 use crate::breaker::Settings;
 use crate::domain::{PolicyId, ProviderId, TenantId};
-use crate::log::{FlagEntry, PolicyEntry, Revision, Scope, StepInForce};
+use crate::log::{FlagEntry, FoldVersion, PolicyEntry, Revision, Scope, StepInForce};
 use crate::policy::{self, Fault, Policy};
 
 /// One policy that the log has told of, deleted ones included: their revision keeps an older one from
@@ -130,8 +131,13 @@ pub struct Register {
 }
 
 impl Register {
-    /// Takes an entry and what lies over it. Gives what changed, and which providers' breakers may have.
-    pub fn apply(&mut self, entry: &PolicyEntry, over: Option<LaidOver>) -> (PolicyChange, Vec<ProviderId>) {
+    /// Takes an entry and what lies over it, by the rules of a version. Gives what changed, and which providers' breakers may have.
+    pub fn apply(
+        &mut self,
+        entry: &PolicyEntry,
+        over: Option<LaidOver>,
+        version: FoldVersion,
+    ) -> (PolicyChange, Vec<ProviderId>) {
         let key = (entry.tenant_id.clone(), entry.policy_id.clone());
         let known = self.policies.get(&key);
         if known.is_some_and(|k| entry.revision <= k.seen) {
@@ -141,7 +147,9 @@ impl Register {
         let mut touched: Vec<ProviderId> = before.iter().flat_map(|l| providers(&l.policy)).collect();
         let (change, live) = match &entry.document {
             None => (PolicyChange::Deleted, None),
-            Some(document) => match live(&mut self.pool, entry.revision, document, over) {
+            Some(document) => match taken(document, version)
+                .and_then(|()| live(&mut self.pool, entry.revision, document, over))
+            {
                 Ok(live) => {
                     touched.extend(providers(&live.policy));
                     (PolicyChange::Put, Some(live))
@@ -266,6 +274,16 @@ impl Register {
         }
         rivals
     }
+}
+
+/// Whether a version takes a document: an older program does not know its newer fields, and refuses it.
+fn taken(document: &Value, version: FoldVersion) -> Result<(), Vec<Fault>> {
+    let needed = version_for(document);
+    if needed <= version {
+        return Ok(());
+    }
+    let message = format!("needs version {needed} of the fold, and version {version} holds");
+    Err(vec![Fault { path: String::new(), message }])
 }
 
 /// A document in force, with what lies over it.

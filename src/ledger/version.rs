@@ -1,7 +1,20 @@
 //! Which rules hold.
 
+use serde_json::Value;
+
 use super::fold::Fold;
 use crate::log::{Entry, FoldVersion, FoldVersionEntry};
+use crate::policy;
+
+/// The first version of the fold that takes a policy's document; programs without it refuse the document.
+#[must_use]
+pub fn version_for(document: &Value) -> FoldVersion {
+    if document.get(policy::ASSIGNMENT_SUBJECTS).is_some() {
+        FoldVersion::ASSIGNMENT_SUBJECTS
+    } else {
+        FoldVersion::FIRST
+    }
+}
 
 impl Fold {
     /// The version of the rules that hold.

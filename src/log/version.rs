@@ -17,8 +17,12 @@ impl FoldVersion {
     pub const ONE_ROLLOUT_EACH: Self = Self(2);
     /// An open circuit counts the first 1,000 calls of other tenants.
     pub const BOUNDED_OPENS: Self = Self(2);
+    /// A policy lists where its assignments may go.
+    pub const ASSIGNMENT_SUBJECTS: Self = Self(3);
+    /// Results longer than 64 KiB are rejected, and of their protobuf form what is not used is skipped unread.
+    pub const BOUNDED_RESULTS: Self = Self(3);
     /// The last version that this program has.
-    pub const NEWEST: Self = Self::KEYED_IDENTITIES;
+    pub const NEWEST: Self = Self::ASSIGNMENT_SUBJECTS;
 }
 
 impl Default for FoldVersion {

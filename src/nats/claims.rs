@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -11,10 +11,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Worker;
 use crate::breaker::{State, Verdict};
-use crate::domain::ClaimId;
+use crate::domain::{ClaimId, Shares};
 use crate::log::{ClaimEntry, Entry};
 use crate::state::{Answer, Reservation};
-use crate::telemetry::labels::Claim as Counted;
+use crate::telemetry::labels::{Claim as Counted, Queue};
 
 /// How much later than the wait a claim may land and still be wanted: what the measured offset to the
 /// broker's clock may be off by.
@@ -26,42 +26,75 @@ const RETRY_MS: u64 = 1_000;
 /// How long the verdict of a claim is awaited that no request waits for.
 const UNWAITED: Duration = Duration::from_secs(5);
 
+/// How many claims of this worker wait for their verdicts at once.
+const MOST: usize = 10_000;
+
 /// Claims of this worker that have no verdict yet. As many as [`Reservation`]s, so bounded by the
-/// slots of its half-open breakers.
+/// slots of its half-open breakers, and by the tenants' shares of [`MOST`].
 #[derive(Debug)]
 pub struct Claims {
-    waiting: Mutex<HashMap<ClaimId, oneshot::Sender<Option<Verdict>>>>,
+    waiting: Mutex<Waiting>,
     nonce: u64,
     next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    claims: HashMap<ClaimId, Waiter>,
+    shares: Shares,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    tenant_id: Arc<str>,
+    verdict: oneshot::Sender<Option<Verdict>>,
 }
 
 impl Default for Claims {
     fn default() -> Self {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-        Self { waiting: Mutex::default(), nonce: high ^ low, next: AtomicU64::new(0) }
+        let waiting = Waiting { claims: HashMap::new(), shares: Shares::new(MOST) };
+        Self { waiting: Mutex::new(waiting), nonce: high ^ low, next: AtomicU64::new(0) }
     }
 }
 
 impl Claims {
     /// Tells who waits what the fold said; called by the reader for every claim it applies.
     pub fn resolve(&self, claim: ClaimId, verdict: Option<Verdict>) {
-        let waiter = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&claim);
-        if let Some(waiter) = waiter {
+        if let Some(waiter) = self.waiting().remove(claim) {
             // Who gave up has a release on its way.
-            let _ = waiter.send(verdict);
+            let _ = waiter.verdict.send(verdict);
         }
     }
 
-    fn begin(&self) -> (ClaimId, oneshot::Receiver<Option<Verdict>>) {
+    /// Begins to wait; `None` if the tenant's share is taken.
+    fn begin(&self, tenant_id: &str) -> Option<(ClaimId, oneshot::Receiver<Option<Verdict>>)> {
+        let tenant_id: Arc<str> = tenant_id.into();
         let count = self.next.fetch_add(1, Ordering::Relaxed);
         let claim = ClaimId(xxh3_64_with_seed(&count.to_le_bytes(), self.nonce));
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(claim, sender);
-        (claim, receiver)
+        let (verdict, receiver) = oneshot::channel();
+        let mut waiting = self.waiting();
+        if !waiting.shares.take(&tenant_id, 1) {
+            return None;
+        }
+        waiting.claims.insert(claim, Waiter { tenant_id, verdict });
+        Some((claim, receiver))
     }
 
     fn forget(&self, claim: ClaimId) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&claim);
+        self.waiting().remove(claim);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn remove(&mut self, claim: ClaimId) -> Option<Waiter> {
+        let waiter = self.claims.remove(&claim)?;
+        self.shares.give_back(&waiter.tenant_id, 1);
+        Some(waiter)
     }
 }
 
@@ -70,7 +103,8 @@ impl Claims {
 pub struct Claimed {
     /// What the fold said, or that it did not in time.
     pub answer: Answer,
-    claim: ClaimId,
+    /// The claim, if it was made.
+    claim: Option<ClaimId>,
     reservation: Reservation,
 }
 
@@ -79,15 +113,16 @@ impl Worker {
     /// `lease_ms` is how long the slot must be held at least.
     pub async fn claim(&self, reservation: Reservation, request_id: &str, lease_ms: u64) -> Claimed {
         let wait = self.settings.decide.claim_wait;
-        let (claim, verdict) = self.ask(&reservation, request_id, lease_ms, wait);
+        let asked = self.ask(&reservation, request_id, lease_ms, wait);
+        let claim = asked.as_ref().map(|(claim, _)| *claim);
         let cell = Arc::clone(reservation.cell());
         let refused = |state, retry_after_ms| Answer::Refused { state, retry_after_ms };
-        let answer = match verdict {
+        let answer = match asked {
             None => {
                 self.metrics.claims.inc(Counted::Failed);
                 refused(State::HalfOpen, RETRY_MS)
             }
-            Some(verdict) => match tokio::time::timeout(wait, verdict).await {
+            Some((claim, verdict)) => match tokio::time::timeout(wait, verdict).await {
                 Ok(Ok(Some(Verdict::Granted))) => {
                     self.metrics.claims.inc(Counted::Granted);
                     Answer::Granted
@@ -114,10 +149,15 @@ impl Worker {
     /// Without a slot it is one that would have been rejected.
     pub async fn claim_unwaited(&self, reservation: Reservation, request_id: &str, lease_ms: u64) {
         let cell = Arc::clone(reservation.cell());
-        let (claim, verdict) = self.ask(&reservation, request_id, lease_ms, self.settings.decide.claim_wait);
-        let verdict = match verdict {
-            Some(verdict) => {
-                tokio::time::timeout(UNWAITED, verdict).await.ok().and_then(Result::ok).flatten()
+        let asked = self.ask(&reservation, request_id, lease_ms, self.settings.decide.claim_wait);
+        let verdict = match asked {
+            Some((claim, verdict)) => {
+                let verdict =
+                    tokio::time::timeout(UNWAITED, verdict).await.ok().and_then(Result::ok).flatten();
+                if verdict.is_none() {
+                    self.claims.forget(claim);
+                }
+                verdict
             }
             None => None,
         };
@@ -129,7 +169,6 @@ impl Worker {
                 cell.count_would_reject();
             }
             None => {
-                self.claims.forget(claim);
                 self.metrics.claims.inc(Counted::Failed);
                 cell.count_would_reject();
             }
@@ -138,20 +177,24 @@ impl Worker {
 
     /// Gives a slot back that its request does not use.
     pub fn release_unused(&self, claimed: &Claimed, request_id: &str) {
-        if claimed.answer == Answer::Granted {
-            self.release_claim(claimed.reservation.cell(), request_id, claimed.claim);
+        if let (Answer::Granted, Some(claim)) = (claimed.answer, claimed.claim) {
+            self.release_claim(claimed.reservation.cell(), request_id, claim);
         }
     }
 
+    /// Asks for a slot; `None` if the tenant waits for as many claims as it may, or the log cannot be reached.
     fn ask(
         &self,
         reservation: &Reservation,
         request_id: &str,
         lease_ms: u64,
         wait: Duration,
-    ) -> (ClaimId, Option<oneshot::Receiver<Option<Verdict>>>) {
+    ) -> Option<(ClaimId, oneshot::Receiver<Option<Verdict>>)> {
         let cell = reservation.cell();
-        let (claim, verdict) = self.claims.begin();
+        let Some((claim, verdict)) = self.claims.begin(cell.tenant_id.as_str()) else {
+            self.metrics.queue_refused.inc(Queue::Claims);
+            return None;
+        };
         let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let entry = Entry::Claim(ClaimEntry {
             tenant_id: Cow::Borrowed(cell.tenant_id.as_str()),
@@ -162,10 +205,10 @@ impl Worker {
             lease_ms,
         });
         if self.append_now(&entry) {
-            (claim, Some(verdict))
+            Some((claim, verdict))
         } else {
             self.claims.forget(claim);
-            (claim, None)
+            None
         }
     }
 

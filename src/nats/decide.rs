@@ -13,6 +13,7 @@
 
 mod explain;
 mod intake;
+mod long;
 mod pulse;
 mod push;
 mod reading;
@@ -20,6 +21,7 @@ mod refusals;
 mod serve;
 mod tally;
 mod thread;
+mod waiting;
 
 pub use thread::on_a_thread;
 
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use self::push::Pushing;
 use self::reading::{Asked, Question};
 use self::refusals::{ReplyHeaders, refuse};
 use super::Worker;
@@ -36,6 +39,8 @@ use crate::routing::{self, Choice, Excluded, Refused, Routed, Trail};
 use crate::state::{Answer, Asking, Reservation, Routable};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
 use crate::wire::{self, Content, DecisionReply, Details};
+
+const WAITED: &str = "the request waited too long in this worker";
 
 /// A reply, ready to be published; its body stands in the buffer that it was written into.
 pub(super) struct Reply {
@@ -54,6 +59,8 @@ pub(super) enum Handled {
     Dropped,
     /// A claim has to be made first.
     Claim(MustClaim),
+    /// It is answered once its assignment is published.
+    Push(Box<Pushing>),
 }
 
 /// A claim that a request has to make, or that is made for it in the background.
@@ -174,14 +181,19 @@ impl Request<'_> {
         }
     }
 
+    fn waited_too_long(&self) -> bool {
+        let waited = u128::from(self.now.since(self.arrived));
+        waited > self.worker.settings.decide.max_queue.as_millis()
+    }
+
     /// Why nothing is decided just now, whatever is asked.
     fn cannot(&self, to: &Question<'_>) -> Option<(ErrorCode, &'static str)> {
         let decide = &self.worker.settings.decide;
         if !to.of_tenant && decide.require_tenant_subject {
             return Some((ErrorCode::Unauthorized, "this router decides only on the tenant's own subject"));
         }
-        let overloaded = if u128::from(self.now.since(self.arrived)) > decide.max_queue.as_millis() {
-            "the request waited too long in this worker"
+        let overloaded = if self.waited_too_long() {
+            WAITED
         } else if self.stale {
             "this worker stood still, and the request may have waited too long"
         } else if !self.complete || !self.worker.ledger.is_complete() {
@@ -255,17 +267,18 @@ impl Request<'_> {
             backoff_ms: choice.backoff_ms,
         };
         let mut id_text = uuid::Uuid::encode_buffer();
+        let mut push_to = None;
         if let Some(push) = &to.request.push {
+            let Some(subject) = to.assignment_subject(push, &routable.policy, &self.worker.settings) else {
+                return to.no_subject(push, &routable.policy, span, out);
+            };
             let id: &str = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id_text);
-            decision.assignment_id = Some(id);
-            let pushed = self.push(&to.request, push, &decision, id, now, span.as_ref(), incoming);
-            if let Err(code) = pushed {
-                let message = match code {
-                    ErrorCode::Overloaded => "as many assignments as this worker tracks are in flight",
-                    _ => "the assignment could not be published",
-                };
-                return to.with(code, message, Details::None, span, out);
+            if !self.track(&to.request, &decision, id, span.as_ref()) {
+                let message = "the tenant's share of the assignments that this worker tracks is in flight";
+                return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
             }
+            decision.assignment_id = Some(id);
+            push_to = Some((id, subject));
         }
         let explanation = if to.request.explain {
             explain::explanation(routable, &decision, trail, self, &to.request.request_id)
@@ -289,8 +302,7 @@ impl Request<'_> {
             request_id: &to.request.request_id,
             trace_id: to.request.trace_id.as_deref(),
         };
-        wire::encode_decision(to.content, &reply, out);
-        Handled::Reply(Reply {
+        let decided = Reply {
             // JSON is what a reply is taken for; protobuf could not be told from garbage.
             headers: if to.named || to.content == Content::Protobuf {
                 ReplyHeaders::Typed(to.content)
@@ -300,7 +312,15 @@ impl Request<'_> {
             outcome: Ok(decision.reason),
             probe: choice.probe.then_some(choice.candidate),
             span: span.take(),
-        })
+        };
+        let Some((id, subject)) = push_to else {
+            wire::encode_decision(to.content, &reply, out);
+            return Handled::Reply(decided);
+        };
+        let mut body = BytesMut::new();
+        wire::encode_decision(to.content, &reply, &mut body);
+        let pushing = self.pushing(to, &decision, id, subject, incoming, (decided, body));
+        Handled::Push(Box::new(pushing))
     }
 
     fn warn(

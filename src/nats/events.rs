@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use super::assignments::Unreceived;
 use crate::ledger::Moved;
 use crate::log::{At, FlagEntry, ForceEntry, PolicyEntry, Scope};
 use crate::rollout::controller::Decision;
@@ -139,6 +140,28 @@ impl Event {
             id: format!("rollout.{rollout}.{}.{}", at.stamp.0, at.position),
             body,
         }
+    }
+
+    /// Assignments of a tenant were received by nobody; it stands for so many.
+    #[must_use]
+    pub fn no_executor(unreceived: &Unreceived<'_>, stands_for: u64, now_ms: u64) -> Self {
+        let Unreceived { tracked, assignment_id, policy_id, subject } = unreceived;
+        let body = json!({
+            "version": "1",
+            "kind": "assignment",
+            "change": "no_executor",
+            "tenant_id": &*tracked.tenant_id,
+            "provider_id": &*tracked.provider_id,
+            "policy_id": policy_id,
+            "request_id": &*tracked.request_id,
+            "assignment_id": assignment_id,
+            "subject": subject,
+            "stands_for": stands_for,
+            "timestamp": now_ms,
+        });
+        let (tenant, provider) = (escape_token(&tracked.tenant_id), escape_token(&tracked.provider_id));
+        let id = format!("assignment.{assignment_id}");
+        Self { subject: format!("assignment.{tenant}.{provider}"), id, body }
     }
 
     /// A control message that nobody waits for an answer to was refused. Of one without a tenant it

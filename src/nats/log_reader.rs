@@ -22,7 +22,7 @@ use super::ledger::read_entry_under;
 use super::workers::{WorkerInfo, answering};
 use crate::config::{ClientSettings, Names};
 use crate::domain::Stamp;
-use crate::log::{At, Entry};
+use crate::log::{At, Entry, FoldVersion};
 
 /// Entries asked for at a time.
 const BATCH: u64 = 5_000;
@@ -163,7 +163,8 @@ impl LogReader {
         while pending > 0 {
             let batch = pending.min(BATCH);
             let came = pulled.take_batch(batch, BATCH_PATIENCE, |message, at| {
-                take(&read_entry_under(&names, message).unwrap_or(Entry::Rejected), at);
+                let entry = read_entry_under(&names, FoldVersion::NEWEST, message);
+                take(&entry.unwrap_or(Entry::Rejected), at);
                 true
             });
             if let Err(error) = came.await {

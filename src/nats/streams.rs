@@ -13,6 +13,10 @@ use serde::Deserialize;
 
 use crate::config::{LedgerSettings, Names};
 
+/// The longest entry of the log: what a broker takes by default. A step of a rollout names all of its tenants. Where a
+/// broker takes more, every worker would have to read it.
+const MOST_ENTRY_BYTES: i32 = 1 << 20;
+
 /// The most revisions that a bucket can keep of one key.
 const HISTORY: i64 = 64;
 
@@ -79,6 +83,7 @@ pub async fn ensure(
         subjects: vec![names.exec_result.clone(), names.exec_result_tenants.clone(), names.log_all.clone()],
         max_age: settings.max_age,
         max_bytes: bytes(settings.max_bytes),
+        max_message_size: MOST_ENTRY_BYTES,
         allow_direct: true,
         num_replicas: settings.replicas,
         ..Default::default()

@@ -34,6 +34,7 @@ use super::headers::{incoming, trace};
 use super::stored::StreamReader;
 use crate::domain::{Outcome, Stamp, Tick};
 use crate::ledger::Metering;
+use crate::log::FoldVersion;
 use crate::telemetry::labels::{Publish, Usage as Counted};
 use crate::telemetry::{Incoming, Metrics};
 use crate::wire::{self, CONTENT_TYPE, Content, subjects};
@@ -276,7 +277,10 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message,
     let outcome = readable.as_ref().and_then(|message| {
         let tenant = subjects::token_at_star(&names.exec_result_tenants, message.subject);
         let content = Content::of(&message.headers, message.payload).ok()?;
-        wire::decode_result(content, message.payload, tenant).ok()
+        // By the rules of any version: whether it is a result has the fold decided.
+        wire::decode_result(content, message.payload, tenant)
+            .or_else(|_| wire::decode_result_under(FoldVersion::FIRST, content, message.payload, tenant))
+            .ok()
     });
     let wanted = match worker.verdicts.metering(position) {
         Metering::Meter => true,

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
-use crate::document::{Block, Fault, Faults, Shape, described, duration_ms};
-use crate::domain::PolicyId;
+use crate::document::{Block, Fault, Faults, Shape, Words, described, duration_ms};
+use crate::domain::{MAX_ID, PolicyId, is_literal};
 
 use super::model::{Policy, Sticky};
 use super::{breaker_block, candidates, fallbacks, warnings};
@@ -18,6 +18,10 @@ const NOT_IMPLEMENTED: &str = "is not implemented by this router; remove it";
 const DID_NOTHING: &str =
     "is no field of a policy: the older router took it and did nothing with it; remove it";
 
+/// The field that lists where assignments may go.
+pub const ASSIGNMENT_SUBJECTS: &str = "assignment_subjects";
+const SUBJECTS: Words = Words { bare: false, numbers: false, most: Some(16), longest: MAX_ID };
+
 const DOCUMENT: Shape<'_> = Shape {
     known: &[
         "policy_id",
@@ -28,6 +32,7 @@ const DOCUMENT: Shape<'_> = Shape {
         "fallbacks",
         "fallback",
         "circuit_breaker",
+        ASSIGNMENT_SUBJECTS,
     ],
     refused: &[
         ("pre", NOT_IMPLEMENTED),
@@ -75,9 +80,19 @@ pub fn parse(document: &Value) -> Result<Checked, Vec<Fault>> {
     let fallbacks = fallbacks::read(&top, &mut candidates, &mut faults);
     let (sticky_enabled, sticky) = sticky(&top, &mut faults);
     let breaker = breaker_block::read(&top, &[], &mut faults);
+    let assignment_subjects = assignment_subjects(&top, &mut faults);
     match id {
         Some(id) if faults.is_empty() => {
-            let policy = Policy { id, version, candidates, sticky, sticky_enabled, fallbacks, breaker };
+            let policy = Policy {
+                id,
+                version,
+                candidates,
+                sticky,
+                sticky_enabled,
+                fallbacks,
+                breaker,
+                assignment_subjects,
+            };
             let warnings = warnings::of(&policy, document);
             Ok(Checked { policy, warnings })
         }
@@ -91,6 +106,18 @@ fn policy_id(document: &Block<'_>, faults: &mut Faults) -> Option<PolicyId> {
         return None;
     };
     PolicyId::try_new(text).map_err(|error| faults.add(document.at("policy_id"), error.to_string())).ok()
+}
+
+fn assignment_subjects(document: &Block<'_>, faults: &mut Faults) -> Vec<String> {
+    let Some(value) = document.get(ASSIGNMENT_SUBJECTS) else { return Vec::new() };
+    let path = document.at(ASSIGNMENT_SUBJECTS);
+    let subjects = SUBJECTS.read(&path, value, faults);
+    for subject in subjects.iter().filter(|subject| !is_literal(subject)) {
+        let message =
+            format!("must hold subjects without wildcards, spaces or empty tokens, not {subject:?}");
+        faults.add(path.clone(), message);
+    }
+    subjects
 }
 
 /// Whether sessions stick, and how: a block that is switched off is checked and kept all the same.

@@ -3,6 +3,7 @@ use serde_json::{Map, Value, json};
 use crate::document::written_in_hours;
 
 use super::breaker_block;
+use super::document::ASSIGNMENT_SUBJECTS;
 use super::model::{Candidate, Fallback, Policy, When};
 use super::retry::Backoff;
 
@@ -12,14 +13,19 @@ impl Policy {
     pub fn effective(&self) -> Value {
         let providers: Vec<_> = self.candidates.iter().filter(|c| c.listed).map(provider).collect();
         let fallbacks: Vec<_> = self.fallbacks.iter().map(|f| self.fallback(f)).collect();
-        json!({
+        let mut document = json!({
             "policy_id": self.id.as_str(),
             "version": self.version,
             "providers": providers,
             "sticky": self.sticky_block(),
             "fallbacks": fallbacks,
             "circuit_breaker": breaker_block::shown(&self.breaker),
-        })
+        });
+        // The standard subjects are those of the worker that reads the document.
+        if !self.assignment_subjects.is_empty() {
+            document[ASSIGNMENT_SUBJECTS] = json!(self.assignment_subjects);
+        }
+        document
     }
 
     fn sticky_block(&self) -> Value {

@@ -34,7 +34,7 @@ mod warnings;
 pub use crate::document::{Fault, MAX_FAULTS};
 pub(crate) use breaker_block::read as read_breaker_block;
 pub use breaker_block::shown as breaker_block;
-pub use document::{Checked, parse};
+pub use document::{ASSIGNMENT_SUBJECTS, Checked, parse};
 pub use model::{Candidate, Fallback, Policy, StatusMatch, Sticky, When};
 pub use overlay::{Overlaid, Overlay, parse_under, states_its_share, written_into};
 pub use patch::merge_patch;

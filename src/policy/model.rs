@@ -16,6 +16,7 @@ pub struct Policy {
     pub(super) sticky_enabled: bool,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) breaker: Arc<breaker::Settings>,
+    pub(super) assignment_subjects: Vec<String>,
 }
 
 /// One provider that a policy names.
@@ -124,6 +125,12 @@ impl Policy {
     #[must_use]
     pub const fn breaker(&self) -> &Arc<breaker::Settings> {
         &self.breaker
+    }
+
+    /// Where assignments may go, first where they go by default; none where the standard subjects hold.
+    #[must_use]
+    pub fn assignment_subjects(&self) -> &[String] {
+        &self.assignment_subjects
     }
 
     /// The sum of all weights; above 0.

@@ -19,11 +19,13 @@
 //! [`Routed::Claim`]; the caller makes the claim and calls again with the answer known. Since all
 //! else is a function of the request, the second run takes the same way to the same place.
 
+mod assignment;
 mod decide;
 mod draw;
 #[cfg(test)]
 mod tests;
 
+pub use assignment::assignment_subject;
 pub use decide::decide;
 pub use draw::{enforced, rendezvous, weighted};
 

@@ -57,6 +57,8 @@ labels! {
         Overloaded = "overloaded",
         /// With this error code.
         Internal = "internal",
+        /// With this error code.
+        NoExecutor = "no_executor",
     }
 }
 
@@ -70,6 +72,7 @@ impl From<ErrorCode> for Outcome {
             ErrorCode::CircuitOpen => Self::CircuitOpen,
             ErrorCode::DecisionFailed => Self::DecisionFailed,
             ErrorCode::Overloaded => Self::Overloaded,
+            ErrorCode::NoExecutor => Self::NoExecutor,
             ErrorCode::Internal | ErrorCode::Conflict | ErrorCode::NotFound | ErrorCode::Unavailable => {
                 Self::Internal
             }
@@ -226,6 +229,7 @@ impl Label for Option<ErrorCode> {
         Some(ErrorCode::Conflict),
         Some(ErrorCode::NotFound),
         Some(ErrorCode::Unavailable),
+        Some(ErrorCode::NoExecutor),
     ];
 
     fn index(self) -> usize {
@@ -266,6 +270,8 @@ labels! {
         Events = "events",
         /// Assignments whose end is awaited.
         Assignments = "assignments",
+        /// Claims that wait for their verdicts.
+        Claims = "claims",
         /// Control requests.
         Control = "control",
         /// Viewers of the console: streams, and what a slow one missed.
@@ -308,6 +314,18 @@ labels! {
         Result = "result",
         /// Its deadline passed and was not told to the log.
         Untold = "untold",
+        /// Nobody is subscribed to its subject.
+        NoExecutor = "no_executor",
+    }
+}
+
+labels! {
+    /// Why an acknowledgement was refused.
+    AckRefused {
+        /// The assignment is another tenant's.
+        Tenant = "tenant",
+        /// It came on the subject of all tenants.
+        Subject = "subject",
     }
 }
 
@@ -411,6 +429,7 @@ mod tests {
         is_closed::<Queue>();
         is_closed::<EvidenceLost>();
         is_closed::<Assignment>();
+        is_closed::<AckRefused>();
         is_closed::<Claim>();
         is_closed::<Usage>();
         is_closed::<Trouble>();

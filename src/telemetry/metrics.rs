@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 use super::breakers::Breakers;
 use super::histogram::Histogram;
 use super::labels::{
-    Assignment, Claim, EvidenceLost, Outcome, Publish, Queue, Snapshot, Source, Trouble, Usage, Verb,
+    AckRefused, Assignment, Claim, EvidenceLost, Outcome, Publish, Queue, Snapshot, Source, Trouble, Usage,
+    Verb,
 };
 use super::names::{Family, metric};
 use super::rollouts::Rollouts;
@@ -86,6 +87,8 @@ pub struct Metrics {
     pub assignments_in_flight: gauge::Gauge,
     /// How pushed assignments ended.
     pub assignments: Counters<Assignment>,
+    /// Acknowledgements of tracked assignments that did not count.
+    pub acks_refused: Counters<AckRefused>,
     /// Claims for probes.
     pub claims: Counters<Claim>,
     /// Control requests; no error code is `ok`.
@@ -167,6 +170,7 @@ impl Exposition {
             ready: r.add(metric::READY, Level::default()),
             assignments_in_flight: r.add(metric::ASSIGNMENTS_IN_FLIGHT, gauge::Gauge::default()),
             assignments: r.add(metric::ASSIGNMENTS, Counters::new("outcome")),
+            acks_refused: r.add(metric::ACKS_REFUSED, Counters::new("reason")),
             claims: r.add(metric::CLAIMS, Counters::new("outcome")),
             control_requests: r.add(
                 metric::CONTROL_REQUESTS,

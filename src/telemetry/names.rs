@@ -81,6 +81,7 @@ pub mod metric {
         READY = "router_ready", "1 while this worker is ready to serve, else 0";
         ASSIGNMENTS_IN_FLIGHT = "router_assignments_in_flight", "Assignments pushed by this worker that have neither a result nor an end yet";
         ASSIGNMENTS = "router_assignments_total", "What became of assignments pushed by this worker";
+        ACKS_REFUSED = "router_acks_refused_total", "Acknowledgements of this worker's assignments that it refused, by reason";
         CLAIMS = "router_claims_total", "Claims for a probe of a half-open breaker, by outcome";
         CONTROL_REQUESTS = "router_control_requests_total", "Control requests handled by this worker, by verb and outcome (ok or an error code)";
         USAGE_EVENTS = "router_usage_events_total", "Usage events, by outcome";

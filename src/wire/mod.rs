@@ -43,7 +43,7 @@ pub use reply::{
     CircuitOpen, DecisionReply, Details, ErrorReply, RefusedProvider, SERVICE_ERROR, SERVICE_ERROR_CODE,
     encode_decision, encode_error, service_error,
 };
-pub use request::{Refusal, Rules, Scratch, decode_request, is_answer};
-pub use result::{Reject, decode_result};
+pub use request::{Refusal, Rules, Scratch, assignment_subject_field, decode_request, is_answer};
+pub use result::{MAX_RESULT, Reject, decode_result, decode_result_under};
 pub use rollout::{decode_rollout, encode_rollout, rollout_subject};
 pub use usage::encode_usage;

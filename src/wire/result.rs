@@ -1,14 +1,20 @@
 //! Results of provider calls, decoded and checked.
 
+mod protobuf;
+
 use std::borrow::Cow;
 
-use prost::Message as _;
-
+use super::Content;
 use super::json::{Members, Met, Scan, is_number, is_object, number, object, text};
-use super::{Content, proto};
 use crate::domain::{
     MAX_ID, MAX_LATENCY_MS, Outcome, Status, check_assignment_id, check_id, check_request_id, identity_of,
 };
+use crate::log::FoldVersion;
+
+pub(super) use protobuf::present;
+
+/// The longest body that is looked at.
+pub const MAX_RESULT: usize = 64 << 10;
 
 /// The highest cost that makes sense; its nano-units stay well within 64 bits.
 const MAX_COST: f64 = 1e9;
@@ -16,6 +22,9 @@ const MAX_COST: f64 = 1e9;
 /// Why a message of an executor was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reject {
+    /// Longer than [`MAX_RESULT`].
+    #[error("longer than {MAX_RESULT} bytes")]
+    TooLong,
     /// Neither JSON nor protobuf of the right shape.
     #[error("not decodable")]
     Undecodable,
@@ -50,7 +59,8 @@ struct Draft<'a> {
     retry_after_ms: Option<f64>,
 }
 
-/// Decodes and checks a result. `subject_tenant` is the tenant that the subject names, if it does.
+/// Decodes and checks a result by the newest rules. `subject_tenant` is the tenant that the subject names, if it
+/// does.
 ///
 /// # Errors
 /// The first reason to reject it.
@@ -59,10 +69,28 @@ pub fn decode_result<'a>(
     body: &'a [u8],
     subject_tenant: Option<&'a str>,
 ) -> Result<Outcome<'a>, Reject> {
+    decode_result_under(FoldVersion::NEWEST, content, body, subject_tenant)
+}
+
+/// The same by the rules of a version of the fold.
+///
+/// # Errors
+/// The first reason to reject it.
+pub fn decode_result_under<'a>(
+    version: FoldVersion,
+    content: Content,
+    body: &'a [u8],
+    subject_tenant: Option<&'a str>,
+) -> Result<Outcome<'a>, Reject> {
+    let bounded = version >= FoldVersion::BOUNDED_RESULTS;
+    if bounded && body.len() > MAX_RESULT {
+        return Err(Reject::TooLong);
+    }
     let mut draft = Draft::default();
     match content {
         Content::Json => from_json(body, &mut draft)?,
-        Content::Protobuf => draft = from_protobuf(body)?,
+        Content::Protobuf if bounded => draft = protobuf::read_used(body)?,
+        Content::Protobuf => draft = protobuf::read_whole(body)?,
     }
     check(draft, body, subject_tenant)
 }
@@ -268,34 +296,6 @@ pub(super) fn string<'a>(name: &'static str, raw: Option<&'a str>) -> Result<Opt
 
 fn float(raw: Option<&str>, otherwise: Reject) -> Result<Option<f64>, Reject> {
     raw.map(|raw| number(raw).ok_or(otherwise)).transpose()
-}
-
-fn from_protobuf(body: &[u8]) -> Result<Draft<'static>, Reject> {
-    let result = proto::ExecResult::decode(body).map_err(|_| Reject::Undecodable)?;
-    Ok(Draft {
-        assignment_id: present(result.assignment_id),
-        request_id: present(result.request_id),
-        tenant_id: present(result.tenant_id),
-        provider_id: present(result.provider_id),
-        status: present(result.status),
-        job_type: result.job.and_then(|job| present(job.r#type)),
-        trace_id: present(result.trace_id),
-        error_code: present(result.error_code),
-        latency_ms: result.latency_ms.map(as_f64),
-        cost: result.cost,
-        timestamp: Some(as_f64(result.timestamp)),
-        retry_after_ms: Some(as_f64(result.retry_after_ms)),
-    })
-}
-
-pub(super) fn present(text: String) -> Option<Cow<'static, str>> {
-    (!text.is_empty()).then_some(Cow::Owned(text))
-}
-
-/// Exact up to 2⁵³, which as milliseconds is the year 287396.
-#[expect(clippy::cast_precision_loss, reason = "exact for all that makes sense")]
-fn as_f64(value: i64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]

@@ -103,16 +103,180 @@ async fn the_callers_trace_context_is_passed_on() {
 }
 
 #[tokio::test]
-async fn another_assignment_subject_may_be_named() {
+async fn a_request_may_name_the_subjects_that_its_policy_lists_and_no_others() {
+    let stage = Stage::with(|l| l.flag("--reconcile-interval-ms", 100)).await;
+    let mut usual = stage.caller.listen("caf.exec.assign.v1").await;
+    let mut own = stage.caller.listen("caf.exec.assign.v1.acme").await;
+    let mut gpu = stage.caller.listen("caf.exec.assign.gpu.eu").await;
+    let to = |subject: &str| {
+        let mut asked = pushed("r-1");
+        asked["assignment_subject"] = json!(subject);
+        asked
+    };
+    stage.caller.put_policy("acme", &policy()).await;
+    let id = stage.caller.decided(&to("caf.exec.assign.v1.acme")).await["assignment_id"].clone();
+    assert_eq!(own.next_json().await["assignment_id"], id);
+    let refused = |answer: Value| {
+        assert_eq!(answer["error"]["code"], "invalid_request", "{answer}");
+        let details = &answer["error"]["details"];
+        assert_eq!(
+            details,
+            &json!({"field": "assignment_subject", "tenant_id": "acme", "policy_id": "default"})
+        );
+        assert!(answer["error"]["message"].as_str().unwrap().starts_with("assignment_subject is none of"));
+    };
+    for other in ["caf.exec.assign.gpu.eu", "caf.exec.assign.v1.globex"] {
+        refused(stage.caller.decide(&to(other)).await);
+    }
+
+    let mut listed = policy();
+    listed["assignment_subjects"] = json!(["caf.exec.assign.gpu.eu"]);
+    stage.put_once_the_fold_has(3, "acme", &listed).await;
+    let id = stage.caller.decided(&pushed("r-2")).await["assignment_id"].clone();
+    assert_eq!(gpu.next_json().await["assignment_id"], id, "the first that is listed");
+    let id = stage.caller.decided(&to("caf.exec.assign.gpu.eu")).await["assignment_id"].clone();
+    assert_eq!(gpu.next_json().await["assignment_id"], id);
+    refused(stage.caller.decide(&to("caf.exec.assign.v1")).await);
+    assert_eq!(usual.come().await.len(), 0);
+    for wrong in ["caf.exec.result.v1", "caf.exec.assign.v1.ack.acme", "caf.exec.assign.*"] {
+        listed["assignment_subjects"] = json!([wrong]);
+        let answer =
+            stage.caller.control("policy.put", &json!({"tenant_id": "acme", "policy": listed})).await;
+        let text = answer["error"]["details"].to_string();
+        assert!(text.contains("/assignment_subjects"), "{wrong}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_subjects_waits_for_workers_that_know_it() {
+    let stage = Stage::with(|l| l.flag("--fold-version", 2).flag("--reconcile-interval-ms", 100)).await;
+    let mut listed = policy();
+    listed["assignment_subjects"] = json!(["caf.exec.assign.gpu.eu"]);
+    let answer = stage.caller.control("policy.put", &json!({"tenant_id": "acme", "policy": listed})).await;
+    assert_eq!(answer["error"]["code"], "unavailable", "{answer}");
+    let message = answer["error"]["message"].as_str().unwrap();
+    for named in ["assignment_subjects", "policy default", "tenant acme", "version 3"] {
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn assignments_that_nobody_receives_are_no_evidence_about_the_provider() {
+    let stage =
+        Stage::with(|l| l.flag("--assignment-deadline-min-ms", 100).flag("--assignment-deadline-factor", 1))
+            .await;
+    stage.caller.put_policy("acme", &policy()).await;
+    let mut events = stage.caller.listen("beamline.router.v1.events.assignment.>").await;
+    for n in 0..12 {
+        let answer = stage.caller.ask(DECIDE, HeaderMap::new(), pushed(&format!("r-{n}")).to_string()).await;
+        assert_eq!(answer.header("Nats-Service-Error-Code"), Some("503"));
+        let body = answer.json();
+        assert_eq!(body["error"]["code"], "no_executor", "{body}");
+        assert_eq!(body["error"]["details"]["subject"], "caf.exec.assign.v1");
+        assert_eq!(body["error"]["details"]["provider_id"], "a");
+        assert_eq!(body["context"]["request_id"], format!("r-{n}"));
+    }
+    // Their deadlines are over, and so is the time after a start in which none is reported.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let breaker = stage.caller.breaker("acme", "a").await;
+    assert_eq!((&breaker["state"], &breaker["window_requests"]), (&json!("closed"), &json!(0)), "{breaker}");
+    let metrics = stage.worker.metrics().await;
+    assert_eq!(metrics.sum("router_assignments_total", &[("outcome", "no_executor")]), 12.0);
+    assert_eq!(metrics.sum("router_assignments_total", &[]), 12.0);
+    assert_eq!(metrics.sum("router_decisions_total", &[("outcome", "no_executor")]), 12.0);
+    assert_eq!(metrics.value("router_assignments_in_flight", &[]), Some(0.0));
+    let event = events.next_json().await;
+    assert_eq!((&event["kind"], &event["change"]), (&json!("assignment"), &json!("no_executor")));
+    for (field, value) in [("tenant_id", "acme"), ("provider_id", "a"), ("policy_id", "default")] {
+        assert_eq!(event[field], value);
+    }
+    assert_eq!(stage.worker.events("assignment_without_executor").len(), 1, "one line stands for them");
+    let mut executor = stage.caller.listen("caf.exec.assign.v1").await;
+    let id = stage.caller.decided(&pushed("r-12")).await["assignment_id"].clone();
+    assert_eq!(executor.next_json().await["assignment_id"], id);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_counts_for_its_own_tenants_assignments_only() {
     let stage = Stage::start().await;
     stage.caller.put_policy("acme", &policy()).await;
-    let mut usual = stage.caller.listen("caf.exec.assign.v1").await;
-    let mut named = stage.caller.listen("caf.exec.assign.gpu.eu").await;
-    let mut asked = pushed("r-1");
-    asked["assignment_subject"] = json!("caf.exec.assign.gpu.eu");
-    let id = stage.caller.decided(&asked).await["assignment_id"].clone();
-    assert_eq!(named.next_json().await["assignment_id"], id);
-    assert_eq!(usual.come().await.len(), 0);
+    let _executor = stage.caller.listen("caf.exec.assign.v1").await;
+    let id = stage.caller.decided(&pushed("r-1")).await["assignment_id"].clone();
+    let say = async |subject: &str, tenant: Value| {
+        let mut body = json!({"assignment_id": id, "status": "rejected"});
+        body["tenant_id"] = tenant;
+        stage.caller.client.publish(subject.to_owned(), body.to_string().into()).await.unwrap();
+    };
+    say("caf.exec.assign.v1.ack.globex", Value::Null).await;
+    say("caf.exec.assign.v1.ack.globex", json!("acme")).await;
+    say("caf.exec.assign.v1.ack", json!("globex")).await;
+    eventually("they are refused", SOON, async || {
+        let metrics = stage.worker.metrics().await;
+        metrics.sum("router_acks_refused_total", &[("reason", "tenant")]) == 3.0
+    })
+    .await;
+    let line = &stage.worker.events("ack_refused")[0];
+    assert_eq!(
+        (&line["tenant_id"], &line["subject"]),
+        (&json!("acme"), &json!("caf.exec.assign.v1.ack.globex"))
+    );
+    assert_eq!(stage.caller.breaker("acme", "a").await["failure_count"], 0);
+    say("caf.exec.assign.v1.ack.acme", Value::Null).await;
+    eventually("its own is judged", SOON, async || {
+        stage.caller.breaker("acme", "a").await["failure_count"] == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_tenant_assignments_are_required_all_stays_on_the_tenants_own_subjects() {
+    let stage = Stage::with(|l| l.switch("--require-tenant-assignments")).await;
+    let mut shared = stage.caller.listen("caf.exec.assign.v1").await;
+    let mut own = stage.caller.listen("caf.exec.assign.v1.acme").await;
+    stage.caller.put_policy("acme", &policy()).await;
+    let id = stage.caller.decided(&pushed("r-1")).await["assignment_id"].clone();
+    assert_eq!(own.next_json().await["assignment_id"], id);
+    stage.caller.client.publish("caf.exec.assign.v1.ack", ack(&id, "rejected")).await.unwrap();
+    eventually("it is refused", SOON, async || {
+        let metrics = stage.worker.metrics().await;
+        metrics.sum("router_acks_refused_total", &[("reason", "subject")]) == 1.0
+    })
+    .await;
+    let mut asked = pushed("r-2");
+    asked["assignment_subject"] = json!("caf.exec.assign.v1");
+    assert_eq!(stage.caller.decide(&asked).await["error"]["code"], "invalid_request");
+    stage.caller.client.publish("caf.exec.assign.v1.ack.acme", ack(&id, "rejected")).await.unwrap();
+    eventually("its own is judged", SOON, async || {
+        stage.caller.breaker("acme", "a").await["failure_count"] == 1
+    })
+    .await;
+    // An id with a dot is no token of a subject.
+    stage.caller.put_policy("a.b", &policy()).await;
+    let mut asked = pushed("r-3");
+    asked["tenant_id"] = json!("a.b");
+    assert_eq!(stage.caller.decide(&asked).await["error"]["code"], "invalid_request");
+    assert_eq!(shared.come().await.len(), 0);
+}
+
+#[tokio::test]
+async fn one_tenants_flood_of_assignments_leaves_places_to_others() {
+    let stage = Stage::with(|l| l.flag("--max-tracked-assignments", 50)).await;
+    let _executor = stage.caller.listen("caf.exec.assign.v1").await;
+    stage.caller.put_policy("acme", &policy()).await;
+    stage.caller.put_policy("quiet", &policy()).await;
+    let mut refused = 0;
+    for n in 0..60 {
+        let answer = stage.caller.decide(&pushed(&format!("r-{n}"))).await;
+        refused += u32::from(answer["error"]["code"] == "overloaded");
+    }
+    assert_eq!(refused, 20, "four fifths are one tenant's share");
+    for n in 0..8 {
+        let mut asked = pushed(&format!("q-{n}"));
+        asked["tenant_id"] = json!("quiet");
+        stage.caller.decided(&asked).await;
+    }
+    let metrics = stage.worker.metrics().await;
+    assert_eq!(metrics.sum("router_queue_refused_total", &[("queue", "assignments")]), 20.0);
 }
 
 #[tokio::test]
@@ -140,6 +304,7 @@ async fn an_acknowledgement_of_refusal_counts_once_as_an_error() {
     let stage = Stage::start().await;
     // It hears the acknowledgements too, and leaves them to the one that pushed.
     let _second = Worker::start(&stage.broker, |l| l).await;
+    let _executor = stage.caller.listen("caf.exec.assign.v1").await;
     stage.caller.put_policy("acme", &policy()).await;
     stage.worker.follows(&stage.caller).await;
     let mut failures = 0;
@@ -179,6 +344,7 @@ async fn an_acknowledgement_of_refusal_counts_once_as_an_error() {
 #[tokio::test]
 async fn a_result_in_time_ends_an_assignment_and_counts_once() {
     let stage = Stage::with(|l| l.flag("--assignment-deadline-min-ms", 1_000)).await;
+    let _executor = stage.caller.listen("caf.exec.assign.v1").await;
     stage.caller.put_policy("acme", &policy()).await;
     let id = stage.caller.decided(&pushed("r-1")).await["assignment_id"].clone();
     let mut position = stage.caller.result(&result(&id, "error")).await;
@@ -205,6 +371,7 @@ async fn an_assignment_without_result_by_its_deadline_is_a_timeout_and_its_resul
     };
     let stage = Stage::with(settings).await;
     let _second = Worker::start(&stage.broker, settings).await;
+    let _executor = stage.caller.listen("caf.exec.assign.v1").await;
     stage.caller.put_policy("acme", &policy()).await;
     stage.worker.follows(&stage.caller).await;
     // Deadlines shortly after a time when the log did not move are not told, and the start may be one.

@@ -127,10 +127,10 @@ async fn both_forms_carry_the_same_decision() {
 async fn what_json_has_fields_for_stands_in_the_context_of_protobuf() {
     let stage = Stage::start().await;
     stage.caller.put_policy("acme", &one_provider()).await;
-    let mut executor = stage.caller.listen("caf.exec.assign.gpu").await;
+    let mut executor = stage.caller.listen("caf.exec.assign.v1.acme").await;
     let mut message = route_request("acme", "r-1");
     message.context =
-        [("push_assignment", "true"), ("assignment_subject", "caf.exec.assign.gpu"), ("explain", "true")]
+        [("push_assignment", "true"), ("assignment_subject", "caf.exec.assign.v1.acme"), ("explain", "true")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
     message.message.as_mut().unwrap().metadata.insert("kept".to_owned(), "as it is".to_owned());

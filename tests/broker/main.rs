@@ -27,6 +27,7 @@ mod control;
 mod decide;
 mod demo;
 mod discovery;
+mod fair;
 mod faults;
 mod figures;
 mod flags;

@@ -309,7 +309,7 @@ async fn constraints_that_exclude_every_candidate_fail_the_decision() {
 
 #[tokio::test]
 async fn a_request_that_waited_too_long_in_the_worker_is_overloaded() {
-    let stage = Stage::with(|l| l.flag("--max-queue-ms", 1)).await;
+    let stage = Stage::with(|l| l.flag("--max-queue-ms", 1).flag("--max-request-bytes", "1MiB")).await;
     let policy = json!({"policy_id": "default", "providers": [{"name": "a", "weight": 1}]});
     stage.caller.put_policy("acme", &policy).await;
     let mut replies = stage.caller.listen("_INBOX.flood.*").await;

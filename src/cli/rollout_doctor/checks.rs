@@ -20,7 +20,7 @@ const ENOUGH_PERCENT: u64 = 99;
 const SHOWN: usize = 5;
 
 /// The alerts of `deploy/prometheus/rules.yml`; a test compares.
-pub(super) const ALERTS: [&str; 19] = [
+pub(super) const ALERTS: [&str; 20] = [
     "RouterAbsent",
     "RouterAvailabilityBudgetBurn",
     "RouterCircuitBreakerFlapping",
@@ -34,6 +34,7 @@ pub(super) const ALERTS: [&str; 19] = [
     "RouterLogLag",
     "RouterNatsConnectionLost",
     "RouterNatsTrouble",
+    "RouterNoExecutor",
     "RouterRolloutAwaitsApproval",
     "RouterRolloutEvidenceStale",
     "RouterRolloutPaused",

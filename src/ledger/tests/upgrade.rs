@@ -94,6 +94,26 @@ fn a_version_that_this_program_does_not_have_is_not_applied() {
 }
 
 #[test]
+fn a_list_of_assignment_subjects_is_refused_before_the_third_version() {
+    let mut log = Log::acme();
+    log.raise(2);
+    let listed = json!({
+        "policy_id": "p", "providers": [{"name": "b", "weight": 1}], "assignment_subjects": ["caf.exec.assign.gpu"],
+    });
+    let revision = log.next_revision();
+    let refused = log.policy("acme", "p", revision, Some(listed.clone()));
+    assert!(matches!(refused, PolicyChange::Refused(_)), "{refused:?}");
+    assert!(log.state.breaker("acme", "b").is_none(), "what is running stays");
+    log.raise(3);
+    log.put("acme", "p", listed);
+    assert!(log.state.breaker("acme", "b").is_some());
+    let state = log.fold.snapshot(STREAM).unwrap();
+    let mut again = Log::new();
+    assert!(again.fold.restore(&state, STREAM, OFFSET).is_ok());
+    assert_eq!(again.fold.digest(), log.fold.digest());
+}
+
+#[test]
 fn before_the_second_version_the_first_rollout_by_id_has_a_tenant() {
     let mut log = Log::acme();
     log.step("b", 1, Some(overlay(&[("acme", 20)])));

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::reply::ControlError;
 use super::{ANSWER_PATIENCE, opened, page, settle};
-use crate::document::read_text;
+use crate::config::Names;
+use crate::document::{Fault, read_text};
 use crate::domain::{ErrorCode, PolicyId, TenantId};
-use crate::ledger::LaidOver;
+use crate::ledger::{LaidOver, version_for};
 use crate::log::{Entry, PolicyEntry, Revision};
 use crate::nats::Worker;
 use crate::nats::buckets::{Bucket, By, Stored};
@@ -196,9 +197,11 @@ pub(super) async fn history(worker: &Arc<Worker>, body: Body) -> Result<Value, C
     Ok(page(worker, "revisions", limit, items))
 }
 
-pub(super) fn validate(body: Body) -> Result<Value, ControlError> {
+pub(super) fn validate(worker: &Worker, body: Body) -> Result<Value, ControlError> {
     body.only(&["policy", "tenant_id"])?;
-    Ok(match policy::parse_text(body.raw("policy")?) {
+    let parsed = policy::parse_text(body.raw("policy")?)
+        .and_then(|checked| check_subjects(&worker.settings.names, &checked).map(|()| checked));
+    Ok(match parsed {
         Ok(checked) => {
             json!({ "ok": true, "faults": [], "warnings": checked.warnings, "effective": checked.policy.effective() })
         }
@@ -264,6 +267,7 @@ impl Change<'_> {
         let revision = bucket
             .change(self.worker, &key, expected, self.by, |present| {
                 let (document, checked) = make(present.and_then(document_of))?;
+                self.check(&document, &checked)?;
                 let bytes = serde_json::to_vec(&*document).unwrap_or_default();
                 made = Some((document, checked));
                 Ok::<_, ControlError>(Some(Bytes::from(bytes)))
@@ -293,6 +297,24 @@ impl Change<'_> {
         }))
     }
 
+    /// Whether the fold takes the document, and this deployment's executors can be reached by it.
+    fn check(&self, document: &Value, checked: &Checked) -> Result<(), ControlError> {
+        let names = &self.worker.settings.names;
+        check_subjects(names, checked).map_err(|faults| ControlError::faults(&faults))?;
+        let (needed, holds) = (version_for(document), self.worker.ledger.fold_version());
+        if needed <= holds {
+            return Ok(());
+        }
+        let message = format!(
+            "{} in policy {} of tenant {} needs version {needed} of the fold, and version {holds} holds until all \
+             workers have the newer program",
+            policy::ASSIGNMENT_SUBJECTS,
+            self.policy_id,
+            self.tenant_id
+        );
+        Err(ControlError::new(ErrorCode::Unavailable, message))
+    }
+
     async fn enter(
         &self,
         bucket: &Bucket,
@@ -314,6 +336,20 @@ impl Change<'_> {
         let appended = self.worker.append(&entry, Some(&unique)).await.map(|a| a.position);
         settle(self.worker, appended, warnings).await
     }
+}
+
+/// Whether assignments may be sent to all subjects that a policy lists.
+fn check_subjects(names: &Names, checked: &Checked) -> Result<(), Vec<Fault>> {
+    let listed = checked.policy.assignment_subjects().iter().enumerate();
+    let wrong = listed.filter(|(_, subject)| !names.is_assignable(subject)).map(|(place, _)| Fault {
+        path: format!("/{}/{place}", policy::ASSIGNMENT_SUBJECTS),
+        message: format!(
+            "must lie under {}, and not at or below {}",
+            names.exec_assign_prefix, names.exec_ack
+        ),
+    });
+    let wrong: Vec<_> = wrong.collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
 async fn open(worker: &Worker) -> Result<Bucket, ControlError> {

@@ -2,17 +2,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use beamline_nats::{Batch as Messages, Client, Subscriber};
+use beamline_nats::{Batch as Messages, Client, MessageRef, Subscriber};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::long::{LongRequests, is_long};
 use super::pulse::Pulse;
-use super::serve;
+use super::{serve, thread};
 use crate::domain::{ErrorCode, Tick};
 use crate::nats::Worker;
 use crate::nats::headers::Received;
 use crate::telemetry::labels::Queue;
+use crate::wire::subjects::token_at_star;
 
 /// How much waits for the decider: so many batches, each what one read returned,
 const QUEUE: usize = 1_024;
@@ -40,6 +42,7 @@ pub(super) struct Came {
 pub(super) async fn run(
     worker: Arc<Worker>,
     client: Client,
+    number: usize,
     ready: tokio::sync::watch::Receiver<bool>,
     stop: CancellationToken,
     claims: Handle,
@@ -47,11 +50,19 @@ pub(super) async fn run(
     let (batches, received) = mpsc::channel(QUEUE);
     let waiting = Arc::new(AtomicUsize::new(0));
     let queue = Waiting { received, bytes: Arc::clone(&waiting) };
+    let long = Arc::new(LongRequests::new());
+    let long_decider = {
+        let (worker, client) = (Arc::clone(&worker), client.clone());
+        let (queue, claims) = (Arc::clone(&long), claims.clone());
+        thread::run(format!("decide-{number}-long"), move || serve::run_long(worker, client, queue, claims))
+    };
     let decider = tokio::spawn(serve::run(Arc::clone(&worker), client.clone(), queue, claims));
-    let intake = Intake { worker: &worker, client: &client, batches, bytes: waiting };
+    let intake = Intake { worker: &worker, client: &client, batches, bytes: waiting, long: &long };
     intake.take_in(ready, &stop).await;
     drop(intake);
-    if decider.await.is_err() {
+    long.close();
+    let long_ended = long_decider.await;
+    if decider.await.is_err() || !long_ended {
         tracing::error!(event = "decider_died");
         stop.cancel();
     }
@@ -89,6 +100,7 @@ struct Intake<'w> {
     batches: mpsc::Sender<Batch>,
     /// Of all batches that wait.
     bytes: Arc<AtomicUsize>,
+    long: &'w LongRequests,
 }
 
 impl Intake<'_> {
@@ -163,9 +175,17 @@ impl Intake<'_> {
 
     /// Queues a batch, or answers it as overloaded.
     fn offer(&self, messages: Messages, stale: bool) {
-        let Self { worker, client, .. } = *self;
+        let Self { worker, .. } = *self;
         let bytes = messages.bytes();
-        let batch = Batch { came: Came { arrived: worker.clock.tick(), stale }, messages };
+        let came = Came { arrived: worker.clock.tick(), stale };
+        for message in messages.iter().filter(is_long) {
+            let subject = message.subject().unwrap_or_default();
+            let tenant = token_at_star(&worker.settings.names.decide_tenants, subject);
+            if !self.long.offer(tenant.unwrap_or_default(), message, came) {
+                self.refuse(message);
+            }
+        }
+        let batch = Batch { came, messages };
         let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let refused = if waiting > 0 && waiting + bytes > QUEUE_BYTES {
             Some(batch)
@@ -174,14 +194,18 @@ impl Intake<'_> {
         };
         if let Some(refused) = refused {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            for message in refused.messages.iter() {
-                let message = Received::of(message);
-                worker.metrics.queue_refused.inc(Queue::Decide);
-                worker.metrics.refused(ErrorCode::Overloaded);
-                worker.asked_of(&message).record(0, Some(ErrorCode::Overloaded.as_str()));
-                serve::answer_overloaded(worker, client, &message);
-            }
+            // The long ones wait elsewhere.
+            refused.messages.iter().filter(|message| !is_long(message)).for_each(|m| self.refuse(m));
         }
+    }
+
+    fn refuse(&self, message: MessageRef<'_>) {
+        let Self { worker, client, .. } = *self;
+        let message = Received::of(message);
+        worker.metrics.queue_refused.inc(Queue::Decide);
+        worker.metrics.refused(ErrorCode::Overloaded);
+        worker.asked_of(&message).record(0, Some(ErrorCode::Overloaded.as_str()));
+        serve::answer_overloaded(worker, client, &message);
     }
 }
 

@@ -1,17 +1,24 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use beamline_nats::Delivery;
 use beamline_nats::encode::Outgoing;
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
-use super::Request;
+use super::reading::Question;
+use super::refusals::error_reply;
+use super::{Handled, Reply, Request};
 use crate::config::Settings;
 use crate::domain::{Decision, ErrorCode, Push, RouteRequest, Tick};
-use crate::nats::assignments::Tracked;
+use crate::nats::Worker;
+use crate::nats::assignments::{Tracked, Unreceived};
 use crate::nats::headers::trace;
-use crate::telemetry::labels::{Publish, Queue};
+use crate::policy::Policy;
+use crate::routing;
+use crate::telemetry::labels::{Assignment as Counted, Publish, Queue};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
-use crate::wire::{Assignment, CONTENT_TYPE, Content, Retry, encode_assignment};
+use crate::wire::{self, Assignment, CONTENT_TYPE, Content, Details, ErrorReply, Retry, encode_assignment};
 
 /// A probe's slot is held for this long past its assignment's deadline: the timeout has to be told.
 const LEASE_PAST_DEADLINE_MS: u64 = 1_000;
@@ -29,69 +36,193 @@ pub(super) fn lease_ms(settings: &Settings, expected_latency_ms: u64) -> u64 {
     deadline_ms(settings, expected_latency_ms).saturating_add(LEASE_PAST_DEADLINE_MS)
 }
 
+/// How long the broker may take to report whether an assignment has a receiver.
+const REPORT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A pushed decision: its assignment is tracked and not published yet.
+pub(in crate::nats) struct Pushing {
+    assignment_id: String,
+    subject: String,
+    body: BytesMut,
+    trace: Vec<(&'static str, String)>,
+    sending: Option<SpanGuard>,
+    policy_id: String,
+    content: Content,
+    trace_id: Option<String>,
+    /// The answer once it is published, and its body.
+    decided: (Reply, BytesMut),
+}
+
+impl Question<'_> {
+    /// Where the assignment goes.
+    pub(super) fn assignment_subject(
+        &self,
+        push: &Push<'_>,
+        policy: &Policy,
+        settings: &Settings,
+    ) -> Option<String> {
+        let names = &settings.names;
+        let standard = names.standard_assign(&self.request.tenant_id, settings.assignments.require_tenant);
+        let asked = push.subject.as_deref();
+        let subject = routing::assignment_subject(policy.assignment_subjects(), &standard, asked)?;
+        // A list may be older than the executors' prefix.
+        names.is_assignable(subject).then(|| subject.to_owned())
+    }
+
+    /// The answer where [`Self::assignment_subject`] finds none.
+    pub(super) fn no_subject(
+        &self,
+        push: &Push<'_>,
+        policy: &Policy,
+        span: &mut Option<SpanGuard>,
+        out: &mut BytesMut,
+    ) -> Handled {
+        let field = wire::assignment_subject_field(self.content);
+        let message = match &push.subject {
+            Some(_) => format!("{field} is none of those that the policy lets assignments go to"),
+            None => "the tenant has no assignment subject of its own, and its policy lists none".to_owned(),
+        };
+        let details = serde_json::json!({
+            "field": field, "tenant_id": self.request.tenant_id, "policy_id": policy.id(),
+        });
+        self.with(ErrorCode::InvalidRequest, &message, Details::Value(&details), span, out)
+    }
+}
+
 impl Request<'_> {
-    /// Publishes the assignment of a decision and begins to follow it.
-    #[expect(clippy::too_many_arguments, reason = "all that an assignment tells, from one place")]
-    pub(super) fn push(
+    /// Begins to track the assignment of a decision; `false` if the tenant has no place left in the table.
+    pub(super) fn track(
         &self,
         request: &RouteRequest<'_>,
-        push: &Push<'_>,
         decision: &Decision<'_>,
         assignment_id: &str,
-        now: Tick,
         span: Option<&SpanGuard>,
-        incoming: &Incoming<'_>,
-    ) -> Result<(), ErrorCode> {
-        let settings = &self.worker.settings;
-        let deadline_ms = deadline_ms(settings, decision.expected_latency_ms);
+    ) -> bool {
+        let deadline_ms = deadline_ms(&self.worker.settings, decision.expected_latency_ms);
         let tracked = Tracked {
             tenant_id: Arc::from(request.tenant_id.as_ref()),
             provider_id: Arc::from(decision.provider_id),
             request_id: Arc::from(request.request_id.as_ref()),
-            issued: now,
-            deadline: Tick(now.0.saturating_add(deadline_ms)),
+            issued: self.now,
+            deadline: Tick(self.now.0.saturating_add(deadline_ms)),
             trace: span.map(SpanGuard::context),
         };
-        if !self.worker.assignments.track(assignment_id, tracked) {
+        let tracks = self.worker.assignments.track(assignment_id, tracked);
+        if !tracks {
             self.worker.metrics.queue_refused.inc(Queue::Assignments);
-            return Err(ErrorCode::Overloaded);
         }
+        tracks
+    }
+
+    /// The assignment of a decision that is tracked, ready to be published.
+    pub(super) fn pushing(
+        &self,
+        to: &Question<'_>,
+        decision: &Decision<'_>,
+        assignment_id: &str,
+        subject: String,
+        incoming: &Incoming<'_>,
+        decided: (Reply, BytesMut),
+    ) -> Pushing {
+        let settings = &self.worker.settings;
         let retry = Retry {
             max_attempts: settings.assignments.retry_max_attempts,
             backoff_ms: u64::try_from(settings.assignments.retry_backoff.as_millis()).unwrap_or(u64::MAX),
         };
         let mut body = BytesMut::with_capacity(self.message.payload.len() + 512);
-        encode_assignment(&Assignment { assignment_id, request, decision, deadline_ms, retry }, &mut body);
-        let subject = push.subject.as_deref().unwrap_or(&settings.names.exec_assign);
-        let told = Told { subject, body_size: body.len(), id: Some(assignment_id) };
+        let deadline_ms = deadline_ms(settings, decision.expected_latency_ms);
+        let assignment = Assignment { assignment_id, request: &to.request, decision, deadline_ms, retry };
+        encode_assignment(&assignment, &mut body);
+        let span = decided.0.span.as_ref();
+        let told = Told { subject: &subject, body_size: body.len(), id: Some(assignment_id) };
         let sending = self.worker.tracing.assign(span, &told);
-        // While the broker is away nobody would get it.
-        let sent = self.worker.link.is_up() && {
-            let outgoing = self.worker.tracing.outgoing(sending.as_ref().or(span), incoming);
-            let mut headers: SmallVec<[(&str, &str); 4]> = SmallVec::new();
-            headers.push((CONTENT_TYPE, Content::Json.mime()));
-            headers.push(("Nats-Msg-Id", assignment_id));
-            headers.extend(trace(&outgoing));
-            let message = Outgoing { headers: &headers, ..Outgoing::new(subject, &body) };
-            self.worker.traffic.publish(&message).is_ok()
-        };
-        if let Some(sending) = sending {
-            let error = (!sent).then_some("publish_failed");
+        let outgoing = self.worker.tracing.outgoing(sending.as_ref().or(span), incoming);
+        let trace = trace(&outgoing).map(|(name, value)| (name, value.to_owned())).collect();
+        Pushing {
+            assignment_id: assignment_id.to_owned(),
+            subject,
+            body,
+            trace,
+            sending,
+            policy_id: decision.policy_id.to_owned(),
+            content: to.content,
+            trace_id: to.request.trace_id.as_deref().map(str::to_owned),
+            decided,
+        }
+    }
+}
+
+impl Pushing {
+    /// Publishes the assignment. Gives the answer and its body.
+    pub(super) async fn publish(mut self, worker: &Worker) -> (Reply, BytesMut) {
+        let published = self.try_publish(worker).await;
+        let code = published.as_ref().err().map(|(code, _)| *code);
+        if let Some(sending) = self.sending.take() {
             sending.end(&Facts {
-                request_id: Some(&request.request_id),
-                tenant_id: Some(&request.tenant_id),
-                provider_id: Some(decision.provider_id),
-                assignment_id: Some(assignment_id),
-                error,
-                message: error.map(|_| "the connection to the broker took no more"),
+                assignment_id: Some(&self.assignment_id),
+                error: code
+                    .map(|code| if code == ErrorCode::NoExecutor { code.as_str() } else { "publish_failed" }),
                 ..Facts::default()
             });
         }
-        if sent {
-            return Ok(());
+        match published {
+            Ok(()) => self.decided,
+            Err((code, message)) => self.refused(worker, code, message),
         }
-        self.worker.assignments.ended(assignment_id);
-        self.worker.metrics.nats_publish_failures.inc(Publish::Assignment);
-        Err(ErrorCode::Internal)
+    }
+
+    async fn try_publish(&self, worker: &Worker) -> Result<(), (ErrorCode, &'static str)> {
+        const FAILED: (ErrorCode, &str) = (ErrorCode::Internal, "the assignment could not be published");
+        // While the broker is away nobody would get it.
+        if !worker.link.is_up() {
+            return Err(FAILED);
+        }
+        let mut headers: SmallVec<[(&str, &str); 4]> = SmallVec::new();
+        headers.push((CONTENT_TYPE, Content::Json.mime()));
+        headers.push(("Nats-Msg-Id", &self.assignment_id));
+        headers.extend(self.trace.iter().map(|(name, value)| (*name, value.as_str())));
+        let message = Outgoing { headers: &headers, ..Outgoing::new(&self.subject, &self.body) };
+        match worker.traffic.deliver(&message, REPORT_PATIENCE).await {
+            // One that may be on its way is awaited as any other: it ends by its result or its deadline.
+            Ok(Delivery::Received | Delivery::Unknown) => Ok(()),
+            Ok(Delivery::NoReceiver) => {
+                Err((ErrorCode::NoExecutor, "nobody is subscribed to the assignment's subject"))
+            }
+            Err(_) => Err(FAILED),
+        }
+    }
+
+    fn refused(self, worker: &Worker, code: ErrorCode, message: &str) -> (Reply, BytesMut) {
+        let (Reply { span, .. }, mut body) = self.decided;
+        body.clear();
+        let mut span = span;
+        let ended = worker.assignments.ended(&self.assignment_id);
+        let request_id = ended.as_ref().map(|tracked| &*tracked.request_id);
+        let details = serde_json::json!({
+            "subject": self.subject,
+            "assignment_id": self.assignment_id,
+            "provider_id": ended.as_ref().map(|tracked| &*tracked.provider_id),
+        });
+        if code == ErrorCode::NoExecutor {
+            worker.metrics.assignments.inc(Counted::NoExecutor);
+            if let Some(tracked) = &ended {
+                worker.note_no_executor(&Unreceived {
+                    tracked,
+                    assignment_id: &self.assignment_id,
+                    policy_id: &self.policy_id,
+                    subject: &self.subject,
+                });
+            }
+        } else {
+            worker.metrics.nats_publish_failures.inc(Publish::Assignment);
+        }
+        let reply = ErrorReply {
+            code,
+            message,
+            details: Details::Value(&details),
+            request_id,
+            trace_id: self.trace_id.as_deref(),
+        };
+        (error_reply(self.content, &reply, &mut span, &mut body), body)
     }
 }

@@ -1,10 +1,20 @@
 //! What a message asks, before anything is looked up.
 
-use super::Request;
+use std::borrow::Cow;
+
+use super::{Request, WAITED};
 use crate::domain::{ErrorCode, RouteRequest};
 use crate::nats::headers::field_of;
 use crate::wire::subjects::token_at_star;
 use crate::wire::{CONTENT_TYPE, Content, Refusal, Rules, Scratch, decode_request, is_answer};
+
+/// Room for the ids, where they stand before the rest.
+const HEAD: usize = 8 << 10;
+
+/// What is searched for ids to echo of a body that is refused unread: all, unless it has more bytes than `most`.
+pub(super) fn head(body: &[u8], most: usize) -> &[u8] {
+    if body.len() > most { body.get(..HEAD).unwrap_or(body) } else { body }
+}
 
 /// See the module.
 pub(super) enum Asked<'m> {
@@ -27,6 +37,16 @@ pub(super) struct Question<'m> {
 }
 
 impl<'m> Request<'m> {
+    /// Why a body is not worth reading.
+    fn unread(&self, body: &[u8]) -> Option<(ErrorCode, Cow<'static, str>)> {
+        let most = self.worker.settings.decide.max_request_bytes;
+        if body.len() > most {
+            let problem = format!("the body has more than {most} bytes");
+            return Some((ErrorCode::InvalidRequest, problem.into()));
+        }
+        self.waited_too_long().then_some((ErrorCode::Overloaded, WAITED.into()))
+    }
+
     /// Reads the body. What is read borrows from the message and, in protobuf, from `scratch`.
     pub(super) fn read(&self, scratch: &'m mut Scratch) -> Asked<'m> {
         let (settings, message) = (&self.worker.settings, &self.message);
@@ -45,13 +65,12 @@ impl<'m> Request<'m> {
             Err(_) if is_answer(body) => return Asked::Nothing,
             Err(refusal) => return Asked::Refused(Content::sniff(body), refusal),
         };
-        if body.len() > settings.decide.max_request_bytes {
-            if is_answer(body) {
+        if let Some((code, problem)) = self.unread(body) {
+            let head = head(body, settings.decide.max_request_bytes);
+            if is_answer(head) {
                 return Asked::Nothing;
             }
-            let problem = format!("the body has more than {} bytes", settings.decide.max_request_bytes);
-            let refusal = Refusal::echoing(ErrorCode::InvalidRequest, None, problem, content, body);
-            return Asked::Refused(content, refusal);
+            return Asked::Refused(content, Refusal::echoing(code, None, problem, content, head));
         }
         let rules = Rules {
             assign_prefix: &settings.names.exec_assign_prefix,

@@ -109,8 +109,8 @@ impl Question<'_> {
     }
 }
 
-/// An error's reply.
-fn error_reply(
+/// An error's reply, appended to `out`.
+pub(super) fn error_reply(
     content: Content,
     reply: &ErrorReply<'_>,
     span: &mut Option<SpanGuard>,

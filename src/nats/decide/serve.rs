@@ -1,27 +1,27 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use beamline_nats::encode::Outgoing;
-use beamline_nats::{Client, Message, MessageRef, PublishError};
+use beamline_nats::{Client, MessageRef, PublishError};
 use bytes::BytesMut;
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::intake::{Came, Waiting};
-use super::reading::{Asked, Question};
+use super::long::{self, LongRequests};
+use super::reading::{Asked, Question, head};
 use super::refusals::ReplyHeaders;
 use super::tally::Tally;
-use super::{Handled, MustClaim, Reply, Request, answer_at, explain, is_answerable};
+use super::waiting::{Claiming, Pushed};
+use super::{Handled, Reply, Request, answer_at, is_answerable};
 use crate::clock::Clock;
 use crate::domain::{ErrorCode, Reason, Tick};
 use crate::nats::Worker;
-use crate::nats::claims::Claimed;
 use crate::nats::discovery::EndpointStats;
 use crate::nats::headers::Received;
 use crate::state::{Answer, Reader};
 use crate::telemetry::labels::{Publish, Source};
-use crate::telemetry::{Facts, RoutingStep, SpanGuard};
+use crate::telemetry::{Facts, SpanGuard};
 use crate::wire::{Content, Refusal, Scratch, encode_error, is_answer};
 
 /// So many requests are read before the first of them is decided: enough for what they need of memory to
@@ -57,6 +57,7 @@ impl<'m> Opened<'m> {
         scratch: &'m mut Scratch,
         came: Came,
         known: Known,
+        now: Tick,
     ) -> Self {
         let Came { arrived, stale } = came;
         let received = Received::of(message);
@@ -71,7 +72,7 @@ impl<'m> Opened<'m> {
             position: known.position,
             complete: known.complete,
             found: None,
-            now: arrived,
+            now,
             timed: false,
         };
         let span = request.span();
@@ -86,29 +87,32 @@ impl<'m> Opened<'m> {
     }
 }
 
-/// Answers batches until there are no more, then waits for requests that still claim.
+/// Answers batches until there are no more, then waits for requests that still wait for the broker. Long requests are
+/// left to [`run_long`].
 pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: Waiting, claims: Handle) {
-    let mut decider = Decider {
-        worker,
-        client,
-        claims,
-        claiming: TaskTracker::new(),
-        policies: Reader::default(),
-        tally: Tally::default(),
-        answers: Vec::new(),
-        out: BytesMut::new(),
-    };
+    let mut decider = Decider::new(worker, client, claims);
     let mut scratches: Vec<Scratch> = (0..TOGETHER).map(|_| Scratch::default()).collect();
     while let Some(batch) = queue.next().await {
         // Of a batch the first is timed in its parts.
         let mut timed = true;
         for messages in batch.messages.chunks(TOGETHER) {
+            let messages = messages.filter(|message| !long::is_long(message));
             decider.answer(messages, &mut scratches, batch.came, std::mem::take(&mut timed)).await;
         }
         decider.tally.tell(&decider.worker);
     }
-    decider.claiming.close();
-    decider.claiming.wait().await;
+    decider.end().await;
+}
+
+/// Answers long requests, as [`run`] does the others.
+pub(super) async fn run_long(worker: Arc<Worker>, client: Client, queue: Arc<LongRequests>, claims: Handle) {
+    let mut decider = Decider::new(worker, client, claims);
+    let mut scratch = [Scratch::default()];
+    while let Some((message, came)) = queue.next().await {
+        decider.answer(std::iter::once(message.as_ref()), &mut scratch, came, true).await;
+        decider.tally.tell(&decider.worker);
+    }
+    decider.end().await;
 }
 
 /// What a decider keeps from request to request.
@@ -125,12 +129,30 @@ struct Decider {
 }
 
 impl Decider {
+    fn new(worker: Arc<Worker>, client: Client, claims: Handle) -> Self {
+        Self {
+            worker,
+            client,
+            claims,
+            claiming: TaskTracker::new(),
+            policies: Reader::default(),
+            tally: Tally::default(),
+            answers: Vec::new(),
+            out: BytesMut::new(),
+        }
+    }
+
+    async fn end(self) {
+        self.claiming.close();
+        self.claiming.wait().await;
+    }
+
     /// Answers a few requests. The clock is read for all of them together, since their replies leave together,
     /// and the time is shared out. Spans begin when their request is read, and so hold the answers before
     /// theirs.
-    async fn answer(
+    async fn answer<'m>(
         &mut self,
-        messages: impl ExactSizeIterator<Item = MessageRef<'_>>,
+        messages: impl Iterator<Item = MessageRef<'m>>,
         scratches: &mut [Scratch],
         came: Came,
         mut timed: bool,
@@ -138,10 +160,11 @@ impl Decider {
         let Self { worker, client, claims, claiming, policies, tally, answers, out } = self;
         let opening = worker.clock.nanos();
         let known = Known::of(worker);
+        let now = Clock::tick_at(opening);
         policies.refresh(worker.state.catalog());
         let each = messages.zip(scratches);
         let mut opened: SmallVec<[Opened<'_>; TOGETHER]> =
-            each.map(|(message, scratch)| Opened::of(worker, message, scratch, came, known)).collect();
+            each.map(|(message, scratch)| Opened::of(worker, message, scratch, came, known, now)).collect();
         opened.iter_mut().for_each(|opened| opened.look_up(policies));
         opened.iter().filter_map(|opened| opened.request.found).for_each(|found| found.touch());
         let mut now = Clock::tick_at(worker.clock.nanos());
@@ -171,6 +194,15 @@ impl Decider {
                     }
                 }
                 Handled::Dropped => {}
+                Handled::Push(pushing) => {
+                    let task = Pushed {
+                        to: answer_at(worker, &request.message).to_owned(),
+                        plain: is_plain(worker, &request.message),
+                        began: opening + waited,
+                        pushing,
+                    };
+                    claiming.spawn_on(task.run(Arc::clone(worker), client.clone()), claims);
+                }
                 Handled::Claim(claim) => {
                     let task = Claiming {
                         message: message.to_message(),
@@ -195,13 +227,19 @@ impl Decider {
 }
 
 /// Whether a request came on the subject of all tenants.
-fn is_plain(worker: &Worker, message: &Received<'_>) -> bool {
+pub(super) fn is_plain(worker: &Worker, message: &Received<'_>) -> bool {
     *message.subject == *worker.settings.names.decide
 }
 
 /// Publishes a reply whose body stands in `out`, and clears that. Gives the nanoseconds that it waited for
 /// room.
-async fn publish(worker: &Worker, client: &Client, to: &str, reply: Reply, out: &mut BytesMut) -> u64 {
+pub(super) async fn publish(
+    worker: &Worker,
+    client: &Client,
+    to: &str,
+    reply: Reply,
+    out: &mut BytesMut,
+) -> u64 {
     let Reply { headers, span, .. } = reply;
     let mut waited = 0;
     let mut sent = send(client, to, &headers, out);
@@ -233,88 +271,16 @@ impl Worker {
     }
 }
 
-/// A request that waits for its claim.
-struct Claiming {
-    message: Message,
-    arrived: Tick,
-    began: u64,
-    answers: Vec<(usize, Answer)>,
-    span: Option<SpanGuard>,
-    /// That of the policy which it began by.
-    position: u64,
-}
-
-impl Claiming {
-    async fn run(mut self, worker: Arc<Worker>, client: Client, mut claim: MustClaim) {
-        let mut claims: Vec<(usize, Claimed)> = Vec::new();
-        let message = Received::of(self.message.as_ref());
-        let mut out = BytesMut::new();
-        let (request_id, begun) = (claim.request_id.clone(), Arc::clone(&claim.routable));
-        let handled = loop {
-            let cell = Arc::clone(claim.reservation.cell());
-            let asked = worker.clock.nanos();
-            let claimed = worker.claim(claim.reservation, &claim.request_id, claim.lease_ms).await;
-            if let Some(span) = self.span.as_mut() {
-                span.tell(RoutingStep::Claim {
-                    provider_id: cell.provider_id.as_str(),
-                    outcome: explain::claimed(claimed.answer),
-                    waited: Duration::from_nanos(worker.clock.nanos() - asked),
-                });
-            }
-            self.answers.push((claim.candidate, claimed.answer));
-            claims.push((claim.candidate, claimed));
-            let request = Request {
-                worker: &worker,
-                message,
-                arrived: self.arrived,
-                stale: false,
-                position: self.position,
-                complete: true,
-                found: Some(&begun),
-                now: worker.clock.tick(),
-                timed: true,
-            };
-            let (mut scratch, mut unwaited) = (Scratch::default(), None);
-            let asked = request.read(&mut scratch);
-            match request.answer(&asked, &mut self.answers, &mut out, &mut unwaited, &mut self.span) {
-                Handled::Claim(next) => claim = next,
-                handled => break (handled, unwaited),
-            }
-        };
-        let (handled, unwaited) = handled;
-        let probed = match &handled {
-            Handled::Reply(Reply { probe, .. }) => *probe,
-            _ => None,
-        };
-        // A slot that the decision does not use is given back at once: a later rule chose another, or
-        // the assignment could not be published.
-        for (candidate, claimed) in &claims {
-            if probed != Some(*candidate) {
-                worker.release_unused(claimed, &request_id);
-            }
-        }
-        if let Handled::Reply(reply) = handled {
-            let mut tally = Tally::default();
-            let took = worker.clock.nanos() - self.began;
-            tally.note(&worker, reply.outcome, is_plain(&worker, &message), took);
-            tally.tell(&worker);
-            publish(&worker, &client, answer_at(&worker, &message), reply, &mut out).await;
-        }
-        if let Some(unwaited) = unwaited {
-            worker.claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms).await;
-        }
-    }
-}
-
 /// Answers a request that a full queue refused, undecoded but for its ids. What the connection does not
 /// take at once is not sent.
 pub(super) fn answer_overloaded(worker: &Worker, client: &Client, message: &Received<'_>) {
-    if is_answer(message.payload) || !is_answerable(worker, message) {
+    let head = head(message.payload, worker.settings.decide.max_request_bytes);
+    if is_answer(head) || !is_answerable(worker, message) {
         return;
     }
     let content = Content::sniff(message.payload);
     let message_text = "this worker's queue is full";
-    let refusal = Refusal::echoing(ErrorCode::Overloaded, None, message_text, content, message.payload);
+    let refusal = Refusal::echoing(ErrorCode::Overloaded, None, message_text, content, head);
     let reply = refusal.reply();
     let mut out = BytesMut::new();
     encode_error(content, &reply, &mut out);

@@ -10,7 +10,7 @@ use crate::nats::{Worker, connect};
 /// Serves one decide connection on a thread of its own while the worker is ready, until stopped; then
 /// answers what it has. Ends before that only by a fault, which is logged.
 ///
-/// Requests that claim a slot wait on the runtime from which this is called: how long they wait must not
+/// Requests that wait for the broker do so on the runtime from which this is called: how long they wait must not
 /// depend on how busy the thread is.
 pub async fn on_a_thread(
     worker: Arc<Worker>,
@@ -18,30 +18,35 @@ pub async fn on_a_thread(
     ready: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
-    let (done, ended) = oneshot::channel::<()>();
     let claims = Handle::current();
+    run(format!("decide-{number}"), move || serve(worker, number, ready, stop, claims)).await;
+}
+
+/// Runs a task on a thread of its own. Gives whether it ended without a fault; a fault is logged.
+pub(super) fn run<F>(name: String, task: impl FnOnce() -> F + Send + 'static) -> impl Future<Output = bool>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (done, ended) = oneshot::channel();
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        match runtime {
+        let outcome = match runtime {
             // As a task it takes turns with the connection's. What a runtime blocks on has its turn only
             // when no task is ready, or after 61 turns of theirs.
-            Ok(runtime) => {
-                match runtime.block_on(runtime.spawn(serve(worker, number, ready, stop, claims))) {
-                    Ok(()) => {}
-                    Err(error) => tracing::error!(event = "decider_failed", error = %error),
-                }
-            }
-            Err(error) => tracing::error!(event = "decider_failed", error = %error),
+            Ok(runtime) => runtime.block_on(async { tokio::spawn(task()).await }).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = &outcome {
+            tracing::error!(event = "decider_failed", error);
         }
-        let _gone = done.send(());
+        let _gone = done.send(outcome.is_ok());
     };
-    let thread = std::thread::Builder::new().name(format!("decide-{number}")).spawn(run);
+    let thread = std::thread::Builder::new().name(name).spawn(run);
     if let Err(error) = thread {
         tracing::error!(event = "decider_failed", error = %error);
-        return;
     }
-    // A thread that dies drops its end, which is as good as an answer.
-    let _ = ended.await;
+    // A thread that could not be started, or that died, has dropped its end.
+    async move { ended.await.unwrap_or(false) }
 }
 
 async fn serve(
@@ -57,7 +62,7 @@ async fn serve(
     let on_event = move |event| link.on_decide_event(&event, &metrics);
     let capacity = settings.subscription_capacity;
     match connect::start_traffic(&settings.nats, &identity, capacity, on_event) {
-        Ok(client) => intake::run(Arc::clone(&worker), client, ready, stop, claims).await,
+        Ok(client) => intake::run(Arc::clone(&worker), client, number, ready, stop, claims).await,
         Err(error) => tracing::error!(event = "decider_failed", error = %error),
     }
 }

@@ -384,14 +384,20 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
     let mut outcome = Ok(());
     let (mut policies_changed, mut version_changed) = (false, false);
     let mut ahead = Vec::with_capacity(AHEAD);
-    'batch: for entries in entries.chunks(AHEAD) {
-        ahead.extend(entries.iter().map(|(message, at)| {
-            let (entry, malformed) = match read(worker, message) {
+    let mut entries = entries.iter().peekable();
+    'batch: while entries.peek().is_some() {
+        for (message, at) in entries.by_ref() {
+            let (entry, malformed) = match read(worker, fold.version(), message) {
                 Ok(entry) => (entry, None),
                 Err(malformed) => (Entry::Rejected, Some(malformed)),
             };
-            (message, *at, entry, malformed)
-        }));
+            // What follows it is read by its rules.
+            let raises = matches!(entry, Entry::FoldVersion(_));
+            ahead.push((message, *at, entry, malformed));
+            if raises || ahead.len() == AHEAD {
+                break;
+            }
+        }
         let until = ahead.last().map_or_else(Stamp::default, |(_, at, ..)| at.stamp);
         fold.foresee(ahead.iter().map(|(_, _, entry, _)| entry), until);
         for (message, at, entry, malformed) in ahead.drain(..) {
@@ -486,13 +492,18 @@ fn tell_progress(worker: &Worker, known: &Known) {
 }
 
 /// The entry of a message; one that cannot be read is rejected, on every worker alike.
-pub(in crate::nats) fn read<'m>(worker: &Worker, message: &MessageRef<'m>) -> Result<Entry<'m>, Malformed> {
-    read_under(&worker.settings.names, message)
+pub(in crate::nats) fn read<'m>(
+    worker: &Worker,
+    version: FoldVersion,
+    message: &MessageRef<'m>,
+) -> Result<Entry<'m>, Malformed> {
+    read_under(&worker.settings.names, version, message)
 }
 
 /// The same under the names of a deployment.
 pub(in crate::nats) fn read_under<'m>(
     names: &Names,
+    version: FoldVersion,
     message: &MessageRef<'m>,
 ) -> Result<Entry<'m>, Malformed> {
     let message = message.read()?;
@@ -502,6 +513,6 @@ pub(in crate::nats) fn read_under<'m>(
     let tenant = subjects::token_at_star(&names.exec_result_tenants, message.subject);
     let decoded = Content::of(&message.headers, message.payload)
         .ok()
-        .and_then(|content| wire::decode_result(content, message.payload, tenant).ok());
+        .and_then(|content| wire::decode_result_under(version, content, message.payload, tenant).ok());
     Ok(decoded.map_or(Entry::Rejected, Entry::Result))
 }

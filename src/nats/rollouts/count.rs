@@ -75,6 +75,7 @@ pub async fn history_of(
     let mut count = HistoryCount::new(settle_ms);
     let mut from = None;
     let mut pending = consumer.num_pending;
+    let version = worker.ledger.fold_version();
     while pending > 0 {
         let batch = pending.min(BATCH);
         let log = Pulled { client: &worker.traffic, stream: &names.log_stream, consumer: &consumer.name };
@@ -85,7 +86,7 @@ pub async fn history_of(
             if at.stamp > wanted.to {
                 return false;
             }
-            if let Ok(Entry::Result(outcome)) = read_entry(worker, message) {
+            if let Ok(Entry::Result(outcome)) = read_entry(worker, version, message) {
                 count.result(&outcome.tenant_id, outcome.request_id.as_deref(), outcome.status, at.stamp);
             }
             true

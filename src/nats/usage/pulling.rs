@@ -13,6 +13,9 @@ use crate::nats::link::Connection;
 
 /// How long a request for results stands.
 const EXPIRES: Duration = Duration::from_secs(30);
+/// So many bytes come for one request: the broker cuts a connection that has 64 MiB waiting, and the log is read over
+/// the same one.
+const MOST_BYTES: u64 = 4 << 20;
 /// How often the broker says that it does, where there are none.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often it is looked whether it still says so.
@@ -56,7 +59,9 @@ impl Pulling {
         connection.mark_unchanged();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let settings = PullSettings { batch, expires: EXPIRES, heartbeat: HEARTBEAT };
+        // The longest message must fit.
+        let max_bytes = MOST_BYTES.max(2 * worker.traffic.max_payload() as u64);
+        let settings = PullSettings { batch, max_bytes, expires: EXPIRES, heartbeat: HEARTBEAT };
         Ok(Self {
             pull: Pull::new(settings, now(worker)),
             worker: Arc::clone(worker),

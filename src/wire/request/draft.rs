@@ -4,9 +4,9 @@ use super::Rules;
 use super::field::{Fault, Field};
 use crate::domain::{
     Attributes, Constraints, ErrorCode, IdError, MAX_ID, Payload, Previous, Push, RouteRequest,
-    check_assignment_id, check_id, check_request_id, is_graphic,
+    check_assignment_id, check_id, check_request_id, is_graphic, is_literal,
 };
-use crate::wire::subjects::is_literal;
+use crate::wire::subjects::lies_at;
 
 /// The policy of requests that name none.
 const DEFAULT_POLICY: &str = "default";
@@ -150,7 +150,7 @@ fn assignment_subject(subject: &str, rules: &Rules<'_>) -> Result<(), Fault> {
         "must be a subject without wildcards, spaces or empty tokens".to_owned()
     } else if !subject.starts_with(rules.assign_prefix) {
         format!("must lie under {}", rules.assign_prefix)
-    } else if subject == rules.ack_subject {
+    } else if lies_at(subject, rules.ack_subject) {
         "must not be where acknowledgements come in".to_owned()
     } else {
         return Ok(());

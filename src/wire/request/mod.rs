@@ -21,7 +21,7 @@ use crate::domain::{ErrorCode, RouteRequest};
 pub struct Rules<'s> {
     /// Below which an assignment subject must lie, ending with a dot: `caf.exec.assign.`
     pub assign_prefix: &'s str,
-    /// Where acknowledgements come in, which no assignment may be sent to: `caf.exec.assign.v1.ack`
+    /// At and below which acknowledgements come in, where no assignment may be sent: `caf.exec.assign.v1.ack`
     pub ack_subject: &'s str,
 }
 
@@ -68,6 +68,12 @@ impl Refusal {
         };
         Self::echoing(fault.code, field, message, content, body)
     }
+}
+
+/// How a request in this form names the subject of its assignment.
+#[must_use]
+pub fn assignment_subject_field(content: Content) -> &'static str {
+    field::Field::AssignmentSubject.path(content)
 }
 
 /// Decodes and checks a request. `subject_tenant` is the tenant that the subject names, if it does.

@@ -113,6 +113,7 @@ async fn a_probe_that_cannot_be_pushed_gives_its_slot_back_at_once() {
         asked["push_assignment"] = json!(true);
         asked
     };
+    let _executor = stage.caller.listen("caf.exec.assign.v1").await;
     stage.caller.decided(&pushed("busy", "r-busy")).await;
     stage.fail("acme", "a", 1).await;
     for round in 0..3 {
@@ -130,6 +131,28 @@ async fn a_probe_that_cannot_be_pushed_gives_its_slot_back_at_once() {
     assert_eq!(stage.caller.decided(&request("acme", "r-probe")).await["probe"], true);
     let granted = stage.worker.metrics().await.sum("router_claims_total", &[("outcome", "granted")]);
     assert_eq!(granted, 4.0);
+}
+
+#[tokio::test]
+async fn a_probe_whose_assignment_nobody_receives_gives_its_slot_back_at_once() {
+    let stage = Stage::with(patient).await;
+    let breaker = json!({"failure_threshold": 1, "probe_timeout_ms": 300_000, "half_open_max_calls": 1});
+    stage.caller.put_policy("acme", &policy(breaker)).await;
+    stage.fail("acme", "a", 1).await;
+    for round in 0..3 {
+        eventually("a probe's slot is granted, and nobody receives the assignment", SOON, async || {
+            let mut asked = request("acme", &format!("r-{round}"));
+            asked["push_assignment"] = json!(true);
+            stage.caller.decide(&asked).await["error"]["code"] == "no_executor"
+        })
+        .await;
+        eventually("its slot is free", SOON, async || {
+            let breaker = stage.caller.breaker("acme", "a").await;
+            breaker["state"] == "half_open" && breaker["half_open_in_flight"] == 0
+        })
+        .await;
+    }
+    assert_eq!(stage.caller.decided(&request("acme", "r-probe")).await["probe"], true);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -125,6 +125,15 @@ impl Stage {
         self.worker.applied(last).await;
     }
 
+    /// Puts a policy once the fold has the version that it needs.
+    pub(crate) async fn put_once_the_fold_has(&self, version: u32, tenant: &str, policy: &serde_json::Value) {
+        eventually("the fold has the version", SOON, async || {
+            self.worker.metrics().await.value("router_fold_version", &[]) == Some(f64::from(version))
+        })
+        .await;
+        self.caller.put_policy(tenant, policy).await;
+    }
+
     /// Asserts the state that a breaker shows.
     pub(crate) async fn state_is(&self, tenant: &str, provider: &str, state: &str) {
         let breaker = self.caller.breaker(tenant, provider).await;

@@ -1,0 +1,115 @@
+//! Requests that wait for the broker, each in a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use beamline_nats::{Client, Message};
+use bytes::BytesMut;
+
+use super::push::Pushing;
+use super::serve::{is_plain, publish};
+use super::tally::Tally;
+use super::{Handled, MustClaim, Reply, Request, answer_at, explain};
+use crate::domain::Tick;
+use crate::nats::Worker;
+use crate::nats::claims::Claimed;
+use crate::nats::headers::Received;
+use crate::state::Answer;
+use crate::telemetry::{RoutingStep, SpanGuard};
+use crate::wire::Scratch;
+
+/// A request that waits for its claim.
+pub(super) struct Claiming {
+    pub(super) message: Message,
+    pub(super) arrived: Tick,
+    pub(super) began: u64,
+    pub(super) answers: Vec<(usize, Answer)>,
+    pub(super) span: Option<SpanGuard>,
+    /// That of the policy which it began by.
+    pub(super) position: u64,
+}
+
+impl Claiming {
+    pub(super) async fn run(mut self, worker: Arc<Worker>, client: Client, mut claim: MustClaim) {
+        let mut claims: Vec<(usize, Claimed)> = Vec::new();
+        let message = Received::of(self.message.as_ref());
+        let mut out = BytesMut::new();
+        let (request_id, begun) = (claim.request_id.clone(), Arc::clone(&claim.routable));
+        let handled = loop {
+            let cell = Arc::clone(claim.reservation.cell());
+            let asked = worker.clock.nanos();
+            let claimed = worker.claim(claim.reservation, &claim.request_id, claim.lease_ms).await;
+            if let Some(span) = self.span.as_mut() {
+                span.tell(RoutingStep::Claim {
+                    provider_id: cell.provider_id.as_str(),
+                    outcome: explain::claimed(claimed.answer),
+                    waited: Duration::from_nanos(worker.clock.nanos() - asked),
+                });
+            }
+            self.answers.push((claim.candidate, claimed.answer));
+            claims.push((claim.candidate, claimed));
+            let request = Request {
+                worker: &worker,
+                message,
+                arrived: self.arrived,
+                stale: false,
+                position: self.position,
+                complete: true,
+                found: Some(&begun),
+                now: worker.clock.tick(),
+                timed: true,
+            };
+            let (mut scratch, mut unwaited) = (Scratch::default(), None);
+            let asked = request.read(&mut scratch);
+            match request.answer(&asked, &mut self.answers, &mut out, &mut unwaited, &mut self.span) {
+                Handled::Claim(next) => claim = next,
+                handled => break (handled, unwaited),
+            }
+        };
+        let (mut handled, unwaited) = handled;
+        if let Handled::Push(pushing) = handled {
+            let reply;
+            (reply, out) = pushing.publish(&worker).await;
+            handled = Handled::Reply(reply);
+        }
+        let probed = match &handled {
+            Handled::Reply(Reply { probe, .. }) => *probe,
+            _ => None,
+        };
+        // A slot that the decision does not use is given back at once: a later rule chose another, or
+        // the assignment could not be published.
+        for (candidate, claimed) in &claims {
+            if probed != Some(*candidate) {
+                worker.release_unused(claimed, &request_id);
+            }
+        }
+        if let Handled::Reply(reply) = handled {
+            let mut tally = Tally::default();
+            let took = worker.clock.nanos() - self.began;
+            tally.note(&worker, reply.outcome, is_plain(&worker, &message), took);
+            tally.tell(&worker);
+            publish(&worker, &client, answer_at(&worker, &message), reply, &mut out).await;
+        }
+        if let Some(unwaited) = unwaited {
+            worker.claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms).await;
+        }
+    }
+}
+
+/// A request that waits for its assignment to be published.
+pub(super) struct Pushed {
+    pub(super) to: String,
+    pub(super) plain: bool,
+    pub(super) began: u64,
+    pub(super) pushing: Box<Pushing>,
+}
+
+impl Pushed {
+    pub(super) async fn run(self, worker: Arc<Worker>, client: Client) {
+        let (reply, mut out) = self.pushing.publish(&worker).await;
+        let mut tally = Tally::default();
+        tally.note(&worker, reply.outcome, self.plain, worker.clock.nanos() - self.began);
+        tally.tell(&worker);
+        publish(&worker, &client, &self.to, reply, &mut out).await;
+    }
+}
