@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the deploy files without an image: each with its own tool where there is one, else by its structure.
 
-    nats/nats.conf                nats-server -t, then check_permissions.py against a running server
+    nats/*.conf                   nats-server -t, then check_permissions.py against running servers
     prometheus/prometheus.yml     promtool check config
     prometheus/rules.yml          promtool check rules, promtool test rules (prometheus/tests); each alert has its
                                   labels, texts, cases and section in docs/runbook.md
@@ -185,27 +185,35 @@ def check_router_settings(services, image_env):
     passed("router: every variable is a setting")
 
 
+def variables_of(config):
+    """What a configuration of nats-server reads from the environment, with the files that it includes."""
+    lines = [line for line in config.read_text().splitlines() if not line.lstrip().startswith("#")]
+    found = {variable for line in lines for variable in re.findall(r"[:\s]\$(NATS_\w+)", line)}
+    included = [name for line in lines for name in re.findall(r'include "([^"]+)"', line)]
+    return found.union(*(variables_of(config.parent / name) for name in included))
+
+
 def check_nats(services):
-    where, config = "nats.conf", HERE / "nats" / "nats.conf"
-    wanted = {
-        variable
-        for line in config.read_text().splitlines() if not line.lstrip().startswith("#")
-        for variable in re.findall(r"[:\s]\$(NATS_\w+)", line)
-    }
     given = services["nats"]["environment"]
-    if wanted != given.keys():
-        fault(where, f"reads {sorted(wanted)}, and docker-compose.yml gives {sorted(given)}")
     router = services["router"]["environment"]
     if router["NATS_PASSWORD"] != given["NATS_ROUTER_PASSWORD"]:
         fault("docker-compose.yml", "the router's password is not the one that nats has for it")
+    # The files that are included stand beside the one that includes them.
+    if "./deploy/nats:/etc/nats:ro" not in services["nats"]["volumes"]:
+        fault("docker-compose.yml", "nats does not get the folder deploy/nats")
     server = tool("nats-server")
     if not server:
-        return fault(where, "no nats-server to check with; run scripts/tools.py test")
-    run(where, [server, "-t", "-c", str(config)], env={**os.environ, **given})
-    passed("nats.conf: nats-server -t, with the variables of docker-compose.yml")
+        return fault("nats", "no nats-server to check with; run scripts/tools.py test")
+    for config in (HERE / "nats" / "nats.conf", HERE / "nats" / "single-account.conf"):
+        wanted = variables_of(config)
+        if wanted != given.keys():
+            fault(config.name, f"reads {sorted(wanted)}, and docker-compose.yml gives {sorted(given)}")
+        run(config.name, [server, "-t", "-c", str(config)], env={**os.environ, **given})
+        passed(f"{config.name}: nats-server -t, with the variables of docker-compose.yml")
     done = run("check_permissions.py", [sys.executable, str(HERE / "nats" / "check_permissions.py")])
     if done.returncode == 0:
-        passed(done.stdout.strip())
+        for line in done.stdout.strip().splitlines():
+            passed(line)
 
 
 def check_prometheus(services, port):

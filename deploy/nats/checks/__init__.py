@@ -1,0 +1,1 @@
+"""What check_permissions.py and check_tenants.py are made of."""
