@@ -15,6 +15,7 @@
 
 mod support;
 
+mod accounts;
 mod agree;
 mod assignments;
 mod bench;

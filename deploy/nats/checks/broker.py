@@ -120,7 +120,7 @@ class Client:
 
 def has_accounts(config):
     """Whether executors have an account of their own."""
-    return "\n  EXECUTORS {" in config.read_text()
+    return "\n  EXECUTORS {\n" in config.read_text()
 
 
 def with_spies(folder):

@@ -52,6 +52,34 @@ impl Broker {
         broker
     }
 
+    /// With a configuration of `deploy/nats`. Each user's password is its name.
+    pub(crate) async fn deployed(config: &str) -> Self {
+        let mut broker = Self::prepare(free_port(), "");
+        broker.configure_deployed(config);
+        assert!(broker.try_run().await, "nats-server does not start");
+        broker
+    }
+
+    /// SIGHUP, with another configuration of `deploy/nats`.
+    pub(crate) fn reload_deployed(&self, config: &str) {
+        self.configure_deployed(config);
+        self.process.as_ref().unwrap().signal("HUP");
+    }
+
+    fn configure_deployed(&self, config: &str) {
+        let folder = self.folder.path();
+        // What is included is named from the folder of the file that includes it.
+        let root = "../".repeat(folder.components().count() - 1);
+        let deployed = format!("{}/deploy/nats/{config}", env!("CARGO_MANIFEST_DIR"));
+        let (port, store) = (self.port, folder.join("store"));
+        let config = format!(
+            "include \"{root}{}\"\nlisten: 127.0.0.1:{port}\nhttp: \"127.0.0.1:-1\"\n\
+             jetstream {{ store_dir: {store:?}, max_file_store: 1T, max_memory_store: 64G }}\n",
+            deployed.trim_start_matches('/')
+        );
+        std::fs::write(folder.join("nats.conf"), config).unwrap();
+    }
+
     /// SIGUSR2: it takes no new clients, and asks those that it has to leave.
     pub(crate) fn lame_duck(&self) {
         self.process.as_ref().unwrap().signal("USR2");
@@ -69,6 +97,12 @@ impl Broker {
     async fn try_run(&mut self) -> bool {
         let mut command = Command::new(nats_server());
         command.arg("--config").arg(self.folder.path().join("nats.conf"));
+        // What the configurations of deploy/nats read.
+        command.env("NATS_STORE_DIR", self.folder.path());
+        for user in ["ROUTER", "OPERATOR", "EXECUTOR", "GATEWAY", "TENANT_ACME"] {
+            let name = user.trim_start_matches("TENANT_").to_lowercase();
+            command.env(format!("NATS_{user}_PASSWORD"), name);
+        }
         let port = self.port;
         let mut process = Process::spawn(&format!("nats-server on {port}"), &mut command);
         let up = within(SOON, async || {
