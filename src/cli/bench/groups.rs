@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::accounts;
 use super::bars;
 use super::figures::{Figure, Run, Spread};
 use super::rollout::Rollout;
@@ -25,6 +26,8 @@ pub enum Group {
     Results,
     /// Traces off, at 1 % and of every decision
     Tracing,
+    /// Decisions and results from the router's account, and through an import from another one
+    Accounts,
     /// 100k results a second, and how far a worker is behind
     Following,
     /// 1, 1k and 100k tenants
@@ -44,7 +47,7 @@ pub enum Group {
 impl Group {
     /// What is measured where nothing else is said.
     pub(super) fn usual(quick: bool) -> Vec<Self> {
-        let all = [Self::Closed, Self::Breakers, Self::Results, Self::Open, Self::Tracing];
+        let all = [Self::Closed, Self::Breakers, Self::Results, Self::Open, Self::Tracing, Self::Accounts];
         all.into_iter().take(if quick { 3 } else { all.len() }).collect()
     }
 
@@ -55,6 +58,7 @@ impl Group {
             Self::Open => "open",
             Self::Results => "results",
             Self::Tracing => "tracing",
+            Self::Accounts => accounts::KEY,
             Self::Following => "following",
             Self::Tenants => "tenants",
             Self::Policies => "policies",
@@ -237,6 +241,7 @@ fn plans(group: Group, tenants: u32, collector: Option<&str>) -> Vec<Plan> {
         Group::Closed | Group::Breakers | Group::Open | Group::Following | Group::Memory | Group::Rollout => {
             vec![Plan { policies: vec![PolicyKind::ON, PolicyKind::OFF], ..usual(group.key()) }]
         }
+        Group::Accounts => vec![usual(accounts::KEY)],
         Group::Results => vec![usual("usageoff"), Plan { usage: true, ..usual("usageon") }],
         Group::Tracing => {
             let traced = |key: &str, share: &str| Plan {
@@ -287,7 +292,7 @@ fn cases(group: Group, deployments: &[Deployment]) -> Vec<Case> {
         |load| Case { name: "raw echo".to_owned(), target: Target::Echo(EchoOver::Connection), load };
     let router = |name: &str, at, policy, load, results| Case {
         name: name.to_owned(),
-        target: Target::Router { at, policy, results },
+        target: Target::Router { at, policy, results, imported: false },
         load,
     };
     // Each deployment under its key.
@@ -319,6 +324,7 @@ fn cases(group: Group, deployments: &[Deployment]) -> Vec<Case> {
             .map(|per_second| Load::Open { per_second })
             .flat_map(|load| [floor(load), router("router", 0, "on", load, false)])
             .collect(),
+        Group::Accounts => accounts::cases(),
         Group::Results | Group::Windows => each(closed(512), true),
         Group::Tracing | Group::Tenants | Group::Policies | Group::Workers => {
             let mut cases = each(closed(512), false);

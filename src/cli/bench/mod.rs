@@ -8,6 +8,7 @@
 //! The asker, the broker and the responder share the machine, as told with the figures. A floor below
 //! `bars::LEAST_FLOOR` means that the machine is busy or slow, and voids the run.
 
+mod accounts;
 mod bars;
 mod figures;
 mod floor;
@@ -46,7 +47,7 @@ Examples:
   beamline-router bench --only rollout --rounds 10
 
 What stands behind -- are flags of \"serve\" for the workers. Without --only it runs closed, breakers, open,
-results and tracing, about five minutes; the others show how cost grows, and some take minutes to set up.
+results, tracing and accounts, about six minutes; the others show how cost grows, and some take minutes to set up.
 Exit codes: 0 done; 1 void (the floor is too low, or requests were not answered), a bar of the group rollout is not met,
 or failed; 2 usage.";
 

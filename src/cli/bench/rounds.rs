@@ -34,6 +34,8 @@ pub(super) enum Target {
         policy: &'static str,
         /// Whether a result follows each decision.
         results: bool,
+        /// Whether they come from another account.
+        imported: bool,
     },
 }
 
@@ -67,12 +69,12 @@ async fn one(
     case: &Case,
     effort: Effort,
 ) -> Result<Run, BenchFailed> {
-    let (questions, responders, deployment, results) = match case.target {
+    let (questions, responders, deployment, results, settings) = match case.target {
         Target::Echo(over) => {
             let questions = questions(echo_subject(over), "on", 1_000, b"{\"version\"");
-            (questions, vec![site.echo_id(over)], None, false)
+            (questions, vec![site.echo_id(over)], None, false, site.settings())
         }
-        Target::Router { at, policy, results } => {
+        Target::Router { at, policy, results, imported } => {
             let Some(deployment) = deployments.get(at) else {
                 return Err(BenchFailed::Never {
                     name: case.name.clone(),
@@ -84,7 +86,8 @@ async fn one(
             let mut questions = questions(&deployment.names.decide, policy, tenants, b"{\"ok\":true");
             let subject = deployment.names.exec_result.clone();
             questions.results = results.then_some(Reports { subject, down: None });
-            (questions, deployment.ids(), Some(deployment), results)
+            let settings = if imported { site.importer() } else { site.settings() };
+            (questions, deployment.ids(), Some(deployment), results, settings)
         }
     };
     let broker = site.broker_id();
@@ -96,7 +99,7 @@ async fn one(
         None => None,
     };
     let began = clock.nanos();
-    let settings = site.settings().clone();
+    let settings = settings.clone();
     let asked: Asked<Used> =
         ask(settings, questions, case.load, effort.warm_up, effort.lasting, sample).await?;
     let asked_at = clock.nanos();

@@ -7,7 +7,7 @@ use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{BenchArgs, BenchFailed};
+use super::{BenchArgs, BenchFailed, accounts};
 use crate::cli::stand::{
     Broker, Folder, Page, Process, StandFailed, Start, WorkerProcess, client_settings, start_ready,
 };
@@ -43,6 +43,8 @@ pub(super) struct Site {
     broker: Broker,
     folder: Folder,
     settings: ClientSettings,
+    /// In the account that imports.
+    importer: ClientSettings,
     serve: Vec<String>,
 }
 
@@ -118,7 +120,8 @@ impl Site {
     /// Starts broker and echoes.
     pub(super) async fn open(args: &BenchArgs) -> Result<Self, BenchFailed> {
         let folder = Folder::new()?;
-        let broker = Broker::start(args.nats_server.as_deref(), folder.path()).await?;
+        let broker =
+            Broker::start(args.nats_server.as_deref(), folder.path(), accounts::CONFIGURATION).await?;
         let program = std::env::current_exe()
             .map_err(|source| StandFailed::Spawn { program: "beamline-router".into(), source })?;
         let echo = |name: &str, over: &str, log: &str| {
@@ -129,7 +132,9 @@ impl Site {
         let floor = echo("the floor", "library", "floor.log")?;
         let raw_echo = echo("the raw echo", "connection", "echo.log")?;
         let settings = client_settings(&broker.url)?;
-        Ok(Self { floor, raw_echo, broker, folder, settings, serve: args.serve.clone() })
+        let named = format!("nats://{0}:{0}@", accounts::ASKER);
+        let importer = client_settings(&broker.url.replacen("nats://", &named, 1))?;
+        Ok(Self { floor, raw_echo, broker, folder, settings, importer, serve: args.serve.clone() })
     }
 
     pub(super) fn broker_version(&self) -> &str {
@@ -138,6 +143,10 @@ impl Site {
 
     pub(super) fn settings(&self) -> &ClientSettings {
         &self.settings
+    }
+
+    pub(super) const fn importer(&self) -> &ClientSettings {
+        &self.importer
     }
 
     pub(super) fn broker_id(&self) -> u32 {

@@ -76,7 +76,7 @@ impl Stage {
     /// Starts the broker and the workers, and says what.
     pub(super) async fn raise(&mut self, args: &DemoArgs, out: Output) -> Result<ClientSettings, DemoFailed> {
         let folder = self.folder.path().to_owned();
-        let broker = Broker::start(args.nats_server.as_deref(), &folder).await?;
+        let broker = Broker::start(args.nats_server.as_deref(), &folder, "").await?;
         let (url, version) = (broker.url.clone(), broker.version.clone());
         out.line(&format!("nats-server {version} with JetStream: {url}, files in {}", folder.display()));
         self.broker = Some(broker);

@@ -54,7 +54,7 @@ impl Ground {
     /// Starts all, and says what.
     pub(super) async fn set(&mut self, args: &LoadArgs, out: Output) -> Result<Scene, LoadFailed> {
         let folder = self.folder.path().to_owned();
-        let broker = Broker::start(args.nats_server.as_deref(), &folder).await?;
+        let broker = Broker::start(args.nats_server.as_deref(), &folder, "").await?;
         let (url, version) = (broker.url.clone(), broker.version.clone());
         out.line(&format!("nats-server {version} with JetStream: {url}, files in {}", folder.display()));
         self.broker = Some(broker);

@@ -40,12 +40,16 @@ struct Ports {
 }
 
 impl Broker {
-    /// Starts one in a folder, and waits until it listens.
-    pub(in crate::cli) async fn start(program: Option<&Path>, folder: &Path) -> Result<Self, StandFailed> {
+    /// Starts one in a folder, with more in its configuration, and waits until it listens.
+    pub(in crate::cli) async fn start(
+        program: Option<&Path>,
+        folder: &Path,
+        more: &str,
+    ) -> Result<Self, StandFailed> {
         let program = program.unwrap_or(Path::new(ON_PATH));
         let version = version_of(program).await?;
         let config = folder.join("nats-server.conf");
-        std::fs::write(&config, configuration(folder)).map_err(StandFailed::Folder)?;
+        std::fs::write(&config, configuration(folder) + more).map_err(StandFailed::Folder)?;
         let mut command = Command::new(program);
         command.arg("--config").arg(&config);
         let process = Process::spawn("nats-server", command, folder.join("nats-server.log"))?;
