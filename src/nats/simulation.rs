@@ -136,21 +136,28 @@ impl Simulation {
         asked.map_err(|error| not_taken(subject, &error))
     }
 
-    /// Tells how a provider call went, through JetStream: done when the broker has it.
+    /// Tells how a provider call of a tenant went, through JetStream: done when the broker has it.
     ///
     /// # Errors
     /// What the broker said instead.
-    pub async fn report(&self, assignment_id: &str, result: &Value) -> Result<(), NotTaken> {
-        self.report_bytes(assignment_id, result.to_string().into()).await.map(|_| ())
+    pub async fn report(&self, tenant: &str, assignment_id: &str, result: &Value) -> Result<(), NotTaken> {
+        self.report_bytes(tenant, assignment_id, result.to_string().into()).await.map(|_| ())
     }
 
     /// The same with these bytes; gives the result's position in the log.
     ///
     /// # Errors
     /// What the broker said instead.
-    pub async fn report_bytes(&self, assignment_id: &str, result: Bytes) -> Result<u64, NotTaken> {
+    pub async fn report_bytes(
+        &self,
+        tenant: &str,
+        assignment_id: &str,
+        result: Bytes,
+    ) -> Result<u64, NotTaken> {
         let subject = &self.names.exec_result;
-        let message = PublishMessage::build().payload(result).message_id(assignment_id);
+        // The stream knows copies by this id alone, whoever publishes them: tenants must not meet in one.
+        let message_id = format!("{tenant}:{assignment_id}");
+        let message = PublishMessage::build().payload(result).message_id(message_id);
         let publish = async { self.jetstream.send_publish(subject.clone(), message).await?.await };
         match tokio::time::timeout(self.timeout, publish).await {
             Ok(Ok(ack)) => Ok(ack.sequence),

@@ -223,3 +223,35 @@ async fn a_deployment_moves_to_accounts_with_live_streams() {
     let history = operator.command("policy.history", &default).await;
     assert_eq!(history["revisions"].as_array().unwrap().len(), 1, "{history}");
 }
+
+#[tokio::test]
+async fn a_learned_id_suppresses_a_result_that_bears_it_and_no_other() {
+    let broker = Broker::deployed("nats.conf").await;
+    let worker = Worker::start(&broker, as_router).await;
+    let (operator, executor) = (user(&broker, "operator").await, user(&broker, "executor").await);
+    operator.put_policy("acme", &policy(&["a"], breaker())).await;
+    operator.put_policy("globex", &policy(&["a"], breaker())).await;
+    let publish = async |tenant: &str, id: &str, message_id: Option<String>| {
+        let mut headers = HeaderMap::new();
+        if let Some(message_id) = message_id {
+            headers.insert("Nats-Msg-Id", message_id);
+        }
+        let (subject, body) = (format!("{RESULT}.{tenant}"), result(tenant, "a", id, "error").to_string());
+        let ack = executor.jetstream.publish_with_headers(subject, headers, body.into()).await.unwrap();
+        ack.await.unwrap()
+    };
+    // Tenants that count alike do not meet.
+    assert!(!publish("globex", "1", Some("globex:1".to_owned())).await.duplicate);
+    assert!(!publish("acme", "1", Some("acme:1".to_owned())).await.duplicate);
+    // The known limit: globex's executor was first under acme's id.
+    publish("globex", "2", Some("acme:learned".to_owned())).await;
+    assert!(publish("acme", "learned", Some("acme:learned".to_owned())).await.duplicate);
+    // Without the header nothing is dropped but by the router, which knows whose copy it is.
+    publish("globex", "open", None).await;
+    publish("acme", "open", None).await;
+    let last = publish("acme", "open", None).await;
+    worker.applied(last.sequence).await;
+    for (tenant, failures) in [("acme", 2), ("globex", 3)] {
+        assert_eq!(operator.breaker(tenant, "a").await["failure_count"], failures, "{tenant}");
+    }
+}

@@ -240,7 +240,7 @@ impl Cast {
         let call = Call::simulated(&self.story, job.provider_id, self.at(), rng);
         tokio::time::sleep(Duration::from_millis(call.latency_ms)).await;
         let result = call.result(job, self.clock.wall_ms());
-        let reported = self.executors.report(job.assignment_id, &result).await.is_ok();
+        let reported = self.executors.report(job.tenant_id, job.assignment_id, &result).await.is_ok();
         let (tenant, provider) = (job.tenant_id.to_owned(), job.provider_id.to_owned());
         self.tell(Seen::Called { tenant, provider, failed: call.has_failed(), pushed, reported }).await;
         call

@@ -273,7 +273,7 @@ impl Shared {
                 self.probes().resulting(number, false);
             }
             let provider = decision.provider_id.as_ref();
-            let assignment_id = format!("{request_id}.r");
+            let assignment_id = uuid::Uuid::new_v4().to_string();
             let call = Call {
                 tenant: &tenant,
                 provider,
@@ -286,7 +286,7 @@ impl Shared {
     }
 
     async fn report(&self, by: &Simulation, call: &Call<'_>) {
-        match by.report_bytes(call.assignment_id, call.result()).await {
+        match by.report_bytes(call.tenant, call.assignment_id, call.result()).await {
             Ok(_) => count(&self.tally.results),
             Err(_) => count(&self.tally.lost),
         }

@@ -70,10 +70,10 @@ async fn recover(
         })
         .await?;
     let report = async |request_id: &str, failed: bool| {
-        let assignment_id = format!("{request_id}.r");
+        let assignment_id = uuid::Uuid::new_v4().to_string();
         let call =
             Call { tenant: &tenant, provider: PROVIDER, request_id, assignment_id: &assignment_id, failed };
-        scene.client.report_bytes(&assignment_id, call.result()).await
+        scene.client.report_bytes(&tenant, &assignment_id, call.result()).await
     };
     for id in ids.iter().take(THRESHOLD) {
         report(id, true).await?;

@@ -120,7 +120,7 @@ async fn round(ground: &mut Ground, scene: &Scene, moves: &mut Moves, n: usize) 
     let decided = decided(scene, &asker, workers, 0).await?;
     let failures = if n.is_multiple_of(2) { THRESHOLD } else { AT_ONCE };
     let calls: Vec<(String, String)> =
-        decided.into_iter().take(failures).enumerate().map(|(k, id)| (format!("{tenant}.{k}"), id)).collect();
+        decided.into_iter().take(failures).map(|id| (uuid::Uuid::new_v4().to_string(), id)).collect();
     let result = |(assignment_id, request_id): &(String, String)| {
         Call { tenant: &tenant, provider: PROVIDER, request_id, assignment_id, failed: true }.result()
     };
@@ -128,14 +128,14 @@ async fn round(ground: &mut Ground, scene: &Scene, moves: &mut Moves, n: usize) 
         let (last, first) = calls.split_last().map_or((None, [].as_slice()), |(l, f)| (Some(l), f));
         let mut position = 0;
         for call in first {
-            position = scene.client.report_bytes(&call.0, result(call)).await?;
+            position = scene.client.report_bytes(&tenant, &call.0, result(call)).await?;
         }
         // Four failures, known to all: each worker still lets everything through.
         ground.applied(position).await?;
         self::decided(scene, &asker, workers, scene.clock.nanos()).await?;
         let sent = scene.clock.nanos();
         let fifth = match last {
-            Some(call) => scene.client.report_bytes(&call.0, result(call)).await?,
+            Some(call) => scene.client.report_bytes(&tenant, &call.0, result(call)).await?,
             None => 0,
         };
         (sent, fifth)
@@ -143,7 +143,7 @@ async fn round(ground: &mut Ground, scene: &Scene, moves: &mut Moves, n: usize) 
         // All are handed over in order before any is acknowledged; the fifth in the log counts, wherever
         // it came from. Time runs from the moment before the first.
         let sent = scene.clock.nanos();
-        let reports = calls.iter().map(|call| scene.client.report_bytes(&call.0, result(call)));
+        let reports = calls.iter().map(|call| scene.client.report_bytes(&tenant, &call.0, result(call)));
         let mut positions = futures_util::future::try_join_all(reports).await?;
         positions.sort_unstable();
         (sent, positions.get(THRESHOLD - 1).copied().unwrap_or_default())

@@ -189,10 +189,11 @@ async fn call(
     let request_id = format!("{tenant}-{number}");
     // Whatever it says: the result is what counts here.
     let _answer = scene.client.ask(request(tenant, &request_id, false)).await;
+    let assignment_id = uuid::Uuid::new_v4().to_string();
     let call =
-        Call { tenant, provider: PROVIDER, request_id: &request_id, assignment_id: &request_id, failed };
+        Call { tenant, provider: PROVIDER, request_id: &request_id, assignment_id: &assignment_id, failed };
     let from = scene.clock.wall_ms();
-    let position = scene.client.report_bytes(&request_id, call.result()).await?;
+    let position = scene.client.report_bytes(tenant, &assignment_id, call.result()).await?;
     Ok((from, scene.clock.wall_ms(), position))
 }
 

@@ -39,12 +39,13 @@ impl Calls {
         let latency_ms = rng.around(CALL_MS);
         tokio::time::sleep(Duration::from_millis(latency_ms)).await;
         let fails = self.fails(tenant, provider, &mut rng);
+        let assignment_id = rng.uuid();
         let result = json!({
-            "assignment_id": rng.uuid(), "request_id": request_id, "tenant_id": tenant, "provider_id": provider,
+            "assignment_id": assignment_id, "request_id": request_id, "tenant_id": tenant, "provider_id": provider,
             "job": {"type": TASK}, "status": if fails { "error" } else { "success" }, "latency_ms": latency_ms,
         });
         // One that is lost is a request without an outcome, as in life.
-        let _lost = simulation.report(request_id, &result).await;
+        let _lost = simulation.report(tenant, &assignment_id, &result).await;
     }
 
     fn fails(&self, tenant: &str, provider: &str, rng: &mut Rng) -> bool {
