@@ -2,6 +2,7 @@
 """Checks the deploy files without an image: each with its own tool where there is one, else by its structure.
 
     nats/*.conf                   nats-server -t, then check_permissions.py against running servers
+    nats/tenants.py               check_tenants.py against running servers
     prometheus/prometheus.yml     promtool check config
     prometheus/rules.yml          promtool check rules, promtool test rules (prometheus/tests); each alert has its
                                   labels, texts, cases and section in docs/runbook.md
@@ -210,10 +211,11 @@ def check_nats(services):
             fault(config.name, f"reads {sorted(wanted)}, and docker-compose.yml gives {sorted(given)}")
         run(config.name, [server, "-t", "-c", str(config)], env={**os.environ, **given})
         passed(f"{config.name}: nats-server -t, with the variables of docker-compose.yml")
-    done = run("check_permissions.py", [sys.executable, str(HERE / "nats" / "check_permissions.py")])
-    if done.returncode == 0:
-        for line in done.stdout.strip().splitlines():
-            passed(line)
+    for check in ("check_permissions.py", "check_tenants.py"):
+        done = run(check, [sys.executable, str(HERE / "nats" / check)])
+        if done.returncode == 0:
+            for line in done.stdout.strip().splitlines():
+                passed(line)
 
 
 def check_prometheus(services, port):

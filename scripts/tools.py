@@ -14,7 +14,7 @@ Where things are afterwards:
                              links, or from Debian's packages, which are unpacked, not installed: no server starts.
                              An Alertmanager of ours is to be started in .tools/share/alertmanager: see relocate()
     .tools/valgrind          Debian's package, unpacked, unless the machine has one
-    .tools/python            nats-py, PyYAML and jsonschema; put it on PYTHONPATH
+    .tools/python            nats-py, PyYAML, jsonschema and PyNaCl; put it on PYTHONPATH
     chromedriver             on PATH, from Debian's package chromium-driver; the only one that is installed
 
 Tests look for a program at its variable (NATS_SERVER_BIN, ROTEL_BIN, PROMETHEUS_BIN, PROMTOOL_BIN,
@@ -51,6 +51,10 @@ PACKAGES = [
     "referencing==0.37.0",
     "rpds-py==2026.9.1",
     "typing_extensions==4.16.0",
+    "PyNaCl==1.6.2",
+    # and what it is made of
+    "cffi==2.1.1",
+    "pycparser==3.12",
 ]
 # A browser and what drives it. Its many libraries are the system's, so this is installed, not unpacked.
 CHROMIUM = ["chromium", "chromium-driver"]

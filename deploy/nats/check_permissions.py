@@ -20,7 +20,17 @@ import sys
 import tempfile
 
 from checks.attack import attack
-from checks.broker import NATS, USERS, Fault, server, server_binary, server_version
+from checks.broker import (
+    NATS,
+    USERS,
+    Fault,
+    by_password,
+    has_accounts,
+    server,
+    server_binary,
+    server_version,
+    with_spies,
+)
 from checks.conversations import conversations, newer_subjects, strangers
 from checks.rights import matrix
 
@@ -39,11 +49,12 @@ def refuse_missing_variables(binary, config, passwords):
 def check(binary, version, config):
     passwords = {variable: "p" + secrets.token_hex(16) for variable in USERS.values()}
     refuse_missing_variables(binary, config, passwords)
+    identities = by_password(passwords)
     with server(binary, config, passwords) as url:
-        asyncio.run(strangers(url, passwords))
-        tried = asyncio.run(matrix(url, passwords))
+        asyncio.run(strangers(url, identities))
+        tried = asyncio.run(matrix(url, identities))
     with server(binary, config, passwords) as url:
-        asyncio.run(conversations(url, passwords))
+        asyncio.run(conversations(url, identities))
     formats = "one ack format"
     if version >= (2, 14, 0):
         # A later server may have this flag on by default.
@@ -51,9 +62,11 @@ def check(binary, version, config):
             wrapper = pathlib.Path(folder, "nats.conf")
             wrapper.write_text(f"include {os.path.relpath(config, folder)!r}\nfeature_flags {{ js_ack_fc_v2: true }}\n")
             with server(binary, wrapper, passwords) as url:
-                asyncio.run(newer_subjects(url, passwords))
+                asyncio.run(newer_subjects(url, identities))
         formats = "both ack formats"
-    outcome = attack(binary, config, passwords)
+    with tempfile.TemporaryDirectory(prefix="beamline-nats-") as folder:
+        with server(binary, with_spies(folder) / config.name, passwords) as url:
+            outcome = attack(url, identities, has_accounts(config))
     print(f"{config.name}: {tried} rights as in the table, conversations clean with {formats}; {outcome}"
           f" (nats-server {'.'.join(map(str, version))})")
 

@@ -7,7 +7,7 @@ use async_nats::{ConnectOptions, HeaderMap};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Broker, Caller, Launch, SOON, Worker, eventually, request};
+use crate::support::{Answer, Broker, Caller, Launch, SOON, Worker, eventually, request, run};
 use crate::traffic::{Asking, Publishing, agree, policy, result};
 
 const RESULT: &str = "caf.exec.result.v1";
@@ -222,6 +222,67 @@ async fn a_deployment_moves_to_accounts_with_live_streams() {
     assert_eq!(operator.command("policy.get", &default).await["revision"], revision);
     let history = operator.command("policy.history", &default).await;
     assert_eq!(history["revisions"].as_array().unwrap().len(), 1, "{history}");
+}
+
+/// Keys and credentials that `deploy/nats/tenants.py` makes.
+struct Keys(tempfile::TempDir);
+
+impl Keys {
+    async fn new() -> Self {
+        let keys = Self(tempfile::tempdir().unwrap());
+        keys.run("init", &[]).await;
+        keys
+    }
+
+    /// Gives the path that the command prints.
+    async fn run(&self, verb: &str, arguments: &[&str]) -> String {
+        let mut command = std::process::Command::new("python3");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/nats/tenants.py"));
+        command.arg(verb).arg(self.0.path()).args(arguments);
+        let done = run(command, "").await;
+        assert_eq!(done.code, 0, "{done:?}");
+        done.stdout.trim().to_owned()
+    }
+
+    async fn user(&self, broker: &Broker, role: &str, name: &str) -> Caller {
+        let path = self.run("add", &[role, name]).await;
+        let options = ConnectOptions::with_credentials_file(path).await.unwrap();
+        Caller::with(options.custom_inbox_prefix(format!("_INBOX.{name}")), &broker.url()).await
+    }
+}
+
+#[tokio::test]
+async fn tenants_work_by_credentials_that_are_made_beside_a_running_server() {
+    let keys = Keys::new().await;
+    let accounts = std::fs::read_to_string(keys.0.path().join("accounts.conf")).unwrap();
+    let broker = Broker::with_config(&accounts).await;
+    let creds = keys.run("add", &["router", "worker"]).await;
+    let worker = Worker::start(&broker, |l| {
+        l.env("NATS_CREDS", &creds)
+            .env("NATS_INBOX_PREFIX", "_INBOX.router")
+            .switch("--require-tenant-subject")
+    })
+    .await;
+    let operator = keys.user(&broker, "operator", "operator").await;
+    for tenant in ["acme", "globex"] {
+        operator.put_policy(tenant, &policy(&["a"], breaker())).await;
+    }
+    let acme = keys.user(&broker, "tenant", "acme").await;
+    let executor = keys.user(&broker, "tenant-executor", "acme").await;
+    let answer = acme.ask(TENANTS_DECIDE, HeaderMap::new(), request("acme", "r-1").to_string()).await.json();
+    assert_eq!(answer["decision"]["provider_id"], "a", "{answer}");
+    let foreign = "beamline.router.v1.tenant.globex.decide";
+    let asked = acme.client.request(foreign, request("globex", "r-2").to_string().into());
+    assert!(!matches!(tokio::time::timeout(Duration::from_millis(500), asked).await, Ok(Ok(_))));
+    for n in 0..5 {
+        let failed = |tenant| result(tenant, "a", &format!("f-{n}"), "error");
+        let foreign = failed("globex").to_string();
+        executor.client.publish("caf.exec.result.v1.globex", foreign.into()).await.unwrap();
+        let last = executor.result_on("caf.exec.result.v1.acme", &failed("acme")).await;
+        worker.applied(last).await;
+    }
+    assert_eq!(operator.breaker("acme", "a").await["state"], "open");
+    assert_eq!(operator.breaker("globex", "a").await["window_requests"], 0);
 }
 
 #[tokio::test]

@@ -7,9 +7,8 @@ as the reply subject. A spy in the routers' account, which hears all of it, sees
 import asyncio
 import contextlib
 import json
-import tempfile
 
-from .broker import WAIT, Client, Fault, has_accounts, server, with_spies
+from .broker import WAIT, Client, Fault
 from .conversations import listeners, make_streams
 from nats.js.api import ConsumerConfig, KeyValueConfig, StreamConfig
 
@@ -152,15 +151,15 @@ async def erase_history(router, executor):
     return [json.loads(entry.value) for entry in await policies.history("acme.default")]
 
 
-async def all_ways(url, passwords, apart):
+async def all_ways(url, identities, apart):
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        router = await enter(Client.of(url, "router", passwords))
-        spy = Spy(await enter(Client(url, "spy", user="SPY_BEAMLINE", password="spy")))
-        attackers = {user: await enter(Client.of(url, user, passwords)) for user in {user for user, _ in WAYS}}
+        router = await enter(Client.of(url, "router", identities))
+        spy = Spy(await enter(Client.of(url, "spy", identities)))
+        attackers = {user: await enter(Client.of(url, user, identities)) for user in {user for user, _ in WAYS}}
         await prepare(router)
-        if apart:
-            await listeners(router, await enter(Client(url, "listener", user="SPY_LISTENERS", password="spy")))
+        if apart and "listener" in identities:
+            await listeners(router, await enter(Client.of(url, "listener", identities)))
         before = await contents(router)
         await spy.listen()
         named, reached = set(), set()
@@ -191,13 +190,9 @@ def faults_of(apart, named, reached):
         yield "an answer arrived, and it should not be worse than documented", reached - within_reach
 
 
-def attack(binary, config, passwords):
-    """Attacks a server with this configuration; a sentence on what came of it."""
-    apart = has_accounts(config)
-    with tempfile.TemporaryDirectory(prefix="beamline-nats-") as folder:
-        copy = with_spies(folder)
-        with server(binary, copy / config.name, passwords) as url:
-            named, reached, changed, left = asyncio.run(all_ways(url, passwords, apart))
+def attack(url, identities, apart):
+    """Attacks a server whose users are in one account, or apart; a sentence on what came of it."""
+    named, reached, changed, left = asyncio.run(all_ways(url, identities, apart))
     faults = [f"{what}: {' '.join(way)}" for what, ways in faults_of(apart, named, reached)
               for way in sorted(ways)]
     if len(changed) != (0 if apart else len(STREAMS)):

@@ -28,6 +28,14 @@ USERS = {
 }
 
 
+def by_password(passwords):
+    """What makes a connection each of USERS, and each spy of with_spies()."""
+    users = {user: {"user": user, "password": passwords[variable]} for user, variable in USERS.items()}
+    spies = {spy: {"user": user, "password": "spy"} for spy, user in (
+        ("spy", "SPY_BEAMLINE"), ("listener", "SPY_LISTENERS"))}
+    return {**users, **spies}
+
+
 class Fault(Exception):
     """Something is not as a table or a conversation wants it."""
 
@@ -50,6 +58,13 @@ def server_version(binary):
 @contextlib.contextmanager
 def server(binary, config, variables):
     """Runs the server with the config under test; yields its URL."""
+    with running(binary, config, variables) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def running(binary, config, variables):
+    """The same, and yields its process too."""
     with tempfile.TemporaryDirectory(prefix="beamline-nats-") as folder:
         log = pathlib.Path(folder, "log")
         with log.open("w") as sink:
@@ -60,7 +75,7 @@ def server(binary, config, variables):
                 stdout=sink, stderr=sink, env={**os.environ, **variables, "NATS_STORE_DIR": folder},
             )
         try:
-            yield asyncio.run(wait_for_url(process, folder, log))
+            yield asyncio.run(wait_for_url(process, folder, log)), process
         finally:
             process.terminate()
             process.wait(WAIT)
@@ -86,9 +101,9 @@ class Client:
         self.errors = []
 
     @classmethod
-    def of(cls, url, user, variables, inbox=None):
-        """One of USERS, by its password."""
-        return cls(url, user, inbox, user=user, password=variables[USERS[user]])
+    def of(cls, url, user, identities, inbox=None):
+        """One of the users, by what makes it that one."""
+        return cls(url, user, inbox, **identities[user])
 
     async def __aenter__(self):
         async def on_error(error):

@@ -15,9 +15,9 @@ from nats.js.api import (
 from .broker import USERS, WAIT, Client, Fault
 
 
-async def strangers(url, passwords):
+async def strangers(url, identities):
     """No password, a wrong one, and another user's are all refused."""
-    for user, password in ((None, None), ("router", "wrong"), ("acme", passwords["NATS_ROUTER_PASSWORD"])):
+    for user, password in ((None, None), ("router", "wrong"), ("acme", identities["router"]["password"])):
         try:
             async with Client(url, user, "_INBOX.x", user=user, password=password):
                 raise Fault(f"connected as {user} with a wrong password")
@@ -121,10 +121,10 @@ async def log(router, executor):
     return await drain(router, "BEAMLINE_LOG", "caf.exec.result.v1", "usage", 1)
 
 
-async def newer_subjects(url, passwords):
+async def newer_subjects(url, identities):
     """The log again, under ack and flow-control subjects that name domain and account."""
-    async with Client.of(url, "router", passwords) as router, \
-            Client.of(url, "executor", passwords) as executor:
+    async with Client.of(url, "router", identities) as router, \
+            Client.of(url, "executor", identities) as executor:
         await make_streams(router)
         acked = await log(router, executor)
         if acked.startswith("$JS.ACK.BEAMLINE_LOG."):
@@ -179,11 +179,11 @@ async def listeners(router, listener):
     await heard.unsubscribe()
 
 
-async def conversations(url, passwords):
+async def conversations(url, identities):
     """What the users do all day, over one server."""
     async with contextlib.AsyncExitStack() as stack:
         router, operator, executor, gateway, acme = [
-            await stack.enter_async_context(Client.of(url, user, passwords))
+            await stack.enter_async_context(Client.of(url, user, identities))
             for user in USERS
         ]
         everyone = (router, operator, executor, gateway, acme)
@@ -211,7 +211,7 @@ async def conversations(url, passwords):
         await shared.next_msg(WAIT)
 
         # A tenant whose client keeps the default inbox prefix can't listen for its answer.
-        async with Client.of(url, "acme", passwords, "_INBOX") as forgetful:
+        async with Client.of(url, "acme", identities, "_INBOX") as forgetful:
             await forgetful.nc.subscribe(forgetful.nc.new_inbox())
             if not await forgetful.refusals():
                 raise Fault("a tenant may listen on any inbox")

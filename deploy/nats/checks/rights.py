@@ -98,11 +98,11 @@ SUBSCRIBE = {
 }
 
 
-async def matrix(url, passwords):
+async def matrix(url, identities):
     """Every subject as every user. Returns how many pairs were tried."""
     faults, tried = [], 0
     for user in USERS:
-        async with Client.of(url, user, passwords) as client:
+        async with Client.of(url, user, identities) as client:
             for verb, table in (("publish", PUBLISH), ("subscribe", SUBSCRIBE)):
                 for subject, allowed in table.items():
                     if verb == "publish":
