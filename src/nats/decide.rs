@@ -2,9 +2,10 @@
 //!
 //! Each decide connection has a thread of its own, on whose runtime the connection's task and the two of
 //! this module take turns: a request that is on its way passes no other thread, and wakes none. The
-//! *intake* takes batches off the subscriber as they were read from the socket, stamps and queues them;
-//! what a full queue refuses is answered `overloaded` at once, so that the subscriber never drops in
-//! silence. The *decider* takes batches and answers each request inline: no task, no lock and no wait on
+//! *intake* takes batches off the subscriber as they were read from the socket, stamps and queues them.
+//! Long requests, and what comes while too much waits, go to a second thread, where tenants have their turns
+//! ([`in_turn`]); what that queue refuses is answered `overloaded` at once, so that the subscriber never drops
+//! in silence. The *decider* takes batches and answers each request inline: no task, no lock and no wait on
 //! the network for one that needs no probe. A request is read where it lies in its batch, and a reply is
 //! written into the connection's buffer. It reads a few requests, then looks up all their policies, then
 //! decides them: what has to be fetched from memory for one does not wait for what another needs. Where a
@@ -12,8 +13,8 @@
 //! there are never more of these than free slots.
 
 mod explain;
+mod in_turn;
 mod intake;
-mod long;
 mod pulse;
 mod push;
 mod reading;

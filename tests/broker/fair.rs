@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::Client;
+use async_nats::{Client, HeaderMap};
 use beamline_router::wire::proto;
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::{Broker, Caller, Stage, Worker, request};
+use crate::support::{Broker, Caller, SOON, Stage, Worker, eventually, request};
 
 /// Requests of the quiet tenant in one measurement: its 99th percentile is the fifth longest.
 const SAMPLES: usize = 500;
@@ -87,17 +87,38 @@ async fn is_hardly_noticed(stage: &Stage, subject: &str, body: Bytes, per_second
 }
 
 /// A decide request of about so many bytes whose members are many and short.
-fn crowded(bytes: usize) -> Bytes {
-    let mut asked = request("flood", "f");
+fn crowded(tenant: &str, bytes: usize) -> Bytes {
+    let mut asked = request(tenant, "f");
     let members = bytes / 12;
     asked["metadata"] = (0..members).map(|n| (format!("k{n:05}"), json!(n % 10))).collect::<Value>();
     asked.to_string().into()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_that_fills_the_queue_takes_no_place_of_another_tenant() {
+    let stage = stage().await;
+    let subject = "beamline.router.v1.tenant.flood.decide";
+    let flood = Flood::start(&stage.broker, subject, crowded("flood", 55 << 10), 1_500).await;
+    eventually("more comes than is decided", SOON, async || {
+        let metrics = stage.worker.metrics().await;
+        metrics.sum("router_queue_refused_total", &[("queue", "decide")]) > 0.0
+    })
+    .await;
+    // Short ones, and long ones that wait where the flood does.
+    for n in 0..100 {
+        let short = request("quiet", &format!("q-{n}")).to_string().into();
+        let body = if n % 2 == 0 { short } else { crowded("quiet", 20 << 10) };
+        let subject = "beamline.router.v1.tenant.quiet.decide";
+        let answer = stage.caller.ask(subject, HeaderMap::new(), body).await.json();
+        assert_eq!(answer["ok"], true, "{answer}");
+    }
+    drop(flood);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_requests_of_one_tenant_do_not_delay_another() {
     let stage = stage().await;
-    let body = crowded(55 << 10);
+    let body = crowded("flood", 55 << 10);
     assert!((48 << 10..64 << 10).contains(&body.len()), "{}", body.len());
     is_hardly_noticed(&stage, "beamline.router.v1.tenant.flood.decide", body, 60).await;
 }
@@ -105,7 +126,7 @@ async fn long_requests_of_one_tenant_do_not_delay_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_are_too_long_do_not_delay_others() {
     let stage = stage().await;
-    let body = crowded(1_000_000);
+    let body = crowded("flood", 1_000_000);
     is_hardly_noticed(&stage, "beamline.router.v1.tenant.flood.decide", body, 20).await;
 }
 

@@ -315,7 +315,7 @@ async fn a_request_that_waited_too_long_in_the_worker_is_overloaded() {
     let mut replies = stage.caller.listen("_INBOX.flood.*").await;
     let inflated = "x".repeat(100_000);
     let mut body = request("acme", "r-1");
-    body["metadata"] = json!({"much": inflated});
+    body["task"] = json!({"type": "t", "payload": inflated});
     let body = bytes::Bytes::from(body.to_string());
     // What arrives in one piece is stamped in one piece: the last of many wait for the first.
     eventually("one is refused", SOON, async || {

@@ -57,7 +57,8 @@ impl State {
         let prelude = session.prelude();
         let _ = session.move_to(&prelude);
         let (expires, heartbeat) = (Duration::from_secs(30), Duration::from_secs(5));
-        let pull = Pull::new(PullSettings { batch: 256, max_bytes: 1 << 20, expires, heartbeat }, Duration::ZERO);
+        let pull =
+            Pull::new(PullSettings { batch: 256, max_bytes: 1 << 20, expires, heartbeat }, Duration::ZERO);
         Self { session, pool: Pool::new(std::slice::from_ref(&address), 1), pull, address, pings: 0 }
     }
 

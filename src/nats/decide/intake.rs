@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::long::{LongRequests, is_long};
+use super::in_turn::{InTurn, is_long};
 use super::pulse::Pulse;
 use super::{serve, thread};
 use crate::domain::{ErrorCode, Tick};
@@ -16,10 +16,10 @@ use crate::nats::headers::Received;
 use crate::telemetry::labels::Queue;
 use crate::wire::subjects::token_at_star;
 
-/// How much waits for the decider: so many batches, each what one read returned,
+/// How much waits for the decider in the order of its arrival: so many batches, each what one read returned,
 const QUEUE: usize = 1_024;
-/// and so many bytes.
-const QUEUE_BYTES: usize = 32 << 20;
+/// and so many bytes, which usual requests fill with what is decided in some 20 ms. What comes beyond waits in turn.
+const QUEUE_BYTES: usize = 4 << 20;
 
 /// How long the broker may take to say that it sends nothing more.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -50,19 +50,21 @@ pub(super) async fn run(
     let (batches, received) = mpsc::channel(QUEUE);
     let waiting = Arc::new(AtomicUsize::new(0));
     let queue = Waiting { received, bytes: Arc::clone(&waiting) };
-    let long = Arc::new(LongRequests::new());
-    let long_decider = {
+    let in_turn = Arc::new(InTurn::new());
+    let second = {
         let (worker, client) = (Arc::clone(&worker), client.clone());
-        let (queue, claims) = (Arc::clone(&long), claims.clone());
-        thread::run(format!("decide-{number}-long"), move || serve::run_long(worker, client, queue, claims))
+        let (queue, claims) = (Arc::clone(&in_turn), claims.clone());
+        thread::run(format!("decide-{number}-in-turn"), move || {
+            serve::run_in_turn(worker, client, queue, claims)
+        })
     };
     let decider = tokio::spawn(serve::run(Arc::clone(&worker), client.clone(), queue, claims));
-    let intake = Intake { worker: &worker, client: &client, batches, bytes: waiting, long: &long };
+    let intake = Intake { worker: &worker, client: &client, batches, bytes: waiting, in_turn: &in_turn };
     intake.take_in(ready, &stop).await;
     drop(intake);
-    long.close();
-    let long_ended = long_decider.await;
-    if decider.await.is_err() || !long_ended {
+    in_turn.close();
+    let second_ended = second.await;
+    if decider.await.is_err() || !second_ended {
         tracing::error!(event = "decider_died");
         stop.cancel();
     }
@@ -100,7 +102,7 @@ struct Intake<'w> {
     batches: mpsc::Sender<Batch>,
     /// Of all batches that wait.
     bytes: Arc<AtomicUsize>,
-    long: &'w LongRequests,
+    in_turn: &'w InTurn,
 }
 
 impl Intake<'_> {
@@ -173,29 +175,31 @@ impl Intake<'_> {
         let _ = tokio::time::timeout(DRAIN, all).await;
     }
 
-    /// Queues a batch, or answers it as overloaded.
+    /// Queues a batch. Long requests are queued in turn, and so are all where too much waits.
     fn offer(&self, messages: Messages, stale: bool) {
-        let Self { worker, .. } = *self;
         let bytes = messages.bytes();
-        let came = Came { arrived: worker.clock.tick(), stale };
-        for message in messages.iter().filter(is_long) {
-            let subject = message.subject().unwrap_or_default();
-            let tenant = token_at_star(&worker.settings.names.decide_tenants, subject);
-            if !self.long.offer(tenant.unwrap_or_default(), message, came) {
-                self.refuse(message);
-            }
-        }
+        let came = Came { arrived: self.worker.clock.tick(), stale };
+        messages.iter().filter(is_long).for_each(|message| self.offer_in_turn(message, came));
         let batch = Batch { came, messages };
         let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let refused = if waiting > 0 && waiting + bytes > QUEUE_BYTES {
+        let beyond = if waiting > 0 && waiting + bytes > QUEUE_BYTES {
             Some(batch)
         } else {
             self.batches.try_send(batch).err().map(mpsc::error::TrySendError::into_inner)
         };
-        if let Some(refused) = refused {
+        if let Some(Batch { messages, .. }) = beyond {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            // The long ones wait elsewhere.
-            refused.messages.iter().filter(|message| !is_long(message)).for_each(|m| self.refuse(m));
+            let short = messages.iter().filter(|message| !is_long(message));
+            short.for_each(|message| self.offer_in_turn(message, came));
+        }
+    }
+
+    /// Queues a request behind those of its tenant, or answers it as overloaded.
+    fn offer_in_turn(&self, message: MessageRef<'_>, came: Came) {
+        let subject = message.subject().unwrap_or_default();
+        let tenant = token_at_star(&self.worker.settings.names.decide_tenants, subject);
+        if !self.in_turn.offer(tenant.unwrap_or_default(), message, came) {
+            self.refuse(message);
         }
     }
 

@@ -8,12 +8,12 @@ use crate::nats::headers::field_of;
 use crate::wire::subjects::token_at_star;
 use crate::wire::{CONTENT_TYPE, Content, Refusal, Rules, Scratch, decode_request, is_answer};
 
-/// Room for the ids, where they stand before the rest.
+/// Enough for the ids where they stand before the rest: to refuse must cost less than to decide.
 const HEAD: usize = 8 << 10;
 
-/// What is searched for ids to echo of a body that is refused unread: all, unless it has more bytes than `most`.
-pub(super) fn head(body: &[u8], most: usize) -> &[u8] {
-    if body.len() > most { body.get(..HEAD).unwrap_or(body) } else { body }
+/// What is searched for ids to echo of a body that is refused unread.
+pub(super) fn head(body: &[u8]) -> &[u8] {
+    body.get(..HEAD).unwrap_or(body)
 }
 
 /// See the module.
@@ -66,7 +66,7 @@ impl<'m> Request<'m> {
             Err(refusal) => return Asked::Refused(Content::sniff(body), refusal),
         };
         if let Some((code, problem)) = self.unread(body) {
-            let head = head(body, settings.decide.max_request_bytes);
+            let head = head(body);
             if is_answer(head) {
                 return Asked::Nothing;
             }

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use super::in_turn::{InTurn, is_long};
 use super::intake::{Came, Waiting};
-use super::long::{self, LongRequests};
 use super::reading::{Asked, Question, head};
 use super::refusals::ReplyHeaders;
 use super::tally::Tally;
@@ -88,7 +88,7 @@ impl<'m> Opened<'m> {
 }
 
 /// Answers batches until there are no more, then waits for requests that still wait for the broker. Long requests are
-/// left to [`run_long`].
+/// left to [`run_in_turn`].
 pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: Waiting, claims: Handle) {
     let mut decider = Decider::new(worker, client, claims);
     let mut scratches: Vec<Scratch> = (0..TOGETHER).map(|_| Scratch::default()).collect();
@@ -96,7 +96,7 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: Waiting,
         // Of a batch the first is timed in its parts.
         let mut timed = true;
         for messages in batch.messages.chunks(TOGETHER) {
-            let messages = messages.filter(|message| !long::is_long(message));
+            let messages = messages.filter(|message| !is_long(message));
             decider.answer(messages, &mut scratches, batch.came, std::mem::take(&mut timed)).await;
         }
         decider.tally.tell(&decider.worker);
@@ -104,8 +104,8 @@ pub(super) async fn run(worker: Arc<Worker>, client: Client, mut queue: Waiting,
     decider.end().await;
 }
 
-/// Answers long requests, as [`run`] does the others.
-pub(super) async fn run_long(worker: Arc<Worker>, client: Client, queue: Arc<LongRequests>, claims: Handle) {
+/// Answers what waits in turn, as [`run`] does the others.
+pub(super) async fn run_in_turn(worker: Arc<Worker>, client: Client, queue: Arc<InTurn>, claims: Handle) {
     let mut decider = Decider::new(worker, client, claims);
     let mut scratch = [Scratch::default()];
     while let Some((message, came)) = queue.next().await {
@@ -274,7 +274,7 @@ impl Worker {
 /// Answers a request that a full queue refused, undecoded but for its ids. What the connection does not
 /// take at once is not sent.
 pub(super) fn answer_overloaded(worker: &Worker, client: &Client, message: &Received<'_>) {
-    let head = head(message.payload, worker.settings.decide.max_request_bytes);
+    let head = head(message.payload);
     if is_answer(head) || !is_answerable(worker, message) {
         return;
     }

@@ -1,7 +1,8 @@
-//! Long requests, apart from the others.
+//! Requests that are decided tenants in turn, on a thread of their own.
 //!
-//! The longest body takes as long to read as a thousand usual ones, and would delay all that came behind it. So requests
-//! with a long body are decided on a thread of their own, tenants in turn: who sends many waits for itself.
+//! The longest body takes as long to read as a thousand usual ones, and would delay all that came behind it: so long
+//! requests go here. So does what comes while too much waits in the order of its arrival: who sends more than can be
+//! decided waits for itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,18 +14,18 @@ use crate::domain::FairQueue;
 
 /// A body of more bytes than this is long.
 const LONG: usize = 8 << 10;
-/// How many bytes of them wait, of all tenants together.
+/// How many bytes of requests wait, of all tenants together.
 const ROOM: usize = 32 << 20;
 /// How many bytes of a tenant are read in its turn: what a body has at most by default.
 const QUANTUM: usize = 64 << 10;
 
-/// Whether a request waits with the long ones.
+/// Whether a request is decided in turn whatever else waits.
 pub(super) fn is_long(message: &MessageRef<'_>) -> bool {
     message.payload().len() > LONG
 }
 
 /// What waits. Those that name no tenant in their subject wait as one: whoever may send them speaks for all tenants.
-pub(super) struct LongRequests {
+pub(super) struct InTurn {
     inner: Mutex<Inner>,
     changed: Notify,
 }
@@ -34,7 +35,7 @@ struct Inner {
     closed: bool,
 }
 
-impl LongRequests {
+impl InTurn {
     pub(super) fn new() -> Self {
         let inner = Inner { queue: FairQueue::new(ROOM, QUANTUM), closed: false };
         Self { inner: Mutex::new(inner), changed: Notify::new() }
