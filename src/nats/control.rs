@@ -4,10 +4,14 @@
 //! log and waits until its own reader has applied it; then it answers. Commands to breakers have no
 //! bucket: the log is where they live. A message that nobody waits for an answer to is done all the
 //! same, and a refusal of it is told as an event.
+//!
+//! Emergency verbs have places and a queue of their own ([`lanes`]).
 
 mod body;
 mod breakers;
 mod flags;
+mod intake;
+mod lanes;
 mod policies;
 mod reply;
 mod rollouts;
@@ -19,11 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beamline_nats::encode::Outgoing;
-use beamline_nats::{Message, PublishError, Subscriber};
+use beamline_nats::{Message, PublishError};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Worker;
 use super::buckets::Bucket;
@@ -31,13 +33,12 @@ use super::events::Event;
 use super::headers::{Received, field_of, incoming};
 use crate::domain::ErrorCode;
 use crate::log::Entry;
-use crate::telemetry::labels::{Publish, Queue, Source, Verb};
+use crate::telemetry::labels::{Publish, Source, Verb};
 use crate::telemetry::{Facts, Message as Told};
 use crate::wire::{CONTENT_TYPE, Content, SERVICE_ERROR, SERVICE_ERROR_CODE, service_error};
 use body::Body;
+use intake::Intake;
 
-/// How many verbs are worked on at once; more are answered as overloaded.
-const AT_ONCE: usize = 64;
 /// How long a durable change may take to come back through the log.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the broker may take over one question that a verb has; then the verb is answered as unavailable.
@@ -51,22 +52,27 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let Ok(mut verbs) = worker.traffic.subscribe(&names.control_all, Some(&names.queue_group)) else {
         return;
     };
-    let working = Working { places: Arc::new(Semaphore::new(AT_ONCE)), tasks: TaskTracker::new() };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = confirm(&worker) => {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = take_all(&worker, &mut verbs, &working) => {}
+    let intake = Arc::new(Intake::new(Arc::clone(&worker)));
+    let taking = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = confirm(&worker) => {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = intake.take_all(&mut verbs) => {}
+                }
             }
         }
+        worker.link.set_controlled(false);
+        verbs.drain();
+        // The broker says in milliseconds that it sends nothing more; a drain has a bound of its own.
+        let _ = tokio::time::timeout(ANSWER_PATIENCE, intake.take_all(&mut verbs)).await;
+        intake.finish().await;
+    };
+    tokio::select! {
+        () = taking => {}
+        () = intake.refuse_late() => {}
     }
-    worker.link.set_controlled(false);
-    verbs.drain();
-    // The broker says in milliseconds that it sends nothing more; a drain has a bound of its own.
-    let _ = tokio::time::timeout(ANSWER_PATIENCE, take_all(&worker, &mut verbs, &working)).await;
-    working.tasks.close();
-    working.tasks.wait().await;
 }
 
 /// Waits until the broker holds the subscription, so that a worker that is ready is reached.
@@ -75,46 +81,32 @@ async fn confirm(worker: &Worker) {
     worker.link.set_controlled(true);
 }
 
-/// Verbs that are worked on.
-struct Working {
-    places: Arc<Semaphore>,
-    tasks: TaskTracker,
+/// The end of a subject that names a verb.
+fn verb_text<'s>(worker: &Worker, subject: &'s str) -> &'s str {
+    subject.strip_prefix(worker.settings.names.control_prefix.as_str()).unwrap_or_default()
 }
 
-async fn take_all(worker: &Arc<Worker>, verbs: &mut Subscriber, working: &Working) {
-    while let Some(message) = verbs.next().await {
-        let worker = Arc::clone(worker);
-        let Ok(place) = Arc::clone(&working.places).try_acquire_owned() else {
-            worker.metrics.queue_refused.inc(Queue::Control);
-            worker.discovery.control.record(0, Some(ErrorCode::Overloaded.as_str()));
-            let error = ControlError::new(ErrorCode::Overloaded, "too many control requests at once");
-            if !answer_now(&worker, &Received::of(message.as_ref()), &error.body()) {
-                worker.metrics.nats_publish_failures.inc(Publish::Reply);
-            }
-            continue;
-        };
-        working.tasks.spawn(async move {
-            one(&worker, message).await;
-            drop(place);
-        });
+/// The verb of a message.
+fn verb_of(worker: &Worker, message: &Message) -> Verb {
+    Verb::parse(verb_text(worker, message.as_ref().subject().unwrap_or_default()))
+}
+
+/// A message as a request. None where no answer could be sent, and for an answer: those are dropped.
+fn request_of<'m>(worker: &Worker, message: &'m Message) -> Option<Received<'m>> {
+    let message = Received::of(message.as_ref());
+    if let Some(malformed) = message.malformed {
+        worker.link.note_malformed(Source::Control, malformed, &worker.metrics);
     }
+    let is_dropped = message.is_unanswerable()
+        || message.reply.is_some_and(|reply| !worker.may_answer_at(reply))
+        || crate::wire::is_answer(message.payload);
+    (!is_dropped).then_some(message)
 }
 
 async fn one(worker: &Arc<Worker>, message: Message) {
     let began = worker.clock.nanos();
-    let message = Received::of(message.as_ref());
-    let verb_text =
-        message.subject.strip_prefix(worker.settings.names.control_prefix.as_str()).unwrap_or_default();
-    let verb = Verb::parse(verb_text);
-    if let Some(malformed) = message.malformed {
-        worker.link.note_malformed(Source::Control, malformed, &worker.metrics);
-    }
-    if message.is_unanswerable() || message.reply.is_some_and(|reply| !worker.may_answer_at(reply)) {
-        return;
-    }
-    if crate::wire::is_answer(message.payload) {
-        return;
-    }
+    let Some(message) = request_of(worker, &message) else { return };
+    let verb = Verb::parse(verb_text(worker, message.subject));
     let incoming = incoming(&message.headers);
     let told = Told { subject: message.subject, body_size: message.payload.len(), id: None };
     let span = worker.tracing.control(&incoming, verb, &told);
@@ -132,28 +124,14 @@ async fn one(worker: &Arc<Worker>, message: Message) {
         Err(error) => Err(error),
     };
     let code = result.as_ref().err().map(|e| e.code);
-    worker.metrics.control_requests.inc(verb, code);
     let body = match result {
-        Ok(body) => body,
-        Err(error) => {
-            let ours = matches!(error.code, ErrorCode::Internal | ErrorCode::Unavailable);
-            if ours || message.reply.is_none() {
-                tracing::warn!(
-                    event = "control_refused",
-                    verb = verb_text,
-                    code = error.code.as_str(),
-                    message = %error.message,
-                    trace_id = incoming.parent().map(|p| p.trace_id_hex())
-                );
-            }
-            let body = error.body();
-            if message.reply.is_none() {
-                let error = body.get("error").cloned().unwrap_or_default();
-                let tenant_id = tenant_id.as_deref();
-                let event = Event::rejected(verb_text, tenant_id, &error, worker.clock.wall_ms());
-                worker.events.send(event, &worker.metrics);
-            }
+        Ok(body) => {
+            worker.metrics.control_requests.inc(verb, None);
             body
+        }
+        Err(error) => {
+            note_refusal(worker, &message, &error, tenant_id.as_deref());
+            error.body()
         }
     };
     // Before it is answered, so that who has the answer finds it counted.
@@ -166,6 +144,38 @@ async fn one(worker: &Arc<Worker>, message: Message) {
             message: body.pointer("/error/message").and_then(Value::as_str),
             ..Facts::default()
         });
+    }
+}
+
+/// Answers a request with an error, without a look at its body.
+fn refuse(worker: &Worker, message: &Message, error: &ControlError) {
+    let Some(message) = request_of(worker, message) else { return };
+    note_refusal(worker, &message, error, None);
+    worker.discovery.control.record(0, Some(error.code.as_str()));
+    if !answer_now(worker, &message, &error.body()) {
+        worker.metrics.nats_publish_failures.inc(Publish::Reply);
+    }
+}
+
+/// Counts a refusal. It is logged where it is a fault of the router or nobody is answered; then an event says so
+/// too.
+fn note_refusal(worker: &Worker, message: &Received<'_>, error: &ControlError, tenant_id: Option<&str>) {
+    let verb = verb_text(worker, message.subject);
+    worker.metrics.control_requests.inc(Verb::parse(verb), Some(error.code));
+    let ours = matches!(error.code, ErrorCode::Internal | ErrorCode::Unavailable);
+    if ours || message.reply.is_none() {
+        tracing::warn!(
+            event = "control_refused",
+            verb,
+            code = error.code.as_str(),
+            message = %error.message,
+            trace_id = incoming(&message.headers).parent().map(|p| p.trace_id_hex())
+        );
+    }
+    if message.reply.is_none() {
+        let error = error.body().get("error").cloned().unwrap_or_default();
+        let event = Event::rejected(verb, tenant_id, &error, worker.clock.wall_ms());
+        worker.events.send(event, &worker.metrics);
     }
 }
 

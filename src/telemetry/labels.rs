@@ -282,6 +282,16 @@ labels! {
 }
 
 labels! {
+    /// What control requests wait in.
+    Lane {
+        /// Of verbs that are needed when something is wrong.
+        Emergency = "emergency",
+        /// Of all others.
+        Ordinary = "ordinary",
+    }
+}
+
+labels! {
     /// What the bounds of the evidence of rollouts made it lose.
     EvidenceLost {
         /// Closed windows that were dropped before they were judged.
@@ -427,6 +437,7 @@ mod tests {
         is_closed::<Option<ErrorCode>>();
         is_closed::<Publish>();
         is_closed::<Queue>();
+        is_closed::<Lane>();
         is_closed::<EvidenceLost>();
         is_closed::<Assignment>();
         is_closed::<AckRefused>();

@@ -15,8 +15,8 @@ use prometheus_client::registry::Registry;
 use super::breakers::Breakers;
 use super::histogram::Histogram;
 use super::labels::{
-    AckRefused, Assignment, Claim, EvidenceLost, Outcome, Publish, Queue, Snapshot, Source, Trouble, Usage,
-    Verb,
+    AckRefused, Assignment, Claim, EvidenceLost, Lane, Outcome, Publish, Queue, Snapshot, Source, Trouble,
+    Usage, Verb,
 };
 use super::names::{Family, metric};
 use super::rollouts::Rollouts;
@@ -93,6 +93,8 @@ pub struct Metrics {
     pub claims: Counters<Claim>,
     /// Control requests; no error code is `ok`.
     pub control_requests: Grid<Verb, Option<ErrorCode>>,
+    /// Control requests that wait.
+    pub control_waiting: Levels<Lane>,
     /// Usage events.
     pub usage_events: Counters<Usage>,
     /// The log's entry up to which all results are metered.
@@ -176,6 +178,7 @@ impl Exposition {
                 metric::CONTROL_REQUESTS,
                 Grid::new(("verb", "outcome"), |_, code: Option<ErrorCode>| code.is_none()),
             ),
+            control_waiting: r.add(metric::CONTROL_WAITING, Levels::new("lane")),
             usage_events: r.add(metric::USAGE_EVENTS, Counters::new("outcome")),
             usage_position: r.add(metric::USAGE_POSITION, Level::default()),
         };

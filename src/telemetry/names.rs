@@ -84,6 +84,7 @@ pub mod metric {
         ACKS_REFUSED = "router_acks_refused_total", "Acknowledgements of this worker's assignments that it refused, by reason";
         CLAIMS = "router_claims_total", "Claims for a probe of a half-open breaker, by outcome";
         CONTROL_REQUESTS = "router_control_requests_total", "Control requests handled by this worker, by verb and outcome (ok or an error code)";
+        CONTROL_WAITING = "router_control_waiting", "Control requests that wait for a place, by lane";
         USAGE_EVENTS = "router_usage_events_total", "Usage events, by outcome";
         USAGE_POSITION = "router_usage_log_position", "How far usage has been metered without a gap, by all workers together, as far as this one has seen";
         BREAKER_EVENTS = "router_circuit_breaker_events_total", "What breakers saw, by event";

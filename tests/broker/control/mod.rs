@@ -1,6 +1,7 @@
 //! The control verbs for policies, over NATS.
 
 mod changes;
+mod crowd;
 mod following;
 mod lists;
 mod refused;
