@@ -1,7 +1,10 @@
 //! The asking side of the control subject: what `policy`, `breaker` and `flag` speak through.
 //!
 //! A refusal by the router, by the broker and by silence are told apart, since a script needs to know
-//! whether asking again can help.
+//! whether asking again can help. A verb that was refused as overloaded has done nothing: it is sent again, for as
+//! long as an answer is waited for.
+
+mod retries;
 
 use std::time::Duration;
 
@@ -11,8 +14,10 @@ use tokio::sync::watch;
 
 use super::connect::{ConnectFailed, connect_traffic};
 use super::rollouts::{NotRead, Recorded, read_all};
+use crate::clock::Clock;
 use crate::config::{ClientSettings, Names};
-use crate::domain::RolloutId;
+use crate::domain::{ErrorCode, RolloutId};
+use retries::Retries;
 
 /// Pages followed before a list counts as endless: at a hundred entries a page, a million.
 const MAX_PAGES: usize = 10_000;
@@ -25,7 +30,7 @@ pub enum ControlError {
     Connect(#[from] ConnectFailed),
     /// The router answered with an error.
     #[error(transparent)]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// Nobody listens on the subject.
     #[error("no responders on {subject}: is a worker running, on this broker and under this prefix?")]
     NoResponders {
@@ -74,13 +79,27 @@ pub struct Refusal {
     pub message: String,
     /// `details.faults`: pointer and message.
     pub faults: Vec<(String, String)>,
+    /// How often the request was sent.
+    pub tries: u32,
     /// The whole body.
     pub body: Value,
 }
 
+impl Refusal {
+    /// When to ask again, where the router refused to work on the request at all.
+    fn retry_after(&self) -> Option<Duration> {
+        let after = self.body.pointer("/error/details/retry_after_ms").and_then(Value::as_u64);
+        (self.code == ErrorCode::Overloaded.as_str()).then(|| Duration::from_millis(after.unwrap_or(1_000)))
+    }
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.code, self.message)
+        write!(f, "{}: {}", self.code, self.message)?;
+        match self.tries {
+            0 | 1 => Ok(()),
+            tries => write!(f, " (sent {tries} times)"),
+        }
     }
 }
 
@@ -92,6 +111,7 @@ pub struct ControlClient {
     client: Client,
     names: Names,
     timeout: Duration,
+    clock: Clock,
     /// The last thing that the broker refused us; it tells of that apart from any request.
     denied: watch::Receiver<Option<String>>,
 }
@@ -110,7 +130,8 @@ impl ControlClient {
             _ => {}
         };
         let client = connect_traffic(&settings.nats, settings.timeout, on_event).await?;
-        Ok(Self { client, names: settings.names.clone(), timeout: settings.timeout, denied })
+        let (names, timeout) = (settings.names.clone(), settings.timeout);
+        Ok(Self { client, names, timeout, clock: Clock::start(), denied })
     }
 
     /// All that the stream of rollouts holds of one.
@@ -121,23 +142,40 @@ impl ControlClient {
         read_all(&self.client, &self.names, rollout).await
     }
 
-    /// Asks one verb; the answer is the whole body, `ok` included.
+    /// Asks one verb; the answer is the whole body, `ok` included. Where the router is overloaded it asks again.
     ///
     /// # Errors
     /// Why it came to nothing, a refusal by the router included.
     pub async fn request(&self, verb: &str, body: &Value) -> Result<Value, ControlError> {
-        let subject = self.names.control(verb);
-        let body = body.to_string();
+        let (subject, body) = (self.names.control(verb), body.to_string());
+        let began = self.clock.tick();
+        let mut retries = Retries::within(self.timeout);
+        loop {
+            let elapsed = Duration::from_millis(self.clock.tick().since(began));
+            let answer = self.ask(&subject, body.as_bytes(), self.timeout.saturating_sub(elapsed)).await;
+            let Err(ControlError::Refused(mut refusal)) = answer else { return answer };
+            let elapsed = Duration::from_millis(self.clock.tick().since(began));
+            let delay = refusal.retry_after().and_then(|after| retries.next(after, elapsed));
+            let Some(delay) = delay else {
+                refusal.tries = retries.tries();
+                return Err(ControlError::Refused(refusal));
+            };
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Asks once.
+    async fn ask(&self, subject: &str, body: &[u8], timeout: Duration) -> Result<Value, ControlError> {
         let mut denied = self.denied.clone();
         let message = tokio::select! {
-            answer = self.client.request(&subject, &[], body.as_bytes(), self.timeout) => {
-                answer.map_err(|error| self.no_answer(&subject, error))?
+            answer = self.client.request(subject, &[], body, timeout) => {
+                answer.map_err(|error| self.no_answer(subject, error))?
             }
             Ok(reason) = denied.wait_for(Option::is_some) => {
                 return Err(ControlError::NotPermitted(reason.clone().unwrap_or_default()));
             }
         };
-        answered(subject, message.payload())
+        answered(subject.to_owned(), message.payload())
     }
 
     /// Asks a verb that lists, and follows its cursor to the end: the answer is the first body with the
@@ -193,7 +231,7 @@ pub(super) fn answered(subject: String, payload: &[u8]) -> Result<Value, Control
     };
     match body.get("ok").and_then(Value::as_bool) {
         Some(true) => Ok(body),
-        Some(false) => Err(ControlError::Refused(refusal(body))),
+        Some(false) => Err(ControlError::Refused(Box::new(refusal(body)))),
         None => Err(ControlError::NotARouter { subject, what: "the answer has no ok" }),
     }
 }
@@ -205,7 +243,7 @@ fn refusal(body: Value) -> Refusal {
         Some(Value::Array(faults)) => faults.iter().map(fault).collect(),
         _ => Vec::new(),
     };
-    Refusal { code, message, faults, body }
+    Refusal { code, message, faults, tries: 1, body }
 }
 
 /// One of `faults`: its pointer and message.
@@ -231,9 +269,20 @@ mod tests {
                 assert_eq!(refusal.to_string(), "invalid_request: 2 faults");
                 assert_eq!(refusal.faults[0], ("/providers".to_owned(), "empty".to_owned()));
                 assert_eq!(refusal.body["ok"], false);
+                assert_eq!(refusal.retry_after(), None, "asking again would not help");
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn an_overloaded_router_says_when_to_ask_again() {
+        let body =
+            r#"{"ok":false,"error":{"code":"overloaded","message":"m","details":{"retry_after_ms":700}}}"#;
+        let Err(ControlError::Refused(mut refusal)) = told(body) else { panic!("{body}") };
+        assert_eq!(refusal.retry_after(), Some(Duration::from_millis(700)));
+        refusal.tries = 3;
+        assert_eq!(refusal.to_string(), "overloaded: m (sent 3 times)");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{refusal, to};
-use crate::support::{Broker, Caller, Metrics, SOON, Stage, Worker, eventually, free_port};
+use crate::support::{Broker, Caller, Metrics, SOON, Stage, Worker, cli, eventually, free_port};
 
 /// The places of a lane, and its queue.
 const PLACES: usize = 64;
@@ -37,7 +37,7 @@ fn refused(metrics: &Metrics) -> f64 {
 /// JetStream stands behind a leaf node, so that it can stand still while requests reach the worker.
 struct Edge {
     hub: Broker,
-    _edge: Broker,
+    edge: Broker,
     worker: Worker,
     caller: Caller,
     _store: TempDir,
@@ -61,7 +61,7 @@ impl Edge {
         let worker = Worker::start(&edge, |launch| launch).await;
         let caller = Caller::connect(&edge).await;
         caller.put_policy("acme", &to("a")).await;
-        Self { hub, _edge: edge, worker, caller, _store: store }
+        Self { hub, edge, worker, caller, _store: store }
     }
 }
 
@@ -100,4 +100,35 @@ async fn an_emergency_verb_has_a_place_while_changes_wait_and_are_refused() {
     let metrics = at.worker.metrics().await;
     assert_eq!((refused(&metrics), waiting(&metrics, "ordinary")), ((QUEUE + 80) as f64, 0.0));
     at.hub.resume();
+}
+
+#[tokio::test]
+async fn the_command_line_asks_again_until_it_has_a_place() {
+    let at = Edge::start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), to("b").to_string()).unwrap();
+    at.hub.pause();
+    let put = async {
+        let full = async || waiting(&at.worker.metrics().await, "ordinary") >= QUEUE as f64;
+        eventually("the queue is full", SOON, full).await;
+        let args = ["policy", "put", "--tenant", "acme", "-f", file.path().to_str().unwrap(), "--timeout"];
+        let at_once = cli(&at.edge, &[&args[..], &["500ms"]].concat()).await;
+        let patient = async {
+            let done = cli(&at.edge, &[&args[..], &["30s"]].concat()).await;
+            (done, Instant::now())
+        };
+        let resume = async {
+            let more = async || refused(&at.worker.metrics().await) >= (QUEUE + 82) as f64;
+            eventually("it was refused", SOON, more).await;
+            at.hub.resume();
+        };
+        let (patient, ()) = tokio::join!(patient, resume);
+        (at_once, patient.0)
+    };
+    let (_, (at_once, patient)) = tokio::join!(crowd(&at.caller, PLACES + QUEUE + 80), put);
+    assert_eq!(at_once.code, 1, "{at_once:?}");
+    assert!(at_once.stderr.contains("overloaded: too many control requests wait"), "{at_once:?}");
+    assert_eq!((patient.code, patient.stderr.as_str()), (0, ""), "{patient:?}");
+    let acme = at.caller.command("policy.get", &json!({"tenant_id": "acme", "policy_id": "default"})).await;
+    assert_eq!(acme["policy"], to("b"));
 }
