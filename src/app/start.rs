@@ -19,6 +19,7 @@ use crate::nats::link::Link;
 use crate::nats::rollouts::Rollouts;
 use crate::state::State;
 use crate::telemetry::breakers::Breakers;
+use crate::telemetry::repeats::Lines;
 use crate::telemetry::traces::{Environment, SpanCounters, StartError, Subjects};
 use crate::telemetry::{Exposition, Tracing};
 
@@ -92,6 +93,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         link,
         events,
         metrics,
+        lines: Lines::default(),
         discovery: Discovery::default(),
         tracing,
         traffic,

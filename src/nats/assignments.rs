@@ -75,15 +75,19 @@ async fn tell(worker: &Worker, id: &str, tracked: &Tracked, status: Status, coun
         Ok(_) => worker.metrics.assignments.inc(counted),
         Err(error) => {
             worker.metrics.assignments.inc(Counted::Untold);
-            tracing::warn!(
-                event = "assignment_end_untold",
-                tenant_id = &*tracked.tenant_id,
-                provider_id = &*tracked.provider_id,
-                assignment_id = id,
-                status = status.as_str(),
-                error = %error,
-                trace_id = tracked.trace.map(|t| t.trace_id_hex())
-            );
+            let error = error.to_string();
+            if let Some(stands_for) = worker.line_due("assignment_end_untold", &error) {
+                tracing::warn!(
+                    event = "assignment_end_untold",
+                    tenant_id = &*tracked.tenant_id,
+                    provider_id = &*tracked.provider_id,
+                    assignment_id = id,
+                    status = status.as_str(),
+                    error,
+                    trace_id = tracked.trace.map(|t| t.trace_id_hex()),
+                    stands_for
+                );
+            }
         }
     };
 }

@@ -163,13 +163,17 @@ fn note_refusal(worker: &Worker, message: &Received<'_>, error: &ControlError, t
     let verb = verb_text(worker, message.subject);
     worker.metrics.control_requests.inc(Verb::parse(verb), Some(error.code));
     let ours = matches!(error.code, ErrorCode::Internal | ErrorCode::Unavailable);
-    if ours || message.reply.is_none() {
+    let code = error.code.as_str();
+    if (ours || message.reply.is_none())
+        && let Some(stands_for) = worker.line_due("control_refused", &format!("{code} {verb}"))
+    {
         tracing::warn!(
             event = "control_refused",
             verb,
-            code = error.code.as_str(),
+            code,
             message = %error.message,
-            trace_id = incoming(&message.headers).parent().map(|p| p.trace_id_hex())
+            trace_id = incoming(&message.headers).parent().map(|p| p.trace_id_hex()),
+            stands_for
         );
     }
     if message.reply.is_none() {
@@ -195,7 +199,7 @@ pub async fn perform(worker: &Arc<Worker>, verb: Verb, body: &Value) -> Result<V
 }
 
 async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value, ControlError> {
-    match verb {
+    let result = match verb {
         Verb::PolicyPut => policies::put(worker, body).await,
         Verb::PolicyPatch => policies::patch(worker, body).await,
         Verb::PolicyGet => policies::get(worker, body).await,
@@ -231,7 +235,8 @@ async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value,
         Verb::RolloutHistory => rollouts::history(worker, &body).await,
         Verb::RolloutReport => rollouts::report(worker, &body).await,
         Verb::Other => Err(ControlError::new(ErrorCode::NotFound, "there is no such verb")),
-    }
+    };
+    result.inspect_err(|error| error.note(worker))
 }
 
 /// Answers, and waits for room in the connection if there is none.
@@ -281,7 +286,10 @@ async fn settle(
     let in_force = match appended {
         Ok(position) => worker.ledger.wait_applied(position, APPLY_PATIENCE).await,
         Err(error) => {
-            tracing::warn!(event = "change_not_appended", error = %error);
+            let error = error.to_string();
+            if let Some(stands_for) = worker.line_due("change_not_appended", &error) {
+                tracing::warn!(event = "change_not_appended", error, stands_for);
+            }
             worker.ledger.note_lacking();
             false
         }
@@ -298,7 +306,10 @@ async fn settle(
 /// Appends a command that has no bucket and waits until it is applied here.
 async fn command(worker: &Worker, entry: &Entry<'_>) -> Result<bool, ControlError> {
     let appended = worker.append(entry, None).await.map_err(|error| {
-        tracing::warn!(event = "command_not_appended", error = %error);
+        let error = error.to_string();
+        if let Some(stands_for) = worker.line_due("command_not_appended", &error) {
+            tracing::warn!(event = "command_not_appended", error, stands_for);
+        }
         ControlError::new(ErrorCode::Unavailable, "the log did not take the command; try again")
     })?;
     Ok(worker.ledger.wait_applied(appended.position, APPLY_PATIENCE).await)

@@ -276,7 +276,10 @@ pub async fn run(worker: Arc<Worker>, mut queue: mpsc::Receiver<Event>, stop: Ca
                 Ok(_) => break,
                 Err(error) => {
                     worker.metrics.nats_publish_failures.inc(Publish::Event);
-                    tracing::warn!(event = "event_not_published", error = %error, subject = %event.subject);
+                    let (error, subject) = (error.to_string(), event.subject.as_str());
+                    if let Some(stands_for) = worker.line_due("event_not_published", &error) {
+                        tracing::warn!(event = "event_not_published", error, subject, stands_for);
+                    }
                 }
             }
             tokio::select! {

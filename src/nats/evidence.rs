@@ -139,7 +139,10 @@ async fn write_met(worker: &Worker, entries: Vec<MetEntry>) {
     for entry in entries {
         let unique = format!("met.{}.{}", entry.run.boot, entry.number);
         if let Err(error) = worker.append(&Entry::Met(entry), Some(&unique)).await {
-            tracing::warn!(event = "rollout_evidence_lost", error = %error);
+            let error = error.to_string();
+            if let Some(stands_for) = worker.line_due("rollout_evidence_lost", &error) {
+                tracing::warn!(event = "rollout_evidence_lost", error, stands_for);
+            }
         }
     }
 }

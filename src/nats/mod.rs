@@ -55,6 +55,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::ledger::Verdicts;
 use crate::state::State;
+use crate::telemetry::repeats::Lines;
 use crate::telemetry::{Metrics, Tracing};
 use crate::wire::subjects::reply_allowed;
 use async_nats::jetstream;
@@ -88,6 +89,8 @@ pub struct Worker {
     pub events: events::Events,
     /// Metric handles.
     pub metrics: Arc<Metrics>,
+    /// What was logged lately, of lines that others can cause.
+    pub lines: Lines,
     /// What discovery tells of this worker's endpoints.
     pub discovery: discovery::Discovery,
     /// Where spans are made.
@@ -102,6 +105,11 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Counts a line of an event that others can cause, and says `what`. Where one is due, how many it stands for.
+    fn line_due(&self, event: &'static str, what: &str) -> Option<u64> {
+        self.lines.count(event, what, self.clock.tick())
+    }
+
     /// Whether a request may be answered at this subject: an inbox, or the default reply subject. One
     /// that may not is counted; a client could otherwise make the router publish where only it may.
     fn may_answer_at(&self, reply: &str) -> bool {

@@ -163,7 +163,13 @@ async fn scan(
                 scan.lacking.insert(stored.revision, (key.clone(), entry));
             }
             Some(_) => {}
-            None => tracing::error!(event = "bucket_value_refused", key, revision = stored.revision),
+            None => {
+                let revision = stored.revision;
+                let due = worker.line_due("bucket_value_refused", &format!("{key} {revision}"));
+                if let Some(stands_for) = due {
+                    tracing::error!(event = "bucket_value_refused", key, revision, stands_for);
+                }
+            }
         }
         scan.keys.insert(key);
     }

@@ -15,7 +15,7 @@ mod read_all;
 mod report;
 mod standing;
 
-pub use carry_out::{NotRecorded, record};
+pub use carry_out::{NotRecorded, note_unrecorded, record};
 pub use count::history_of;
 pub use follow::run;
 pub use peers::{NoAnswer, workers_without};

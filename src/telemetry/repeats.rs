@@ -2,6 +2,9 @@
 //! outage does not fill a disk, and one fault does not hide another. The next line tells how many it
 //! stands for.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use crate::domain::Tick;
 
 /// What is the same is told once in this time.
@@ -38,6 +41,18 @@ impl Repeats {
     }
 }
 
+/// Lines of several kinds, for tasks that share them.
+#[derive(Debug, Default)]
+pub struct Lines(Mutex<BTreeMap<&'static str, Repeats>>);
+
+impl Lines {
+    /// Counts a line of an event that says `what`, as [`Repeats::count`] does.
+    pub fn count(&self, event: &'static str, what: &str, now: Tick) -> Option<u64> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.entry(event).or_default().count(what, now)
+    }
+}
+
 fn unquoted(what: &str) -> &str {
     what.split('"').next().unwrap_or_default()
 }
@@ -71,6 +86,16 @@ mod tests {
         assert_eq!(told.len(), 10 * MOST);
         assert_eq!(told.iter().sum::<u64>() + lines.untold, 100_000);
         assert!(lines.told.len() <= MOST);
+    }
+
+    #[test]
+    fn lines_of_one_event_take_no_room_from_another() {
+        let lines = Lines::default();
+        let told = (0..1_000_u64).filter_map(|n| lines.count("flood", &n.to_string(), Tick(n))).count();
+        assert_eq!(told, MOST);
+        assert_eq!(lines.count("other", "x", Tick(1_000)), Some(1));
+        assert_eq!(lines.count("other", "x", Tick(1_001)), None);
+        assert_eq!(lines.count("flood", "x", Tick(EVERY_MS + 7)), Some(1_001 - MOST as u64));
     }
 
     #[test]

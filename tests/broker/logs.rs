@@ -42,6 +42,40 @@ async fn a_crowd_of_refusals_makes_few_lines_that_say_how_many_they_stand_for() 
     assert_eq!(stage.worker.count("router_decisions_total").await, asked, "each was counted");
 }
 
+#[tokio::test]
+async fn a_flood_that_others_cause_makes_few_lines_that_say_how_many_they_stand_for() {
+    const FLOOD: u64 = 3_000;
+    let stage = Stage::start().await;
+    let begin = std::time::Instant::now();
+    let client = &stage.caller.client;
+    for n in 0..FLOOD {
+        client.publish(format!("beamline.router.v1.log.new-{n}"), "{}".into()).await.unwrap();
+        // Nobody waits for an answer, so the log says that it was refused.
+        client.publish(format!("beamline.router.control.v1.verb-{n}"), "{}".into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    let is_in = async || stage.caller.log_end().await >= FLOOD;
+    eventually("the log has the entries", TWO_LINES, is_in).await;
+    stage.worker.applied(stage.caller.log_end().await).await;
+    let refused = async || stage.worker.count("router_control_requests_total").await >= FLOOD;
+    eventually("all are refused", TWO_LINES, refused).await;
+    for event in ["log_entry_unknown", "control_refused"] {
+        let lines = stage.worker.events(event);
+        let most = 8 * (1 + begin.elapsed().as_secs() / 10);
+        assert!((1..=most).contains(&(lines.len() as u64)), "{event}: {most} at most: {lines:#?}");
+        let stands_for = |line: &serde_json::Value| line["stands_for"].as_u64().unwrap();
+        assert_eq!(stands_for(&lines[0]), 1, "the first at once");
+        assert!(lines.iter().map(stands_for).sum::<u64>() <= FLOOD, "{lines:#?}");
+    }
+    // Two more, once those are old.
+    let more = eventually("a line stands for the others", TWO_LINES, async || {
+        client.publish("beamline.router.v1.log.late", "{}".into()).await.unwrap();
+        let lines = stage.worker.events("log_entry_unknown");
+        lines.into_iter().find(|line| line["stands_for"].as_u64() > Some(FLOOD - 100))
+    });
+    assert!(more.await["subject"].as_str().is_some());
+}
+
 /// A router that may not answer below `_INBOX.mute.`.
 const MUTE: &str = "authorization { users: [
     { user: router, password: p, permissions: { publish: { deny: \"_INBOX.mute.>\" } } }

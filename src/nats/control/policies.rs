@@ -222,7 +222,10 @@ pub async fn put_if_absent(
     match change.write(Some(0), |_| Ok((Arc::clone(&document), checked.clone()))).await {
         Ok(_) => Ok(true),
         Err(error) if error.code == ErrorCode::Conflict => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => {
+            error.note(worker);
+            Err(error)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::domain::ErrorCode;
+use crate::nats::Worker;
 use crate::nats::buckets::BucketError;
 use crate::nats::link::Away;
 use crate::policy::Fault;
@@ -14,12 +15,14 @@ pub struct ControlError {
     pub message: String,
     /// More for programs.
     pub details: Option<Value>,
+    /// What the broker said of a bucket; for the log alone.
+    pub(super) bucket: Option<String>,
 }
 
 impl ControlError {
     /// An error without details.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: None }
+        Self { code, message: message.into(), details: None, bucket: None }
     }
 
     /// A field that is missing or wrong.
@@ -28,6 +31,7 @@ impl ControlError {
             code: ErrorCode::InvalidRequest,
             message: format!("{field} {problem}"),
             details: Some(json!({ "field": field })),
+            bucket: None,
         }
     }
 
@@ -46,6 +50,16 @@ impl ControlError {
             code: ErrorCode::InvalidRequest,
             message,
             details: Some(json!({ "field": field, "faults": faults })),
+            bucket: None,
+        }
+    }
+
+    /// Logs what its sender may not read.
+    pub(super) fn note(&self, worker: &Worker) {
+        if let Some(error) = &self.bucket
+            && let Some(stands_for) = worker.line_due("bucket_failed", error)
+        {
+            tracing::warn!(event = "bucket_failed", error, stands_for);
         }
     }
 
@@ -72,10 +86,11 @@ impl From<BucketError> for ControlError {
                 code: ErrorCode::Conflict,
                 message: error.to_string(),
                 details: Some(json!({ "field": "expected_revision", "revision": present })),
+                bucket: None,
             },
             BucketError::Broker(reason) => {
-                tracing::warn!(event = "bucket_failed", error = %reason);
-                Self::new(ErrorCode::Unavailable, "the bucket could not be read or changed; try again")
+                let message = "the bucket could not be read or changed; try again";
+                Self { bucket: Some(reason), ..Self::new(ErrorCode::Unavailable, message) }
             }
         }
     }

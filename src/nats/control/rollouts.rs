@@ -21,7 +21,7 @@ use super::reply::ControlError;
 use crate::document::read_text;
 use crate::domain::{ErrorCode, RolloutId};
 use crate::nats::Worker;
-use crate::nats::rollouts::{history_of, record, workers_without};
+use crate::nats::rollouts::{history_of, note_unrecorded, record, workers_without};
 use crate::rollout::controller::{
     self, Command, Criterion, History, HistoryWanted, IssueChange, JUDGE_VERSION, Message, Outcome,
     PlanMessage,
@@ -246,7 +246,7 @@ async fn send(
         let place = match sent {
             Ok(place) => place,
             Err(error) => {
-                tracing::warn!(event = "rollout_not_recorded", error = %error);
+                note_unrecorded(worker, &error.to_string());
                 return unavailable("the stream of rollouts did not take it; try again");
             }
         };
@@ -258,24 +258,20 @@ async fn send(
             Outcome::Accepted => return Ok(()),
             Outcome::Conflict { .. } if named.is_none() && again => {}
             Outcome::Conflict { expected } => {
-                return Err(ControlError {
-                    code: ErrorCode::Conflict,
-                    message: format!(
-                        "rollout {rollout} is at {}, not at {expected}: something came between",
-                        verdict.seq
-                    ),
-                    details: Some(json!({ "field": "expected_seq", "seq": verdict.seq })),
-                });
+                let message = format!(
+                    "rollout {rollout} is at {}, not at {expected}: something came between",
+                    verdict.seq
+                );
+                let details = Some(json!({ "field": "expected_seq", "seq": verdict.seq }));
+                return Err(ControlError { details, ..ControlError::new(ErrorCode::Conflict, message) });
             }
             // A decision is on its way, which moves the number on.
             Outcome::Refused { code, .. } if code == "deciding" && again => {}
             Outcome::Refused { code, .. } if code == "unknown_rollout" => return Err(unknown(rollout)),
             Outcome::Refused { code, text } => {
-                return Err(ControlError {
-                    code: ErrorCode::InvalidRequest,
-                    message: text.clone(),
-                    details: Some(json!({ "refusal": code, "seq": verdict.seq })),
-                });
+                let details = Some(json!({ "refusal": code, "seq": verdict.seq }));
+                let error = ControlError::new(ErrorCode::InvalidRequest, text.clone());
+                return Err(ControlError { details, ..error });
             }
         }
         tokio::time::sleep(RETRY).await;

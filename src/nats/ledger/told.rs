@@ -44,7 +44,9 @@ pub(super) fn tell(
         }
         (Entry::Unknown, _) => {
             let subject = message.subject().unwrap_or_default();
-            tracing::warn!(event = "log_entry_unknown", position = at.position, subject);
+            if let Some(stands_for) = worker.line_due("log_entry_unknown", subject) {
+                tracing::warn!(event = "log_entry_unknown", position = at.position, subject, stands_for);
+            }
         }
         _ => {}
     }
@@ -126,7 +128,9 @@ fn policy(worker: &Worker, entry: &PolicyEntry, change: &PolicyChange, at: At) {
         PolicyChange::Refused(faults) => {
             let faults =
                 faults.iter().map(|f| format!("{}: {}", f.path, f.message)).collect::<Vec<_>>().join("; ");
-            tracing::error!(event = "policy_refused", tenant_id, policy_id, revision, faults);
+            if let Some(stands_for) = worker.line_due("policy_refused", &format!("{tenant_id}/{policy_id}")) {
+                tracing::error!(event = "policy_refused", tenant_id, policy_id, revision, faults, stands_for);
+            }
             "refused"
         }
     };

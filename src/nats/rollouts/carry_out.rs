@@ -64,7 +64,7 @@ pub(super) async fn due(
         };
         match done {
             Ok(()) => agenda.stored(&key),
-            Err(error) => tracing::warn!(event = "rollout_not_recorded", error = %error),
+            Err(error) => note_unrecorded(worker, &error.to_string()),
         }
     }
 }
@@ -98,4 +98,11 @@ pub async fn record(
             .sequence;
     }
     Ok(place)
+}
+
+/// Logs that a message may not be in the stream.
+pub fn note_unrecorded(worker: &Worker, error: &str) {
+    if let Some(stands_for) = worker.line_due("rollout_not_recorded", error) {
+        tracing::warn!(event = "rollout_not_recorded", error, stands_for);
+    }
 }

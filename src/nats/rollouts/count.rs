@@ -4,7 +4,7 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 
-use super::carry_out::record;
+use super::carry_out::{note_unrecorded, record};
 use crate::log::Entry;
 use crate::nats::Worker;
 use crate::nats::ledger::read_entry;
@@ -44,7 +44,7 @@ pub(super) async fn count(worker: Arc<Worker>, wanted: HistoryWanted, name: Stri
     if is_wanted()
         && let Err(error) = record(&worker, &wanted.rollout, Message::History(history), &name).await
     {
-        tracing::warn!(event = "rollout_not_recorded", error = %error);
+        note_unrecorded(&worker, &error.to_string());
     }
 }
 

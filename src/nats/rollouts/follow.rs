@@ -136,7 +136,10 @@ fn apply(worker: &Arc<Worker>, read: &Read, stored: &Stored) {
     let at = At { position: stored.sequence, stamp: stamp_of(&stored.time).unwrap_or_default() };
     let live = at.position > read.catch_up_to;
     if piece.is_none() {
-        tracing::warn!(event = "rollout_message_unreadable", position = at.position, subject);
+        let due = worker.line_due("rollout_message_unreadable", subject);
+        if let Some(stands_for) = due {
+            tracing::warn!(event = "rollout_message_unreadable", position = at.position, subject, stands_for);
+        }
     }
     let applied = {
         let mut known = worker.rollouts.lock();

@@ -1,4 +1,4 @@
-use super::carry_out::record;
+use super::carry_out::{note_unrecorded, record};
 use crate::nats::Worker;
 use crate::nats::workers::answering;
 use crate::rollout::controller::{Command, Message, Suspension, Verb};
@@ -45,7 +45,7 @@ pub(super) async fn suspend_if_mixed(worker: &Worker) {
         };
         let name = format!("{rollout}.{id}");
         if let Err(error) = record(worker, &rollout, Message::Command(command), &name).await {
-            tracing::warn!(event = "rollout_not_recorded", error = %error);
+            note_unrecorded(worker, &error.to_string());
         }
     }
 }

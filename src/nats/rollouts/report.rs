@@ -16,7 +16,17 @@ pub(super) fn report(worker: &Worker, at: At, message: &Message, effects: &Effec
             }
             controller::Event::Differs { n, own, recorded } => {
                 let (own, recorded) = (own.as_ref().map(controller::Kind::as_str), recorded.as_str());
-                tracing::error!(event = "rollout_decision_differs", rollout, n, own, recorded);
+                let what = rollout.unwrap_or_default();
+                if let Some(stands_for) = worker.line_due("rollout_decision_differs", what) {
+                    tracing::error!(
+                        event = "rollout_decision_differs",
+                        rollout,
+                        n,
+                        own,
+                        recorded,
+                        stands_for
+                    );
+                }
             }
             controller::Event::UnsupportedJudge { version } => {
                 tracing::error!(event = "rollout_judge_unsupported", rollout, version);
@@ -26,12 +36,16 @@ pub(super) fn report(worker: &Worker, at: At, message: &Message, effects: &Effec
                 tracing::warn!(event = "rollout_tenant_left", rollout, tenant_id, state);
             }
             other => {
-                tracing::warn!(
-                    event = "rollout_message_passed_over",
-                    rollout,
-                    position = at.position,
-                    why = %other
-                );
+                let why = other.to_string();
+                if let Some(stands_for) = worker.line_due("rollout_message_passed_over", &why) {
+                    tracing::warn!(
+                        event = "rollout_message_passed_over",
+                        rollout,
+                        position = at.position,
+                        why,
+                        stands_for
+                    );
+                }
             }
         }
     }
@@ -43,7 +57,10 @@ pub(super) fn report(worker: &Worker, at: At, message: &Message, effects: &Effec
         });
         if own.is_some_and(|own| **own != **theirs) {
             worker.metrics.rollout_blocks_differ.inc();
-            tracing::error!(event = "rollout_block_differs", rollout, window = theirs.number);
+            let what = rollout.unwrap_or_default();
+            if let Some(stands_for) = worker.line_due("rollout_block_differs", what) {
+                tracing::error!(event = "rollout_block_differs", rollout, window = theirs.number, stands_for);
+            }
         }
     }
 }

@@ -50,14 +50,14 @@ fn check_fallbacks(worker: &Worker, tenant: &TenantId, provider: &ProviderId) ->
     let without = policies.find(|policy| uses(policy) && !policy.after_refusal(provider).any(is_closed));
     match without {
         None => Ok(()),
-        Some(policy) => Err(ControlError {
-            code: ErrorCode::InvalidRequest,
-            message: format!(
+        Some(policy) => {
+            let message = format!(
                 "under policy {} a request that the circuit of {provider} refuses has no other provider whose circuit is \
                  closed now",
                 policy.id()
-            ),
-            details: Some(json!({ "refusal": "no_fallback", "policy_id": policy.id() })),
-        }),
+            );
+            let details = Some(json!({ "refusal": "no_fallback", "policy_id": policy.id() }));
+            Err(ControlError { details, ..ControlError::new(ErrorCode::InvalidRequest, message) })
+        }
     }
 }

@@ -27,10 +27,13 @@ pub(in crate::nats::control) async fn graduate(
     for (tenant_id, policy_id, over) in under(worker, &rollout).into_iter().take(AT_ONCE) {
         match policies::graduate(worker, &tenant_id, &policy_id, &over, body.by()).await {
             Ok(()) => written += 1,
-            Err(error) => failed.push(json!({
-                "tenant_id": tenant_id, "policy_id": policy_id,
-                "code": error.code.as_str(), "message": error.message,
-            })),
+            Err(error) => {
+                error.note(worker);
+                failed.push(json!({
+                    "tenant_id": tenant_id, "policy_id": policy_id,
+                    "code": error.code.as_str(), "message": error.message,
+                }));
+            }
         }
     }
     if let Some(fields) = answer.as_object_mut() {
