@@ -45,6 +45,8 @@ pub struct Settings {
     pub names: Names,
     /// This worker among the others, in logs and events: `[A-Za-z0-9_-]`, 1 to 64 characters.
     pub worker_name: String,
+    /// Who says who sent a control request.
+    pub control_identity: ControlIdentity,
     /// Where metrics, health and console are served.
     pub http_addr: SocketAddr,
     /// What the console allows, and whom.
@@ -69,6 +71,16 @@ pub struct Settings {
     pub usage_metering: bool,
     /// The emergency switch of this worker alone: false refuses nothing.
     pub circuit_breaker_enabled: bool,
+}
+
+/// Who says who sent a control request, besides its sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ControlIdentity {
+    /// Nobody.
+    #[default]
+    None,
+    /// The broker, since control requests come through a service import of another account.
+    Import,
 }
 
 /// What the console allows, and whom.

@@ -53,6 +53,7 @@ impl World {
                 document: Some(Arc::clone(&document)),
                 actor: None,
                 reason: None,
+                authenticated: None,
             };
             world.apply(&Entry::Policy(entry), START);
         }

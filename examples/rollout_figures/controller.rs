@@ -58,12 +58,21 @@ impl Rollout {
             plan,
             expected_seq,
             actor: actor.clone(),
+            authenticated: None,
             reason: reason.clone(),
         }));
         let expected_seq = rollout.fold.status(&rollout.id, rollout.now).unwrap().seq;
         let verb = Verb::Start { judge: JUDGE_VERSION };
         let (id, name) = (rollout.id.clone(), "start".to_owned());
-        rollout.send(Message::Command(Command { rollout: id, id: name, expected_seq, actor, reason, verb }));
+        rollout.send(Message::Command(Command {
+            rollout: id,
+            id: name,
+            expected_seq,
+            actor,
+            authenticated: None,
+            reason,
+            verb,
+        }));
         rollout
     }
 

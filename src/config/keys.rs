@@ -76,6 +76,8 @@ keys! {
         "Let whoever reaches the console act on breakers and rollouts; without it the console only shows";
     CONSOLE_HOST = "console-host", "BEAMLINE_CONSOLE_HOST", List "NAME", None,
         "A host name that the console is reached by, besides localhost and addresses; may be repeated";
+    CONTROL_IDENTITY = "control-identity", "BEAMLINE_CONTROL_IDENTITY", Value "none|import", Some("none"),
+        "Whether to record who sent a control request by the broker's word: import where such requests come through a service import alone";
     LOG_FORMAT = "log-format", "BEAMLINE_LOG_FORMAT", Value "json|text", Some("json"), "Form of the log lines";
     LOG_LEVEL = "log-level", "BEAMLINE_LOG_LEVEL", Value "LEVEL", Some("info"),
         "Least severe level that is logged: error, warn, info; debug and trace in debug builds only";
@@ -146,13 +148,14 @@ pub(super) const CONNECTION: [&Key; 10] = [
     &ROUTER_PREFIX,
 ];
 
-pub(super) const SERVE: [&Key; 32] = [
+pub(super) const SERVE: [&Key; 33] = [
     &EXEC_PREFIX,
     &USAGE_PREFIX,
     &WORKER_NAME,
     &HTTP_ADDR,
     &CONSOLE_ACTIONS,
     &CONSOLE_HOST,
+    &CONTROL_IDENTITY,
     &LOG_FORMAT,
     &LOG_LEVEL,
     &POLICY_DIR,

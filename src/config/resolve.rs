@@ -9,8 +9,8 @@ use super::keys;
 use super::reader::{Reader, SettingsFaults, Told};
 use super::units::{bytes, integer, millis, span, switch};
 use super::{
-    AssignmentSettings, ClientArgs, ClientSettings, ConsoleSettings, DecideSettings, LedgerSettings,
-    LogFormat, LogLevel, Logging, Names, NatsSettings, ServeArgs, Settings, SubjectPrefix,
+    AssignmentSettings, ClientArgs, ClientSettings, ConsoleSettings, ControlIdentity, DecideSettings,
+    LedgerSettings, LogFormat, LogLevel, Logging, Names, NatsSettings, ServeArgs, Settings, SubjectPrefix,
 };
 
 /// Replies always allowed: the inboxes of the NATS clients, and those that a leaf node or gateway maps.
@@ -28,6 +28,11 @@ impl Settings {
         let worker_name = read_worker_name(&mut r, env);
         let http_addr = r.read(&keys::HTTP_ADDR, |text| {
             text.parse::<SocketAddr>().map_err(|_| "want address:port, such as 127.0.0.1:9464".to_owned())
+        });
+        let control_identity = r.read(&keys::CONTROL_IDENTITY, |text| match text {
+            "none" => Ok(ControlIdentity::None),
+            "import" => Ok(ControlIdentity::Import),
+            _ => Err("want none or import".to_owned()),
         });
         let console = read_console(&mut r);
         let logging = read_logging(&mut r);
@@ -48,6 +53,7 @@ impl Settings {
                 nats: nats?,
                 names: names?,
                 worker_name: worker_name?,
+                control_identity: control_identity?,
                 http_addr: http_addr?,
                 console: console?,
                 logging: logging?,

@@ -8,6 +8,7 @@ pub mod logarithm;
 mod one_shot;
 
 mod arm;
+mod authenticated;
 mod decision;
 mod fair_queue;
 mod fair_share;
@@ -19,6 +20,7 @@ mod subject;
 mod time;
 
 pub use arm::{arm_hash, is_treated, scaled};
+pub use authenticated::Authenticated;
 pub use decision::{Decision, ErrorCode, Reason};
 pub use fair_queue::FairQueue;
 pub use fair_share::{Shares, has_share};

@@ -203,8 +203,14 @@ impl Fold {
         let mut step = self.restoring(At { position: body.position, stamp: body.stamp }, body.now, offset);
         for (tenant_id, revision, enabled) in body.flags {
             let scope = tenant_id.map_or(Scope::Global, |tenant_id| Scope::Tenant { tenant_id });
-            let entry =
-                FlagEntry { scope, revision, circuit_breaker_enabled: enabled, actor: None, reason: None };
+            let entry = FlagEntry {
+                scope,
+                revision,
+                circuit_breaker_enabled: enabled,
+                actor: None,
+                reason: None,
+                authenticated: None,
+            };
             self.flag(&entry, &mut step);
         }
         let overlays = serde_json::from_str(&body.overlays)
@@ -239,6 +245,7 @@ impl Fold {
             document,
             actor: None,
             reason: None,
+            authenticated: None,
         };
         match row.live {
             None => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::rollout::{MetEntry, StepEntry, TallyEntry};
 use super::version::FoldVersionEntry;
 use crate::breaker::State;
-use crate::domain::{ClaimId, Outcome, PolicyId, ProviderId, Stamp, Status, TenantId};
+use crate::domain::{Authenticated, ClaimId, Outcome, PolicyId, ProviderId, Stamp, Status, TenantId};
 
 /// Where an entry stands in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +99,9 @@ pub struct PolicyEntry {
     /// Why, in their own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who did it, by the broker's word. The fold does not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated: Option<Authenticated>,
 }
 
 /// What a flag speaks for.
@@ -131,6 +134,9 @@ pub struct FlagEntry {
     /// Why, in their own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who did it, by the broker's word. The fold does not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated: Option<Authenticated>,
 }
 
 /// A request wants to probe, or takes that back.
@@ -195,4 +201,7 @@ pub struct ForceEntry {
     /// Why, in their own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who did it, by the broker's word. The fold does not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated: Option<Authenticated>,
 }

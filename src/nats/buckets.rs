@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::Worker;
 use super::stored::StreamReader;
+use crate::domain::Authenticated;
 use crate::log::{Revision, Scope};
 use crate::telemetry::labels::Publish;
 use crate::wire::subjects;
@@ -23,6 +24,8 @@ const OPERATION: &str = "KV-Operation";
 const DELETED: &str = "DEL";
 const ACTOR: &str = "Beamline-Actor";
 const REASON: &str = "Beamline-Reason";
+/// As JSON.
+const AUTHENTICATED: &str = "Beamline-Authenticated";
 
 /// How often a change without an expected revision is tried against others' changes.
 const TRIES: usize = 8;
@@ -55,6 +58,8 @@ pub struct Stored {
     pub actor: Option<String>,
     /// Why, in their own words.
     pub reason: Option<String>,
+    /// Who, by the broker's word.
+    pub authenticated: Option<Authenticated>,
     /// What of its message cannot be read.
     pub malformed: Option<Malformed>,
 }
@@ -66,6 +71,8 @@ pub struct By<'a> {
     pub actor: Option<&'a str>,
     /// Why, in their own words.
     pub reason: Option<&'a str>,
+    /// Who, by the broker's word.
+    pub authenticated: Option<&'a Authenticated>,
 }
 
 /// One bucket.
@@ -184,7 +191,10 @@ impl Bucket {
         if value.is_none() {
             headers.insert(OPERATION, DELETED);
         }
-        for (name, text) in [(ACTOR, by.actor), (REASON, by.reason)] {
+        let authenticated = by.authenticated.and_then(|who| serde_json::to_string(who).ok());
+        for (name, text) in
+            [(ACTOR, by.actor), (REASON, by.reason), (AUTHENTICATED, authenticated.as_deref())]
+        {
             if let Some(text) = text {
                 headers.insert(name, subjects::escape_text(text).as_ref());
             }
@@ -229,17 +239,18 @@ fn stored(message: Message) -> Stored {
     let read = message.headers().map(|headers| {
         let gone = headers.get(OPERATION).is_some_and(|op| op != "PUT");
         let text = |name| headers.get(name).map(|t| subjects::unescape_text(t).into_owned());
-        (gone, text(ACTOR), text(REASON))
+        let authenticated = text(AUTHENTICATED).and_then(|text| serde_json::from_str(&text).ok());
+        (gone, text(ACTOR), text(REASON), authenticated)
     });
     let (revision, at) = (message.sequence, message.time.clone());
     match read {
-        Ok((gone, actor, reason)) => {
+        Ok((gone, actor, reason, authenticated)) => {
             let value = (!gone).then(|| Bytes::from(message.payload));
-            Stored { revision, value, at, actor, reason, malformed: None }
+            Stored { revision, value, at, actor, reason, authenticated, malformed: None }
         }
         Err(malformed) => {
             let (value, malformed) = (Some(Bytes::new()), Some(malformed));
-            Stored { revision, value, at, actor: None, reason: None, malformed }
+            Stored { revision, value, at, actor: None, reason: None, authenticated: None, malformed }
         }
     }
 }

@@ -31,11 +31,12 @@ use super::Worker;
 use super::buckets::Bucket;
 use super::events::Event;
 use super::headers::{Received, field_of, incoming};
-use crate::domain::ErrorCode;
+use crate::config::ControlIdentity;
+use crate::domain::{Authenticated, ErrorCode};
 use crate::log::Entry;
 use crate::telemetry::labels::{Publish, Source, Verb};
 use crate::telemetry::{Facts, Message as Told};
-use crate::wire::{CONTENT_TYPE, Content, SERVICE_ERROR, SERVICE_ERROR_CODE, service_error};
+use crate::wire::{CONTENT_TYPE, Content, SERVICE_ERROR, SERVICE_ERROR_CODE, authenticated, service_error};
 use body::Body;
 use intake::Intake;
 
@@ -49,9 +50,8 @@ const MAX_BODY: usize = 1 << 20;
 /// Answers until stopped; then finishes what it has.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let names = &worker.settings.names;
-    let Ok(mut verbs) = worker.traffic.subscribe(&names.control_all, Some(&names.queue_group)) else {
-        return;
-    };
+    let subscribed = worker.traffic.subscribe(&names.control_all, Some(&names.queue_group));
+    let Ok(mut verbs) = subscribed else { return };
     let intake = Arc::new(Intake::new(Arc::clone(&worker)));
     let taking = async {
         tokio::select! {
@@ -116,7 +116,7 @@ async fn one(worker: &Arc<Worker>, message: Message) {
     } else if message.payload.len() > MAX_BODY {
         Err(ControlError::new(ErrorCode::InvalidRequest, "the body has more than 1 MiB"))
     } else {
-        Body::parse(message.payload)
+        Body::parse(message.payload, sender(worker, &message))
     };
     let tenant_id = parsed.as_ref().ok().and_then(|b| b.peek("tenant_id"));
     let result = match parsed {
@@ -144,6 +144,14 @@ async fn one(worker: &Arc<Worker>, message: Message) {
             message: body.pointer("/error/message").and_then(Value::as_str),
             ..Facts::default()
         });
+    }
+}
+
+/// Who sent a request, where the settings say that the broker says so.
+fn sender(worker: &Worker, message: &Received<'_>) -> Option<Authenticated> {
+    match worker.settings.control_identity {
+        ControlIdentity::None => None,
+        ControlIdentity::Import => authenticated(message.headers.iter()),
     }
 }
 
@@ -190,7 +198,7 @@ fn note_refusal(worker: &Worker, message: &Received<'_>, error: &ControlError, t
 /// [`ControlError`], as the verb's answer would have it.
 pub async fn perform(worker: &Arc<Worker>, verb: Verb, body: &Value) -> Result<Value, ControlError> {
     let bytes = serde_json::to_vec(body).unwrap_or_default();
-    let result = match Body::parse(&bytes) {
+    let result = match Body::parse(&bytes, None) {
         Ok(body) => dispatch(worker, verb, body).await,
         Err(error) => Err(error),
     };

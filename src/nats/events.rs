@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::assignments::Unreceived;
+use crate::domain::Authenticated;
 use crate::ledger::Moved;
 use crate::log::{At, FlagEntry, ForceEntry, PolicyEntry, Scope};
 use crate::rollout::controller::Decision;
@@ -71,6 +72,7 @@ impl Event {
             "actor": command.and_then(|c| c.actor.as_deref()),
             "actor_reason": command.and_then(|c| c.reason.as_deref()),
         });
+        let body = with_sender(body, command.and_then(|c| c.authenticated.as_ref()));
         let subject = format!(
             "breaker.{}.{}",
             escape_token(cell.tenant_id.as_str()),
@@ -94,6 +96,7 @@ impl Event {
             "actor": entry.actor,
             "reason": entry.reason,
         });
+        let body = with_sender(body, entry.authenticated.as_ref());
         let subject = format!("policy.{}", escape_token(entry.tenant_id.as_str()));
         Self { subject, id: format!("{}.{}.p", at.stamp.0, at.position), body }
     }
@@ -116,6 +119,7 @@ impl Event {
             "actor": entry.actor,
             "reason": entry.reason,
         });
+        let body = with_sender(body, entry.authenticated.as_ref());
         let subject = format!("flag.{}", tenant_id.map_or("_".into(), escape_token));
         Self { subject, id: format!("{}.{}.f", at.stamp.0, at.position), body }
     }
@@ -192,6 +196,14 @@ impl Event {
     pub const fn body(&self) -> &Value {
         &self.body
     }
+}
+
+/// The body of an event, with who caused it where the broker said so.
+fn with_sender(mut body: Value, authenticated: Option<&Authenticated>) -> Value {
+    if let (Some(who), Some(fields)) = (authenticated, body.as_object_mut()) {
+        fields.insert("authenticated".to_owned(), json!(who));
+    }
+    body
 }
 
 /// The way in.

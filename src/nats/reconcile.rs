@@ -217,6 +217,7 @@ async fn restore_or_delete(
             document,
             actor: None,
             reason: Some(reason.to_owned()),
+            authenticated: None,
         });
         if policy_unseen(worker, &entry) {
             let created = scan.last.created;
@@ -254,6 +255,7 @@ async fn restore_flags(worker: &Worker, bucket: &Bucket, scan: &Scan) -> Result<
             circuit_breaker_enabled,
             actor: None,
             reason: Some(reason.to_owned()),
+            authenticated: None,
         });
         if flag_unseen(worker, &entry) {
             appended = Some(append(worker, &entry, &key, created, revision, flag_unseen).await?);
@@ -271,7 +273,7 @@ async fn write_back(
     value: Option<Bytes>,
     reason: &str,
 ) -> Result<Option<u64>, BucketError> {
-    let by = By { actor: Some(&worker.settings.worker_name), reason: Some(reason) };
+    let by = By { actor: Some(&worker.settings.worker_name), reason: Some(reason), authenticated: None };
     let put = bucket.change(worker, key, Some(0), by, |_| Ok::<_, BucketError>(value.clone()));
     match put.await {
         Ok(revision) => Ok(Some(revision)),
@@ -340,6 +342,7 @@ fn policy_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'stati
         document,
         actor: stored.actor.clone(),
         reason: stored.reason.clone(),
+        authenticated: stored.authenticated.clone(),
     }))
 }
 
@@ -379,6 +382,7 @@ fn flag_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>
         circuit_breaker_enabled,
         actor: stored.actor.clone(),
         reason: stored.reason.clone(),
+        authenticated: stored.authenticated.clone(),
     }))
 }
 

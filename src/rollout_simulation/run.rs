@@ -193,7 +193,10 @@ impl<S: Surroundings> Simulation<S> {
             self.is_put = true;
             let plan = self.course.plan.clone();
             let [id, actor, reason] = ["plan", ACTOR, ACTOR].map(str::to_owned);
-            self.message(Message::Plan(PlanMessage { id, plan, expected_seq: 0, actor, reason }), at);
+            self.message(
+                Message::Plan(PlanMessage { id, plan, expected_seq: 0, actor, authenticated: None, reason }),
+                at,
+            );
         }
         if self.course.start.take().is_some() {
             self.command(own_command(Verb::Start { judge: JUDGE_VERSION }), at)?;
@@ -278,6 +281,7 @@ impl<S: Surroundings> Simulation<S> {
                 ttl_ms: Some(*for_ms),
                 actor: Some(actor.clone()),
                 reason: Some(reason.clone()),
+                authenticated: None,
             }),
             _ => None,
         };
@@ -286,6 +290,7 @@ impl<S: Surroundings> Simulation<S> {
             id: format!("command-{}", self.commands),
             expected_seq: self.controllers.seq(&self.course.rollout).unwrap_or_default(),
             actor,
+            authenticated: None,
             reason,
             verb,
         };

@@ -149,7 +149,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::{ClaimId, PolicyId, ProviderId, RolloutId, Stamp, Status, TenantId};
+    use crate::domain::{Authenticated, ClaimId, PolicyId, ProviderId, RolloutId, Stamp, Status, TenantId};
     use crate::log::{
         ArmTotals, EvidenceSettings, Fate, FoldVersion, ForceTo, IdentityKey, JudgedWindow, Met,
         OverlaySettings, Revision, Scope, Share, StepNumber, WorkerRun,
@@ -184,8 +184,9 @@ mod tests {
                 document: Some(Arc::new(serde_json::json!({"policy_id": "default"}))),
                 actor: Some("ops".into()),
                 reason: None,
+                authenticated: Some(Authenticated { account: "OPS".into(), user: Some("alice".into()) }),
             }),
-            r#"{"v":1,"entry":{"tenant_id":"acme","policy_id":"default","created":5,"revision":7,"document":{"policy_id":"default"},"actor":"ops"}}"#,
+            r#"{"v":1,"entry":{"tenant_id":"acme","policy_id":"default","created":5,"revision":7,"document":{"policy_id":"default"},"actor":"ops","authenticated":{"account":"OPS","user":"alice"}}}"#,
         );
         for (scope, golden) in [
             (
@@ -197,8 +198,14 @@ mod tests {
                 r#"{"v":1,"entry":{"scope":"tenant","tenant_id":"acme","created":5,"revision":7,"circuit_breaker_enabled":false}}"#,
             ),
         ] {
-            let flag =
-                FlagEntry { scope, revision, circuit_breaker_enabled: false, actor: None, reason: None };
+            let flag = FlagEntry {
+                scope,
+                revision,
+                circuit_breaker_enabled: false,
+                actor: None,
+                reason: None,
+                authenticated: None,
+            };
             round_trip(&Entry::Flag(flag), golden);
         }
         let claim = ClaimEntry {
@@ -219,6 +226,7 @@ mod tests {
             ttl_ms: Some(1_000),
             actor: None,
             reason: Some("maintenance".into()),
+            authenticated: None,
         };
         round_trip(
             &Entry::FoldVersion(FoldVersionEntry {

@@ -27,6 +27,7 @@ mod log;
 pub mod proto;
 mod reply;
 mod request;
+mod request_info;
 mod result;
 mod rollout;
 pub mod subjects;
@@ -44,6 +45,7 @@ pub use reply::{
     encode_decision, encode_error, service_error,
 };
 pub use request::{Refusal, Rules, Scratch, assignment_subject_field, decode_request, is_answer};
+pub use request_info::{REQUEST_INFO, authenticated};
 pub use result::{MAX_RESULT, Reject, decode_result, decode_result_under};
 pub use rollout::{decode_rollout, encode_rollout, rollout_subject};
 pub use usage::encode_usage;

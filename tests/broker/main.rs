@@ -33,6 +33,7 @@ mod faults;
 mod figures;
 mod flags;
 mod hostile;
+mod identity;
 mod life;
 mod load;
 mod logs;

@@ -64,6 +64,7 @@ impl Rig {
             }))),
             actor: None,
             reason: None,
+            authenticated: None,
         }));
     }
 

@@ -86,6 +86,7 @@ pub(super) fn watch(window_s: u64, pause_ms: u64, error_rate_threshold: f64) -> 
             document: Some(Arc::new(policy)),
             actor: None,
             reason: None,
+            authenticated: None,
         };
         fold.apply(&Entry::Policy(entry), At { position: 1, stamp: Stamp(START_MS) }, offset, true);
     }

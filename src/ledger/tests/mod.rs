@@ -68,11 +68,26 @@ fn policy_entry(tenant_id: &str, id: &str, revision: Revision, document: Option<
         Arc::new(d)
     });
     let (tenant_id, policy_id) = (tenant(tenant_id), policy_id(id));
-    Entry::Policy(PolicyEntry { tenant_id, policy_id, revision, document, actor: None, reason: None })
+    Entry::Policy(PolicyEntry {
+        tenant_id,
+        policy_id,
+        revision,
+        document,
+        actor: None,
+        reason: None,
+        authenticated: None,
+    })
 }
 
 fn flag_entry(scope: Scope, revision: Revision, enabled: bool) -> Entry<'static> {
-    Entry::Flag(FlagEntry { scope, revision, circuit_breaker_enabled: enabled, actor: None, reason: None })
+    Entry::Flag(FlagEntry {
+        scope,
+        revision,
+        circuit_breaker_enabled: enabled,
+        actor: None,
+        reason: None,
+        authenticated: None,
+    })
 }
 
 fn scope_of(tenant_id: &str) -> Scope {
@@ -81,7 +96,7 @@ fn scope_of(tenant_id: &str) -> Scope {
 
 fn command(tenant_id: &str, provider_id: &str, to: Option<ForceTo>, ttl_ms: Option<u64>) -> ForceEntry {
     let (tenant_id, provider_id) = (tenant(tenant_id), provider(provider_id));
-    ForceEntry { tenant_id, provider_id, to, ttl_ms, actor: None, reason: None }
+    ForceEntry { tenant_id, provider_id, to, ttl_ms, actor: None, reason: None, authenticated: None }
 }
 
 fn outcome(tenant_id: &str, provider_id: &str, status: Status, identity: u64) -> Outcome<'static> {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::reply::ControlError;
 use crate::document::duration_ms;
-use crate::domain::{ErrorCode, IdError, PolicyId, ProviderId, RolloutId, TenantId};
+use crate::domain::{Authenticated, ErrorCode, IdError, PolicyId, ProviderId, RolloutId, TenantId};
 use crate::nats::buckets::By;
 
 /// The longest `actor` or `reason`.
@@ -21,16 +21,17 @@ pub(super) struct Body {
     fields: BTreeMap<String, Box<RawValue>>,
     actor: Option<String>,
     reason: Option<String>,
+    authenticated: Option<Authenticated>,
 }
 
 impl Body {
-    /// Reads a body; an empty one is an empty object.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, ControlError> {
+    /// Reads a body; an empty one is an empty object. `authenticated` is who sent it, where the broker says so.
+    pub(super) fn parse(bytes: &[u8], authenticated: Option<Authenticated>) -> Result<Self, ControlError> {
         let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
         let fields = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(bytes).map_err(|error| {
             ControlError::new(ErrorCode::InvalidRequest, format!("the body is no JSON object: {error}"))
         })?;
-        let mut body = Self { fields, actor: None, reason: None };
+        let mut body = Self { fields, actor: None, reason: None, authenticated };
         body.fields.retain(|_, raw| raw.get() != "null");
         body.actor = body.text("actor")?;
         body.reason = body.text("reason")?;
@@ -127,7 +128,11 @@ impl Body {
 
     /// Who acts, and why.
     pub(super) fn by(&self) -> By<'_> {
-        By { actor: self.actor.as_deref(), reason: self.reason.as_deref() }
+        By {
+            actor: self.actor.as_deref(),
+            reason: self.reason.as_deref(),
+            authenticated: self.authenticated.as_ref(),
+        }
     }
 
     fn text(&self, field: &str) -> Result<Option<String>, ControlError> {

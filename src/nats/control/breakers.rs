@@ -103,6 +103,7 @@ async fn act(
         ttl_ms,
         actor: by.actor.map(str::to_owned),
         reason: by.reason.map(str::to_owned),
+        authenticated: by.authenticated.cloned(),
     };
     let entry = if to.is_some() { Entry::Force(entry) } else { Entry::Reset(entry) };
     let in_force = command(worker, &entry).await?;

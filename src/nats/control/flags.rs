@@ -34,6 +34,7 @@ pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
         circuit_breaker_enabled: enabled,
         actor: by.actor.map(str::to_owned),
         reason: by.reason.map(str::to_owned),
+        authenticated: by.authenticated.cloned(),
     });
     let unique = reconcile::unique(&key, created, revision);
     let mut warnings = Vec::new();

@@ -189,6 +189,9 @@ pub(super) async fn history(worker: &Arc<Worker>, body: Body) -> Result<Value, C
             "actor": stored.actor,
             "reason": stored.reason,
         });
+        if let (Some(who), Some(map)) = (&stored.authenticated, item.as_object_mut()) {
+            map.insert("authenticated".to_owned(), json!(who));
+        }
         if let (Some(Ok(document)), Some(map)) = (document_of(stored), item.as_object_mut()) {
             map.insert("policy".to_owned(), document);
         }
@@ -217,7 +220,8 @@ pub async fn put_if_absent(
 ) -> Result<bool, ControlError> {
     let checked = policy::parse(&document).map_err(|faults| ControlError::faults(&faults))?;
     let document = Arc::new(document);
-    let by = By { actor: Some(&worker.settings.worker_name), reason: Some("policy directory") };
+    let actor = Some(worker.settings.worker_name.as_str());
+    let by = By { actor, reason: Some("policy directory"), authenticated: None };
     let change = Change { worker, tenant_id, policy_id: checked.policy.id(), by };
     match change.write(Some(0), |_| Ok((Arc::clone(&document), checked.clone()))).await {
         Ok(_) => Ok(true),
@@ -334,6 +338,7 @@ impl Change<'_> {
             document,
             actor: self.by.actor.map(str::to_owned),
             reason: self.by.reason.map(str::to_owned),
+            authenticated: self.by.authenticated.cloned(),
         });
         let unique = reconcile::unique(key, created, revision);
         let appended = self.worker.append(&entry, Some(&unique)).await.map(|a| a.position);

@@ -19,7 +19,7 @@ use super::APPLY_PATIENCE;
 use super::body::Body;
 use super::reply::ControlError;
 use crate::document::read_text;
-use crate::domain::{ErrorCode, RolloutId};
+use crate::domain::{Authenticated, ErrorCode, RolloutId};
 use crate::nats::Worker;
 use crate::nats::rollouts::{history_of, note_unrecorded, record, workers_without};
 use crate::rollout::controller::{
@@ -41,8 +41,9 @@ pub(super) async fn put(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     body.only(&["plan", "expected_seq"])?;
     let (document, checked) = plan_of(&body)?;
     let rollout = checked.plan.id().clone();
-    send(worker, &body, &rollout, |Origin { id, actor, reason }, expected_seq| {
-        Message::Plan(PlanMessage { id, plan: document.clone(), expected_seq, actor, reason })
+    send(worker, &body, &rollout, |origin, expected_seq| {
+        let Origin { id, actor, authenticated, reason } = origin;
+        Message::Plan(PlanMessage { id, plan: document.clone(), expected_seq, actor, authenticated, reason })
     })
     .await?;
     let mut answer = standing(worker, &rollout)?;
@@ -204,6 +205,7 @@ async fn count(worker: &Worker, plan: &plan::Plan) -> Result<History, ControlErr
 struct Origin {
     id: String,
     actor: String,
+    authenticated: Option<Authenticated>,
     reason: String,
 }
 
@@ -211,9 +213,10 @@ struct Origin {
 async fn change(worker: &Arc<Worker>, body: &Body, verb: controller::Verb) -> Result<Value, ControlError> {
     let rollout = body.rollout()?;
     check_known(worker, &rollout)?;
-    send(worker, body, &rollout, |Origin { id, actor, reason }, expected_seq| {
-        let verb = verb.clone();
-        Message::Command(Command { rollout: rollout.clone(), id, expected_seq, actor, reason, verb })
+    send(worker, body, &rollout, |origin, expected_seq| {
+        let Origin { id, actor, authenticated, reason } = origin;
+        let (rollout, verb) = (rollout.clone(), verb.clone());
+        Message::Command(Command { rollout, id, expected_seq, actor, authenticated, reason, verb })
     })
     .await?;
     let decided = |controllers: &controller::Controllers| controllers.pending(&rollout).is_none();
@@ -240,6 +243,7 @@ async fn send(
         let origin = Origin {
             id: id.clone(),
             actor: by.actor.filter(|actor| !actor.is_empty()).unwrap_or("unknown").to_owned(),
+            authenticated: by.authenticated.cloned(),
             reason: by.reason.filter(|reason| !reason.is_empty()).unwrap_or("none given").to_owned(),
         };
         let sent = record(worker, rollout, message(origin, named.unwrap_or(seq)), &id).await;

@@ -140,7 +140,8 @@ fn policy(worker: &Worker, entry: &PolicyEntry, change: &PolicyChange, at: At) {
         tenant_id,
         policy_id,
         revision,
-        actor = entry.actor
+        actor = entry.actor,
+        authenticated = entry.authenticated.as_ref().map(tracing::field::display)
     );
     worker.events.send(Event::policy(at, kind, entry), &worker.metrics);
 }
@@ -151,7 +152,14 @@ fn flag(worker: &Worker, entry: &FlagEntry, at: At) {
         Scope::Tenant { tenant_id } => Some(tenant_id.as_str()),
     };
     let enabled = entry.circuit_breaker_enabled;
-    tracing::warn!(event = "circuit_breaker_flag_set", tenant_id, enabled, actor = entry.actor);
+    let authenticated = entry.authenticated.as_ref().map(tracing::field::display);
+    tracing::warn!(
+        event = "circuit_breaker_flag_set",
+        tenant_id,
+        enabled,
+        actor = entry.actor,
+        authenticated
+    );
     worker.events.send(Event::flag(at, entry), &worker.metrics);
 }
 

@@ -40,6 +40,7 @@ pub(super) async fn suspend_if_mixed(worker: &Worker) {
             id: id.clone(),
             expected_seq,
             actor: worker.settings.worker_name.clone(),
+            authenticated: None,
             reason: format!("these workers do not support rollouts: {}", without.join(", ")),
             verb: Verb::Suspend { why: Suspension::MixedVersions },
         };

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::criterion::Criterion;
 use super::decision::Decision;
-use crate::domain::{ProviderId, RolloutId, Stamp, TenantId};
+use crate::domain::{Authenticated, ProviderId, RolloutId, Stamp, TenantId};
 use crate::rollout::evidence::EvidenceBlock;
 
 /// What stands in the stream of rollouts. Its place and its stamp are given beside it.
@@ -33,6 +33,9 @@ pub struct PlanMessage {
     pub expected_seq: u64,
     /// Who.
     pub actor: String,
+    /// Who, by the broker's word. The controllers do not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated: Option<Authenticated>,
     /// Why.
     pub reason: String,
 }
@@ -48,6 +51,9 @@ pub struct Command {
     pub expected_seq: u64,
     /// Who.
     pub actor: String,
+    /// Who, by the broker's word. The controllers do not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated: Option<Authenticated>,
     /// Why.
     pub reason: String,
     /// What.

@@ -25,7 +25,14 @@ fn put() -> Message {
             "max": "200s"}],
     });
     let by = "ops".to_owned();
-    Message::Plan(PlanMessage { id: "p".to_owned(), plan, expected_seq: 0, actor: by.clone(), reason: by })
+    Message::Plan(PlanMessage {
+        id: "p".to_owned(),
+        plan,
+        expected_seq: 0,
+        actor: by.clone(),
+        authenticated: None,
+        reason: by,
+    })
 }
 
 fn start() -> Message {
@@ -35,6 +42,7 @@ fn start() -> Message {
         id: "s".to_owned(),
         expected_seq: 1,
         actor: by.clone(),
+        authenticated: None,
         reason: by,
         verb: Verb::Start { judge: 1 },
     })
@@ -130,6 +138,7 @@ fn the_end_of_a_rollout_is_appended_before_it_begins_again() {
                 id: id_of_message,
                 expected_seq,
                 actor: by(),
+                authenticated: None,
                 reason: by(),
                 verb,
             })

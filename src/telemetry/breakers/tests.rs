@@ -68,6 +68,7 @@ impl Bench {
             document,
             actor: None,
             reason: None,
+            authenticated: None,
         }));
     }
 
@@ -100,6 +101,7 @@ impl Bench {
             ttl_ms,
             actor: None,
             reason: None,
+            authenticated: None,
         }));
     }
 

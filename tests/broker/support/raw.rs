@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use super::{Broker, SOON};
@@ -12,11 +12,33 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) async fn connect(broker: &Broker) -> Self {
+        Self::login(broker, r#""lang":"raw""#).await
+    }
+
+    /// With these members of CONNECT.
+    pub(crate) async fn login(broker: &Broker, members: &str) -> Self {
+        let mut raw = Self::begin(broker, members).await;
+        raw.flush().await;
+        raw
+    }
+
+    /// With members of CONNECT that the broker refuses: what it says.
+    pub(crate) async fn refused(broker: &Broker, members: &str) -> String {
+        let mut raw = Self::begin(broker, members).await;
+        raw.send(b"PING\r\n").await;
+        let mut said = String::new();
+        let end = raw.stream.read_to_string(&mut said);
+        tokio::time::timeout(SOON, end).await.expect("the broker ends the connection").unwrap();
+        said
+    }
+
+    async fn begin(broker: &Broker, members: &str) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", broker.port())).await.unwrap();
         let mut raw = Self { stream: BufReader::new(stream) };
-        raw.send(b"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n")
-            .await;
-        raw.flush().await;
+        let connect = format!(
+            "CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1,{members}}}\r\n"
+        );
+        raw.send(connect.as_bytes()).await;
         raw
     }
 

@@ -32,6 +32,7 @@ pub(in crate::nats::control) async fn drill(worker: &Arc<Worker>, body: Body) ->
         ttl_ms: Some(for_ms),
         actor: by.actor.map(str::to_owned),
         reason: Some(format!("drill: {}", by.reason.unwrap_or("of a rollout"))),
+        authenticated: by.authenticated.cloned(),
     });
     command(worker, &entry).await?;
     Ok(answer)

@@ -104,7 +104,7 @@ impl World {
     fn put(&mut self, plan: Value, expected_seq: u64) -> CommandVerdict {
         let id = format!("put-{}", self.stream.len());
         let (actor, reason) = ("ops".to_owned(), "because".to_owned());
-        let message = PlanMessage { id, plan, expected_seq, actor, reason };
+        let message = PlanMessage { id, plan, expected_seq, actor, authenticated: None, reason };
         self.send(Message::Plan(message)).verdict.unwrap()
     }
 
@@ -161,6 +161,7 @@ impl World {
             id: name,
             expected_seq,
             actor: "ops".to_owned(),
+            authenticated: None,
             reason: "because".to_owned(),
             verb,
         }

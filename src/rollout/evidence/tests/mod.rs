@@ -120,6 +120,7 @@ impl Bench {
             document: None,
             actor: None,
             reason: None,
+            authenticated: None,
         };
         self.apply_with(
             ms,

@@ -230,6 +230,7 @@ pub(super) fn give(evidence: &mut Evidence, logged: &Logged, now: &mut u64) {
                 document: None,
                 actor: None,
                 reason: None,
+                authenticated: None,
             })
         }
         Event::Mark => Entry::Mark,

@@ -82,7 +82,7 @@ impl World {
         let id = format!("put-{}", self.stream.len());
         let expected_seq = self.fold.status(&super::tests::id(), self.now).map_or(0, |status| status.seq);
         let (actor, reason) = (actor.to_owned(), reason.to_owned());
-        let message = PlanMessage { id, plan, expected_seq, actor, reason };
+        let message = PlanMessage { id, plan, expected_seq, actor, authenticated: None, reason };
         let verdict = self.send(Message::Plan(message)).verdict.unwrap();
         assert_eq!(verdict.outcome, Outcome::Accepted, "{verdict:?}");
     }
@@ -91,7 +91,7 @@ impl World {
         let expected_seq = self.fold.status(&id(), self.now).unwrap().seq;
         let name = format!("command-{}", self.stream.len());
         let (actor, reason) = (actor.to_owned(), reason.to_owned());
-        Command { rollout: id(), id: name, expected_seq, actor, reason, verb }
+        Command { rollout: id(), id: name, expected_seq, actor, authenticated: None, reason, verb }
     }
 
     /// A command, accepted or not.
