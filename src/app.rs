@@ -108,6 +108,9 @@ async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
     others.spawn(named("assignments", nats::assignments::sweep(Arc::clone(&worker), all.clone())));
     others.spawn(named("acks", nats::assignments::hear_acks(Arc::clone(&worker), all.clone())));
     others.spawn(named("events", nats::events::run(Arc::clone(&worker), events, all.clone())));
+    if let Some(hang_up) = signals.hang_up.take() {
+        others.spawn(named("renewal", nats::renewal::run(Arc::clone(&worker), hang_up, all.clone())));
+    }
     if settings.usage_metering {
         others.spawn(named("usage", nats::usage::run(Arc::clone(&worker), all.clone())));
     }
@@ -197,15 +200,18 @@ async fn control_when_ready(worker: Arc<Worker>, mut ready: watch::Receiver<bool
     nats::control::run(worker, stop).await;
 }
 
-/// What ends a worker from outside.
+/// What a worker is told from outside: to end, or to read its credentials again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let hang_up = Some(signal(SignalKind::hangup())?);
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hang_up })
     }
 
     async fn come(&mut self) {

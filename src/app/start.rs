@@ -10,7 +10,7 @@ use crate::ledger::Verdicts;
 use crate::nats::Worker;
 use crate::nats::assignments::{Assignments, Reports};
 use crate::nats::claims::Claims;
-use crate::nats::connect::{self, ConnectFailed};
+use crate::nats::connect::{self, Access, ConnectFailed};
 use crate::nats::discovery::Discovery;
 use crate::nats::events::{Event, Events};
 use crate::nats::evidence::SharedCollector;
@@ -76,9 +76,9 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         move |event| link.on_traffic_event(&event, &metrics)
     };
     let (name, capacity) = (&settings.worker_name, settings.subscription_capacity);
-    let client = connect::connect_worker(&settings.nats, name, on_event).await?;
-    let traffic =
-        connect::start_traffic(&settings.nats, &format!("{name}-traffic"), capacity, on_traffic_event)?;
+    let access = Arc::new(Access::read(&settings.nats).map_err(ConnectFailed::from)?);
+    let client = connect::connect_worker(&access, name, on_event).await?;
+    let traffic = connect::start_traffic(&access, &format!("{name}-traffic"), capacity, on_traffic_event);
     let verdicts = Arc::new(Verdicts::default());
     let worker = Arc::new(Worker {
         clock,
@@ -96,6 +96,8 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         lines: Lines::default(),
         discovery: Discovery::default(),
         tracing,
+        access,
+        publishing: tokio::sync::RwLock::default(),
         traffic,
         jetstream: connect::jetstream(&client),
         client,

@@ -116,7 +116,7 @@ pub(super) fn exit_of(error: &ControlError) -> Exit {
             "unavailable" => Exit::Unreachable,
             _ => Exit::Refused,
         },
-        ControlError::Connect(ConnectFailed::Credentials(_)) => Exit::Usage,
+        ControlError::Connect(ConnectFailed::File(_)) => Exit::Usage,
         ControlError::TooLong { .. } => Exit::Refused,
         ControlError::Connect(_)
         | ControlError::NoResponders { .. }

@@ -91,6 +91,7 @@ impl Worker {
         subject: &str,
         message: PublishMessage,
     ) -> Result<PublishAck, PublishError> {
+        let _publishing = self.publishing.read().await;
         let mut tries = 0;
         loop {
             let publish = self.jetstream.send_publish(subject.to_owned(), message.clone());

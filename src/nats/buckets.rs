@@ -91,6 +91,7 @@ impl Bucket {
     pub async fn open(worker: &Worker, name: &str) -> Result<Self, BucketError> {
         let stream_name = format!("KV_{name}");
         let messages = StreamReader::of(worker, &stream_name);
+        let _publishing = worker.publishing.read().await;
         let stream = worker.jetstream.get_stream(stream_name).await.map_err(broker)?;
         Ok(Self { name: name.to_owned(), stream, messages })
     }
@@ -203,10 +204,12 @@ impl Bucket {
             .payload(value.unwrap_or_default())
             .headers(headers)
             .expected_last_subject_sequence(after);
-        let publish = worker.jetstream.send_publish(self.subject(key), message).await;
-        let acknowledged = match publish {
-            Ok(acknowledgement) => acknowledgement.await,
-            Err(error) => Err(error),
+        let acknowledged = {
+            let _publishing = worker.publishing.read().await;
+            match worker.jetstream.send_publish(self.subject(key), message).await {
+                Ok(acknowledgement) => acknowledgement.await,
+                Err(error) => Err(error),
+            }
         };
         match acknowledged {
             Ok(ack) => Ok(ack.sequence),

@@ -6,8 +6,10 @@
 //! What happens to a connection is reported by events; they go to the function that the caller gives, one
 //! after the other, and that function must not block.
 
+mod access;
 mod traffic;
 
+pub use access::{Access, FileFault, Identity};
 pub use traffic::{connect_traffic, start_traffic};
 
 use std::sync::Arc;
@@ -30,9 +32,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailed {
-    /// The credentials file is no such file, or holds nothing usable.
-    #[error("the credentials file cannot be used: {0}")]
-    Credentials(String),
+    /// A file of credentials or of TLS is no such file, or holds nothing usable.
+    #[error("a file cannot be used: {0}")]
+    File(#[from] FileFault),
     /// The broker does not know us.
     #[error("{servers} refused us: wrong or missing user, password, token or credentials")]
     Refused {
@@ -57,17 +59,24 @@ pub enum ConnectFailed {
     },
 }
 
-/// The options that every connection of this program starts from.
-///
-/// # Errors
-/// When the credentials file cannot be used.
-pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectFailed> {
-    let mut options = ConnectOptions::new().name(CONNECTION_NAME).ping_interval(PING_INTERVAL);
+/// What the options of every connection of this program have.
+fn common(settings: &NatsSettings, options: ConnectOptions) -> ConnectOptions {
+    let options = options.name(CONNECTION_NAME).ping_interval(PING_INTERVAL);
+    match &settings.inbox_prefix {
+        Some(prefix) => options.custom_inbox_prefix(prefix),
+        None => options,
+    }
+}
+
+/// Options for a connection that lasts as long as the files stay.
+async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectFailed> {
+    let mut options = ConnectOptions::new();
     options = match &settings.auth {
         Auth::Anonymous => options,
-        Auth::Credentials(path) => {
-            options.credentials_file(path).await.map_err(|e| ConnectFailed::Credentials(e.to_string()))?
-        }
+        Auth::Credentials(path) => options
+            .credentials_file(path)
+            .await
+            .map_err(|error| FileFault { file: path.display().to_string(), reason: error.to_string() })?,
         Auth::User { name, password } => {
             options.user_and_password(name.clone(), password.expose().to_owned())
         }
@@ -82,27 +91,25 @@ pub async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectF
     if settings.tls_required() {
         options = options.require_tls(true);
     }
-    if let Some(prefix) = &settings.inbox_prefix {
-        options = options.custom_inbox_prefix(prefix);
-    }
-    Ok(options)
+    Ok(common(settings, options))
 }
 
 /// A worker's connection: tries for ever, with jittered delays seeded by the worker's name. It returns at
 /// once; [`Event::Connected`] tells when the broker is there.
 ///
 /// # Errors
-/// When the credentials file cannot be used. A broker that is away is no error.
+/// When TLS cannot be set up. A broker that is away is no error.
 pub async fn connect_worker(
-    settings: &NatsSettings,
+    access: &Arc<Access>,
     identity: &str,
     on_event: impl Fn(Event) + Send + Sync + 'static,
 ) -> Result<Client, ConnectFailed> {
     let jitter = Jitter::seeded(identity);
-    let options = with_events(options(settings).await?, on_event)
+    let options = common(access.settings(), access.options()?);
+    let options = with_events(options, on_event)
         .retry_on_initial_connect()
         .reconnect_delay_callback(move |attempt| jitter.delay(attempt));
-    connected(settings, options).await
+    connected(access.settings(), options).await
 }
 
 /// JetStream over a connection.

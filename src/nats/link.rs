@@ -1,5 +1,7 @@
 //! Whether the broker and the log are there, as far as this worker knows.
 
+mod moving;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +10,8 @@ use std::time::Duration;
 use async_nats::Event;
 use beamline_nats::{Client, Event as TrafficEvent, Malformed};
 use tokio::sync::watch;
+
+use moving::Moving;
 
 use crate::clock::Clock;
 use crate::domain::Tick;
@@ -74,6 +78,8 @@ pub struct Link {
     taking: Mutex<BTreeMap<u64, Client>>,
     /// Whether the broker holds the subscription for control verbs.
     controlled: AtomicBool,
+    /// Whether the management connection is being made anew.
+    moving: Moving,
 }
 
 impl Link {
@@ -92,13 +98,19 @@ impl Link {
             dropped: Default::default(),
             taking: Mutex::default(),
             controlled: AtomicBool::new(false),
+            moving: Moving::default(),
         }
     }
 
     /// Takes an event of the connection for management.
     pub fn on_event(&self, event: &Event, metrics: &Metrics) {
         match event {
-            Event::Connected => self.came_up(Main::Management, metrics),
+            Event::Connected => {
+                self.moving.note_back();
+                self.came_up(Main::Management, metrics);
+            }
+            // It is being made anew.
+            Event::Disconnected if self.moving.note_cut() => {}
             Event::Disconnected => self.went_down(Main::Management, true, metrics),
             Event::Closed => self.went_down(Main::Management, false, metrics),
             Event::SlowConsumer(_) => self.note_dropped(0, 1, metrics),

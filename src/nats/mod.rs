@@ -13,7 +13,8 @@
 //! whatever others can influence is received over [`beamline_nats`]: requests, acks, discovery, what the
 //! log's and the usage consumer deliver, and every single message of a stream or bucket. Streams and
 //! consumers are managed over `async_nats`, which also publishes with acknowledgement. [`connect`] makes
-//! both, and [`link`] takes them for one: the broker is there when both are up.
+//! both, and [`link`] takes them for one: the broker is there when both are up. [`renewal`] makes them anew with other
+//! credentials.
 //!
 //! No read loop waits for a publish. What must not be lost goes through a bounded queue to a task of its
 //! own.
@@ -38,6 +39,7 @@ pub mod link;
 pub mod log_reader;
 pub mod measuring;
 pub mod reconcile;
+pub mod renewal;
 pub mod rollouts;
 pub mod simulation;
 pub mod snapshots;
@@ -59,6 +61,7 @@ use crate::telemetry::repeats::Lines;
 use crate::telemetry::{Metrics, Tracing};
 use crate::wire::subjects::reply_allowed;
 use async_nats::jetstream;
+use tokio::sync::RwLock;
 
 /// What every conversation of one worker has at hand. Cheap to share; each field is a narrow handle.
 #[derive(Debug)]
@@ -95,6 +98,10 @@ pub struct Worker {
     pub discovery: discovery::Discovery,
     /// Where spans are made.
     pub tracing: Tracing,
+    /// What the connections are made with.
+    pub access: Arc<connect::Access>,
+    /// Held shared while something is published with acknowledgement, and alone while that connection is made anew.
+    pub publishing: RwLock<()>,
     /// The connection for all that others can influence, but for decide requests, which have their own.
     pub traffic: beamline_nats::Client,
     /// The connection for the management of streams and consumers, and for publishing with

@@ -1,6 +1,6 @@
 //! The connection for what others send, by itself: against real servers, over TCP and TLS.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use beamline_nats::{
     Address, Auth, Client, ConnectError, Credentials, Event, Options, PublishError, RequestError, Seed, Tls,
 };
 use nkeys::KeyPair;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Broker, SOON, eventually};
+use crate::support::{Authority, Broker, SOON, credentials_file, eventually, jwt};
 
 /// What happened to a connection.
 #[derive(Clone, Default)]
@@ -66,18 +66,6 @@ async fn works(client: &Client) {
     assert_eq!(read.headers.get("ID"), Some("7"));
 }
 
-/// A JWT, signed as NATS wants it.
-fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: Value) -> String {
-    let encode = |value: &Value| data_encoding::BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-    let claims = json!({
-        "jti": "x", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(), "name": name,
-        "nats": nats,
-    });
-    let signed = format!("{}.{}", encode(&json!({"typ": "JWT", "alg": "ed25519-nkey"})), encode(&claims));
-    let signature = data_encoding::BASE64URL_NOPAD.encode(&issuer.sign(signed.as_bytes()).unwrap());
-    format!("{signed}.{signature}")
-}
-
 #[tokio::test]
 async fn each_way_to_say_who_we_are_is_accepted_and_a_wrong_one_refused() {
     let user =
@@ -86,18 +74,13 @@ async fn each_way_to_say_who_we_are_is_accepted_and_a_wrong_one_refused() {
     let seed = |pair: &KeyPair| Seed::parse(&pair.seed().unwrap()).unwrap();
     let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
     let version = |kind: &str| json!({"type": kind, "version": 2});
-    let operator_jwt = jwt(&operator, &operator, "O", version("operator"));
+    let operator_jwt = jwt(&operator, &operator, "O", version("operator"), None);
     let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
     let account_jwt =
-        jwt(&operator, &account, "A", json!({"type": "account", "version": 2, "limits": limits}));
+        jwt(&operator, &account, "A", json!({"type": "account", "version": 2, "limits": limits}), None);
     let credentials = |issuer: &KeyPair| {
         let claims = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
-        let jwt = jwt(issuer, &known, "U", claims);
-        let file = format!(
-            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
-             -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
-            known.seed().unwrap()
-        );
+        let file = credentials_file(&jwt(issuer, &known, "U", claims, None), &known);
         Auth::Credentials(Credentials::parse(&file).unwrap())
     };
     let with_jwt = format!(
@@ -128,35 +111,6 @@ async fn each_way_to_say_who_we_are_is_accepted_and_a_wrong_one_refused() {
             let refused = connect(Options { auth, ..options(&broker) }).await.unwrap_err();
             assert!(matches!(refused, ConnectError::Refused(_)), "{what}: {refused:?}");
         }
-    }
-}
-
-/// Certificates of one authority, in a folder.
-struct Authority {
-    folder: tempfile::TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let issuer = rcgen::Issuer::new(params, key);
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        write("ca.pem", &certificate.pem());
-        for (name, of) in [("server", "localhost"), ("client", "router")] {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let params = rcgen::CertificateParams::new(vec![of.to_owned()]).unwrap();
-            write(&format!("{name}.pem"), &params.signed_by(&key, &issuer).unwrap().pem());
-            write(&format!("{name}.key"), &key.serialize_pem());
-        }
-        Self { folder }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 }
 

@@ -42,6 +42,7 @@ mod metrics;
 mod otlp;
 mod readme;
 mod refusals;
+mod renewal;
 mod rollout;
 mod rollout_shell;
 mod rollout_simulate;

@@ -141,8 +141,8 @@ async fn who_is_not_let_in_is_not_told_on() {
         ("a URL that is none", &[("NATS_URL", &no_port)], &[], true),
         ("a URL with another scheme", &[("NATS_URL", "gopher://u:s3cr3t-pw@host")], &[], true),
         ("a seed that is none", &[("NATS_CREDS", &creds)], &[], true),
-        ("a key that is none", &[("NATS_CERT", &key), ("NATS_KEY", &key)], &[], false),
-        ("an authority that is none", &[("NATS_CA", &key)], &[], false),
+        ("a key that is none", &[("NATS_CERT", &key), ("NATS_KEY", &key)], &[], true),
+        ("an authority that is none", &[("NATS_CA", &key)], &[], true),
         ("a path that is a secret", &[("NATS_CREDS", "s3cr3t-not-a-path")], &[], true),
         (
             "OTLP headers",

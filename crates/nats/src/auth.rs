@@ -98,6 +98,18 @@ impl Credentials {
         Self::parse(&std::fs::read_to_string(path)?)
     }
 
+    /// The user's JWT.
+    #[must_use]
+    pub fn jwt(&self) -> &str {
+        &self.jwt
+    }
+
+    /// A signature of a server's nonce; none if the key cannot sign.
+    #[must_use]
+    pub fn sign(&self, nonce: &[u8]) -> Option<Vec<u8>> {
+        self.seed.0.sign(nonce).ok()
+    }
+
     /// The text of a credentials file: two blocks, of which the lines around tell the kind.
     ///
     /// # Errors

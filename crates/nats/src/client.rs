@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::DropGuard;
 
+use crate::auth::Auth;
 use crate::batch::Message;
 use crate::encode::{Outgoing, Pairs};
 use crate::error::{ConnectError, FlushError, PublishError, RequestError};
@@ -15,6 +16,7 @@ use crate::options::{Event, Options};
 use crate::shared::{PROPAGATION, Shared, new_inbox};
 use crate::subscriber::Subscriber;
 use crate::task;
+use crate::tls::Material;
 
 /// A connection to the broker. Clones share it; with the last clone it closes, after what was published
 /// is sent.
@@ -75,6 +77,12 @@ impl Client {
     fn of(shared: Arc<Shared>) -> Self {
         let open = Arc::new(shared.stop.clone().drop_guard());
         Self { shared, _open: open }
+    }
+
+    /// What renews this connection's identity.
+    #[must_use]
+    pub fn renewer(&self) -> Renewer {
+        Renewer(Arc::clone(&self.shared))
     }
 
     /// Publishes a message without waiting: it is sent with all else that is said.
@@ -216,5 +224,22 @@ impl Client {
     #[must_use]
     pub fn server(&self) -> Option<Arc<ServerInfo>> {
         self.shared.server.borrow().clone()
+    }
+}
+
+/// Renews the identity of a connection, and does not keep it open.
+#[derive(Clone, Debug)]
+pub struct Renewer(Arc<Shared>);
+
+impl Renewer {
+    /// From now on connections are made with this identity. Ends when the present one is, or when its owner has
+    /// closed it; a connection whose new identity is refused stays as it is, and is tried again for ever. Without
+    /// `tls` its material stays.
+    pub async fn renew(&self, auth: Auth, tls: Option<Material>) {
+        let number = self.0.identity.renew(auth, tls);
+        tokio::select! {
+            () = self.0.identity.used(number) => {}
+            () = self.0.stop.cancelled() => {}
+        }
     }
 }

@@ -3,29 +3,28 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::error::ConnectError;
 use crate::handshake::{Handshake, Login, Step};
 use crate::info::ServerInfo;
-use crate::options::{Options, Tls};
 use crate::pool::Address;
 use crate::reader::{Reader, Taken};
+use crate::shared::Shared;
 use crate::transport::Transport;
 
 /// A stream that a server has accepted, and what is on its way over it.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) address: Address,
+    /// The number of the identity that it was made with.
+    pub(crate) identity: u64,
     pub(crate) info: ServerInfo,
     transport: Transport,
     pub(crate) reader: Reader,
@@ -100,15 +99,14 @@ impl Link {
 ///
 /// # Errors
 /// Why not.
-pub(crate) async fn dial(options: &Options, address: Address) -> Result<Link, ConnectError> {
+pub(crate) async fn dial(shared: &Shared, address: Address) -> Result<Link, ConnectError> {
+    let options = &shared.options;
+    let (auth, identity) = shared.identity.newest();
     let stream = connect(&address, options.connect_timeout).await?;
-    let login = Login {
-        name: options.name.clone(),
-        auth: options.auth.clone(),
-        tls_required: options.tls.required || address.tls,
-    };
+    let login = Login { name: options.name.clone(), auth, tls_required: options.tls.required || address.tls };
     let mut link = Link {
         address,
+        identity,
         info: ServerInfo::default(),
         transport: Transport::Tcp(stream),
         reader: Reader::default(),
@@ -130,7 +128,7 @@ pub(crate) async fn dial(options: &Options, address: Address) -> Result<Link, Co
                 let Transport::Tcp(stream) = link.transport else {
                     return Err(crate::parse::ProtocolError::Unknown.into());
                 };
-                link.transport = secure(&options.tls, &link.address, stream).await?;
+                link.transport = secure(shared, &link.address, stream).await?;
                 link.send(&handshake.secured()).await.map_err(|error| unreachable(&error))?;
             }
             Step::Accepted(info) => {
@@ -169,50 +167,12 @@ async fn connect(address: &Address, timeout: Duration) -> Result<TcpStream, Conn
     Err(last)
 }
 
-async fn secure(tls: &Tls, address: &Address, stream: TcpStream) -> Result<Transport, ConnectError> {
-    let (tls, name) = (tls.clone(), address.tls_name.clone().unwrap_or_else(|| address.host.clone()));
+async fn secure(shared: &Shared, address: &Address, stream: TcpStream) -> Result<Transport, ConnectError> {
     let failed = |error: &dyn std::fmt::Display| ConnectError::Tls(error.to_string());
-    // Files are read at each connection, so renewed ones are taken without a restart.
-    let config = tokio::task::spawn_blocking(move || client_config(&tls)).await;
-    let config = config.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    let tls = shared.identity.tls(&shared.options.tls).await?;
+    let config = tls.config().map_err(|error| failed(&error))?;
+    let name = address.tls_name.clone().unwrap_or_else(|| address.host.clone());
     let name = ServerName::try_from(name).map_err(|error| failed(&error))?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     Ok(Transport::Tls(Box::new(stream.map_err(|error| failed(&error))?)))
-}
-
-fn client_config(tls: &Tls) -> Result<ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
-    let mut roots = RootCertStore::empty();
-    match &tls.ca {
-        Some(ca) => {
-            for certificate in certificates(ca)? {
-                roots.add(certificate)?;
-            }
-        }
-        None => {
-            let system = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(system.certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let builder = builder.with_root_certificates(roots);
-    Ok(match &tls.client {
-        Some((certificate, key)) => {
-            let key =
-                PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
-            builder.with_client_auth_cert(certificates(certificate)?, key)?
-        }
-        None => builder.with_no_client_auth(),
-    })
-}
-
-fn certificates(
-    file: &PathBuf,
-) -> Result<Vec<CertificateDer<'static>>, Box<dyn std::error::Error + Send + Sync>> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| format!("{}: {error}", file.display()))?;
-    if certificates.is_empty() {
-        return Err(format!("{} holds no certificate", file.display()).into());
-    }
-    Ok(certificates)
 }

@@ -25,6 +25,9 @@
 //! lie, so nothing is allocated or copied for a single message. Publishing appends to one buffer, which the
 //! task writes as a whole.
 //!
+//! **Renewal.** [`Renewer::renew`] gives a connection another identity: it moves to a new connection made with it, and
+//! loses nothing. What the old one was made with is not needed any more then.
+//!
 //! **Bounds.** Lines, header blocks and messages have hard limits ([`parse`]). A subscriber holds at most
 //! [`Options::subscription_capacity`] messages, of 128 MiB together; what does not fit is
 //! dropped and reported as [`Event::Dropped`]. The outbound buffer holds at most [`Options::outbound_limit`]
@@ -40,6 +43,7 @@ pub mod encode;
 mod error;
 pub mod handshake;
 pub mod headers;
+mod identity;
 pub mod info;
 pub mod jetstream;
 pub mod keepalive;
@@ -56,11 +60,12 @@ mod shared;
 mod subscriber;
 mod subscriptions;
 mod task;
+pub mod tls;
 mod transport;
 
 pub use auth::{Auth, Credentials, CredentialsError, Seed};
 pub use batch::{Batch, Message, MessageRef, Readable};
-pub use client::{Client, Delivery};
+pub use client::{Client, Delivery, Renewer};
 pub use error::{ConnectError, FlushError, PublishError, RequestError};
 pub use headers::Headers;
 pub use malformed::Malformed;

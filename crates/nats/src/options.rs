@@ -4,6 +4,7 @@ use std::time::Duration;
 use crate::auth::Auth;
 use crate::error::ConnectError;
 use crate::pool::Address;
+use crate::tls::Material;
 
 /// How a connection is made and what it may hold.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Options {
     pub auth: Auth,
     /// Whom to trust.
     pub tls: Tls,
+    /// The content of those files, where it was read; without, they are read with the first connection.
+    pub material: Option<Material>,
     /// What reply subjects begin with, without a dot at the end.
     pub inbox_prefix: String,
     /// How many messages a subscriber may have waiting; more are dropped.
@@ -37,6 +40,7 @@ impl Default for Options {
             servers: Vec::new(),
             auth: Auth::Anonymous,
             tls: Tls::default(),
+            material: None,
             inbox_prefix: "_INBOX".to_owned(),
             subscription_capacity: 65_536,
             outbound_limit: 8 << 20,

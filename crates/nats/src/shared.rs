@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batch;
 use crate::error::PublishError;
+use crate::identity::Identity;
 use crate::info::ServerInfo;
 use crate::options::{Event, Options};
 use crate::parse::Frame;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     /// Messages of which the broker reports whether somebody receives them. Apart from the requests: their
     /// receivers learn the reply subjects, and could answer requests of ours.
     pub(crate) deliveries: Requests,
+    pub(crate) identity: Identity,
     pub(crate) stop: CancellationToken,
     on_event: Box<dyn Fn(Event) + Send + Sync>,
 }
@@ -77,6 +79,7 @@ impl Shared {
             server: watch::Sender::new(None),
             requests: Requests::new(format!("{}.", new_inbox(&options.inbox_prefix))),
             deliveries: Requests::new(format!("{}.", new_inbox(&options.inbox_prefix))),
+            identity: Identity::new(options.auth.clone(), options.material.clone()),
             stop: CancellationToken::new(),
             options,
             on_event,

@@ -78,7 +78,7 @@ pub(crate) async fn try_each(shared: &Arc<Shared>, timeout: Duration) -> Result<
     let share = timeout / u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
     for _ in 0..servers {
         let Some((address, _)) = shared.pool().choose() else { break };
-        let connected = async { prepare(shared, dial(&shared.options, address.clone()).await?).await };
+        let connected = async { prepare(shared, dial(shared, address.clone()).await?).await };
         let connected = tokio::time::timeout(share, connected).await;
         match connected.unwrap_or(Err(ConnectError::TimedOut)) {
             Ok(prepared) => return Ok(move_to(shared, prepared)),
@@ -96,7 +96,7 @@ async fn prepare_next(shared: Arc<Shared>) -> Option<Prepared> {
     loop {
         let (address, delay) = shared.pool().choose()?;
         tokio::time::sleep(delay).await;
-        let connected = async { prepare(&shared, dial(&shared.options, address.clone()).await?).await };
+        let connected = async { prepare(&shared, dial(&shared, address.clone()).await?).await };
         let connected = tokio::time::timeout(shared.options.connect_timeout, connected).await;
         match connected.unwrap_or(Err(ConnectError::TimedOut)) {
             Ok(prepared) => return Some(prepared),
@@ -140,6 +140,7 @@ fn move_to(shared: &Shared, Prepared { link, prelude, moving }: Prepared) -> Lin
     shared.pool().connected();
     // A connection that was lost has left nothing.
     let _ = shared.session().move_to(&prelude);
+    shared.identity.note_in_use(link.identity);
     describe(shared, &link, link.info.clone());
     drop(moving);
     shared.tell(Event::Connected);
@@ -159,6 +160,7 @@ enum Woke {
     Read,
     Failed(std::io::Error),
     Alarm,
+    Renewed,
     Prepared(Option<Box<Prepared>>),
 }
 
@@ -169,6 +171,7 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
     let mut alarm = pin!(tokio::time::sleep(interval));
     let mut stopped = pin!(shared.stop.cancelled());
     let mut wake = pin!(shared.wake.notified());
+    let mut renewed = pin!(shared.identity.renewed.notified());
     let mut preparing: Option<Preparing> = None;
     // What was read with the prelude's PONG.
     let mut unread = true;
@@ -204,6 +207,9 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
             if alarm.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woke::Alarm);
             }
+            if renewed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woke::Renewed);
+            }
             if stopped.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woke::Stopped);
             }
@@ -231,6 +237,13 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
                     Due::Stale => return lost(shared, &link, ConnectError::TimedOut),
                 }
                 alarm.set(tokio::time::sleep(alive.next().saturating_sub(clock::now())));
+            }
+            Woke::Renewed => {
+                renewed.set(shared.identity.renewed.notified());
+                // What is being prepared may still be made with the identity before.
+                if link.identity < shared.identity.number() {
+                    preparing = Some(Box::pin(prepare_next(Arc::clone(shared))));
+                }
             }
             Woke::Prepared(prepared) => {
                 preparing = None;
@@ -338,6 +351,7 @@ fn exchange(
     describe(shared, &new, new.info.clone());
     shared.pool().connected();
     let unfinished = shared.session().move_to(&prelude);
+    shared.identity.note_in_use(new.identity);
     shared.room.notify_waiters();
     retire(Arc::clone(shared), std::mem::replace(link, new), unfinished, moving)
 }

@@ -61,8 +61,6 @@ async fn serve(
     let identity = format!("{}-decide-{number}", settings.worker_name);
     let on_event = move |event| link.on_decide_event(&event, &metrics);
     let capacity = settings.subscription_capacity;
-    match connect::start_traffic(&settings.nats, &identity, capacity, on_event) {
-        Ok(client) => intake::run(Arc::clone(&worker), client, number, ready, stop, claims).await,
-        Err(error) => tracing::error!(event = "decider_failed", error = %error),
-    }
+    let client = connect::start_traffic(&worker.access, &identity, capacity, on_event);
+    intake::run(Arc::clone(&worker), client, number, ready, stop, claims).await;
 }

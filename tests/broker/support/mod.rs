@@ -3,6 +3,7 @@
 mod broker;
 mod browser;
 mod caller;
+mod credentials;
 mod http;
 mod metrics;
 mod process;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub(crate) use broker::{Broker, free_port, nats_server};
 pub(crate) use browser::Browser;
 pub(crate) use caller::{Answer, Caller, Listener, request};
+pub(crate) use credentials::{Authority, Operator, credentials_file, jwt};
 pub(crate) use http::{Page, get, post};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Done, Process, run, tool};

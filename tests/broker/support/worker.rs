@@ -120,6 +120,11 @@ impl Worker {
         self.process.signal("TERM");
     }
 
+    /// SIGHUP: it reads its credentials again.
+    pub(crate) fn hang_up(&self) {
+        self.process.signal("HUP");
+    }
+
     /// Waits for its end: the exit code, -1 if a signal ended it.
     pub(crate) async fn exit_code(&mut self, bound: Duration) -> i32 {
         self.process.ends(bound).await.code().unwrap_or(-1)
