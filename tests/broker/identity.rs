@@ -4,7 +4,7 @@ use async_nats::{ConnectOptions, HeaderMap};
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Caller, Launch, Raw, SOON, Worker, eventually};
+use crate::support::{Broker, Caller, Launch, Operator, Raw, SOON, Worker, eventually};
 use crate::traffic::policy;
 
 /// The routers' account, and the operators', who reach nothing but the control verbs.
@@ -51,11 +51,15 @@ impl Site {
 
     /// What the history says of the last revision: who, and by whose word.
     async fn last_change(&self) -> (Value, Value) {
-        let wanted = json!({"tenant_id": "acme", "policy_id": "default"});
-        let history = self.router.command("policy.history", &wanted).await;
-        let last = history["revisions"].as_array().unwrap().last().unwrap().clone();
-        (last["actor"].clone(), last["authenticated"].clone())
+        last_change(&self.router).await
     }
+}
+
+async fn last_change(caller: &Caller) -> (Value, Value) {
+    let wanted = json!({"tenant_id": "acme", "policy_id": "default"});
+    let history = caller.command("policy.history", &wanted).await;
+    let last = history["revisions"].as_array().unwrap().last().unwrap().clone();
+    (last["actor"].clone(), last["authenticated"].clone())
 }
 
 fn put(actor: &str) -> Value {
@@ -134,6 +138,27 @@ async fn no_header_of_the_sender_makes_another_identity() {
     // Another key than one's own.
     let refused = Raw::refused(&site.broker, r#""user":"alice","pass":"a","nkey":"forged""#).await;
     assert!(refused.contains("Authorization Violation"), "{refused}");
+}
+
+#[tokio::test]
+async fn of_a_user_with_a_jwt_its_subject_is_recorded_and_no_name_beside_it() {
+    let (operator, person) = (Operator::new(), KeyPair::new_user());
+    let broker = Broker::with_config(&operator.config()).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), operator.credentials(None)).unwrap();
+    let _worker = Worker::start(&broker, |launch| {
+        launch.flag("--nats-creds", file.path().display()).flag("--control-identity", "import")
+    })
+    .await;
+    let own = ConnectOptions::with_credentials(&operator.credentials_of(&person)).unwrap();
+    // The server reports this name as the user, and lets in whoever has the key.
+    let forging = own.clone().user_and_password("forged".to_owned(), "x".to_owned());
+    for (options, actor) in [(own, "alice"), (forging, "mallory")] {
+        let caller = Caller::with(options, &broker.url()).await;
+        caller.command("policy.put", &put(actor)).await;
+        let who = json!({"account": operator.people(), "user": person.public_key()});
+        assert_eq!(last_change(&caller).await, (json!(actor), who));
+    }
 }
 
 #[tokio::test]
