@@ -152,8 +152,8 @@ impl Desk for WorkerDesk {
         self.worker.clock.tick().0
     }
 
-    fn count_refused(&self, n: u64) {
-        self.worker.metrics.queue_refused.add(Queue::Console, n);
+    fn count_refused(&self, queue: Queue, n: u64) {
+        self.worker.metrics.queue_refused.add(queue, n);
     }
 }
 

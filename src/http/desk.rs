@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Probe;
 use crate::breaker::State;
 use crate::domain::{ErrorCode, PolicyId, ProviderId, TenantId};
-use crate::telemetry::labels::Verb;
+use crate::telemetry::labels::{Queue, Verb};
 
 /// An answer that is waited for.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
@@ -46,8 +46,8 @@ pub trait Desk: Probe {
     /// Milliseconds of a clock that never goes back.
     fn tick(&self) -> u64;
 
-    /// Counts what was refused to viewers, or lost on slow ones.
-    fn count_refused(&self, n: u64);
+    /// Counts what was refused for want of room: to viewers, or over HTTP at all.
+    fn count_refused(&self, queue: Queue, n: u64);
 }
 
 /// Why something is not answered.

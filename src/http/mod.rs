@@ -6,12 +6,15 @@
 //! something.
 //!
 //! It is served beside decisions and must not cost them anything: a page of metrics is made on a
-//! blocking thread and two at a time, connections are bounded, and a peer that dawdles over its
-//! request or over taking its answer is cut off. Health answers need none of that and so tell the truth while a scrape is slow.
+//! blocking thread and two at a time, connections are bounded ([`places`]), and a peer that dawdles over its
+//! request or over taking its answer is cut off. Health answers need none of that and so tell the truth
+//! while a scrape is slow.
 
 mod api;
 mod console;
 mod desk;
+mod exchange;
+mod places;
 mod routes;
 mod serve;
 mod slow;

@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -5,20 +6,26 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
+use super::exchange::{Arriving, Leaving};
+use super::places::Lobby;
 use super::routes::router;
 use super::slow::Patient;
 use super::{Access, Desk};
+use crate::telemetry::labels::Queue;
 
-/// Connections at once. Those beyond wait in the kernel's backlog.
+/// Connections at once: scrapers, viewers and browsers of a large team, and few enough file descriptors
+/// that the broker's always find one. For one beyond them another one is closed.
 const CONNECTIONS: usize = 256;
 /// The request line and headers of one request.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -73,26 +80,42 @@ pub async fn serve(
     let ending = CancellationToken::new();
     let _ends = ending.clone().drop_guard();
     let api = Api::new(Arc::clone(&desk), access, ending.clone());
-    let router = router(desk, api.clone());
+    let router = router(Arc::clone(&desk), api.clone());
     tokio::spawn(api.run());
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_header_size(HEADER_BYTES);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let lobby = Lobby::new(CONNECTIONS);
     let connections = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        let Some((stream, place)) = accepted else { continue };
-        let connection = http
-            .serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(router.clone()));
+        let Some(stream) = accepted else { continue };
+        let Some((place, closed_another)) = lobby.enter() else {
+            desk.count_refused(Queue::Http, 1);
+            continue;
+        };
+        if closed_another {
+            desk.count_refused(Queue::Http, 1);
+        }
+        let place = Arc::new(place);
+        let closing = place.closing().clone();
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let place = Arc::clone(&place);
+            let answer = router.call(request.map(|body| Arriving::new(body, Arc::clone(&place))));
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| Leaving::new(body, place))) }
+        });
+        let connection = http.serve_connection(TokioIo::new(Patient::new(stream)), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             // A peer that goes away or sends what is no HTTP is its own affair.
-            let _ = connection.await;
-            drop(place);
+            tokio::select! {
+                _ = connection => {}
+                () = closing.cancelled() => {}
+            }
         });
     }
     drop(listener);
@@ -100,12 +123,9 @@ pub async fn serve(
     let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
 }
 
-type Place = tokio::sync::OwnedSemaphorePermit;
-
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(tokio::net::TcpStream, Place)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, _)) => Some(stream),
         Err(error) => {
             tracing::debug!(event = "http_not_accepted", error = %error);
             tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -14,7 +14,7 @@ use super::*;
 use crate::breaker::State;
 use crate::clock::Clock;
 use crate::domain::{PolicyId, ProviderId, TenantId};
-use crate::telemetry::labels::Verb;
+use crate::telemetry::labels::{Queue, Verb};
 
 /// A worker that is told what to say.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub(in crate::http) struct Worker {
     pub(in crate::http) looks: AtomicU64,
     pub(in crate::http) refused: AtomicU64,
     pub(in crate::http) asked: Mutex<Vec<(Verb, Value)>>,
+    /// Whether verbs stay without an answer, as they do while the broker stands still.
+    pub(in crate::http) silent: AtomicBool,
     clock: OnceLock<Clock>,
 }
 
@@ -81,6 +83,9 @@ impl Desk for Worker {
     fn control(&self, verb: Verb, body: Value) -> Answered<'_, Value> {
         self.asked.lock().unwrap().push((verb, body));
         Box::pin(async {
+            if self.silent.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
             Ok(json!({"ok": true, "in_force": true, "warnings": [], "breaker": {"state": "open"}}))
         })
     }
@@ -89,7 +94,7 @@ impl Desk for Worker {
         self.clock.get_or_init(Clock::start).tick().0
     }
 
-    fn count_refused(&self, n: u64) {
+    fn count_refused(&self, _: Queue, n: u64) {
         self.refused.fetch_add(n, Ordering::Relaxed);
     }
 }

@@ -278,6 +278,8 @@ labels! {
         Console = "console",
         /// Requests of tenants that a rollout watches.
         Evidence = "evidence",
+        /// Connections over HTTP, and requests of the API.
+        Http = "http",
     }
 }
 

@@ -34,6 +34,7 @@ mod figures;
 mod flags;
 mod hostile;
 mod identity;
+mod http;
 mod life;
 mod load;
 mod logs;

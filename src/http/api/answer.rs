@@ -1,13 +1,14 @@
 //! The form of answers.
 
 use axum::Json;
-use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::BODY;
+use super::act::BODY_TIME;
 use crate::domain::ErrorCode;
 use crate::http::Refusal;
 
@@ -32,6 +33,8 @@ pub(super) enum Fault {
     Forbidden(String),
     /// The body is longer than is read.
     TooLong,
+    /// The body did not arrive in time.
+    TooSlow,
     /// The body is no JSON.
     MediaType,
     /// Later, perhaps.
@@ -54,6 +57,9 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         match self {
             Self::Refused(Refusal { code, message, details }) => {
+                // What is asked for is sound: the rollout does not allow it as it stands.
+                let stands_against = details.as_ref().is_some_and(|details| details.get("refusal").is_some());
+                let code = if stands_against { ErrorCode::Conflict } else { code };
                 let status = StatusCode::from_u16(code.number()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let mut response = error(status, code.as_str(), &message, details);
                 if code == ErrorCode::Unavailable {
@@ -70,6 +76,13 @@ impl IntoResponse for Fault {
             Self::TooLong => {
                 let message = format!("the body has more than {BODY} bytes");
                 error(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", &message, None)
+            }
+            Self::TooSlow => {
+                let message = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
+                let mut response = error(StatusCode::REQUEST_TIMEOUT, "request_timeout", &message, None);
+                // What arrives later would be taken for the next request.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
             }
             Self::MediaType => {
                 let message = "want content-type: application/json";

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::act::{self, ACTOR, Body};
+use super::act::{self, ACTOR};
 use super::answer::{Fault, told};
 use super::params::{Pair, Params, breaker_of};
 use super::recent::SPAN_MS;
@@ -25,13 +26,7 @@ pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, F
     let params = Params::read(&uri, &["tenant_id", "provider_id", "state", "limit", "cursor"])?;
     let (tenant, provider, state) = (params.tenant_id()?, params.provider_id()?, params.state()?);
     let limit = usize::try_from(params.number("limit", LIMIT, 1..=MAX_LIMIT)?).unwrap_or(1);
-    let after = match params.text("cursor").map(|text| text.split_once('/')) {
-        None => None,
-        Some(Some((tenant, provider))) => Some((tenant.to_owned(), provider.to_owned())),
-        Some(None) => {
-            return Err(Fault::Parameter("cursor", "must be the cursor of the page before".to_owned()));
-        }
-    };
+    let after = params.cursor_of_pair()?;
     let now = api.desk.overview().now;
     let mut rows = rows(&api).await?.into_iter().filter(|row| {
         tenant.as_ref().is_none_or(|t| *t == row.tenant_id)
@@ -39,9 +34,7 @@ pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, F
             && state.is_none_or(|s| s == row.state)
     });
     let total = rows.clone().count();
-    let mut rest = rows.by_ref().skip_while(|row| {
-        after.as_ref().is_some_and(|(tenant, provider)| row.key() <= (tenant.as_str(), provider.as_str()))
-    });
+    let mut rest = rows.by_ref().skip_while(|row| after.is_some_and(|after| row.key() <= after));
     let page: Vec<Row> = rest.by_ref().take(limit).collect();
     let cursor = page.last().filter(|_| rest.next().is_some()).map(|row| {
         let (tenant, provider) = row.key();
@@ -119,22 +112,12 @@ pub(super) async fn transitions(State(api): State<Api>, uri: Uri) -> Result<Resp
     Ok(told(api.desk.transitions(asked).await?))
 }
 
-pub(super) async fn force(
-    State(api): State<Api>,
-    path: Pair,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    act(&api, Verb::BreakerForce, path, &headers, body, &["state", "ttl_seconds", "reason"]).await
+pub(super) async fn force(State(api): State<Api>, path: Pair, body: Bytes) -> Result<Response, Fault> {
+    act(&api, Verb::BreakerForce, path, &body, &["state", "ttl_seconds", "reason"]).await
 }
 
-pub(super) async fn reset(
-    State(api): State<Api>,
-    path: Pair,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    act(&api, Verb::BreakerReset, path, &headers, body, &["reason"]).await
+pub(super) async fn reset(State(api): State<Api>, path: Pair, body: Bytes) -> Result<Response, Fault> {
+    act(&api, Verb::BreakerReset, path, &body, &["reason"]).await
 }
 
 /// Does what the control verb of the same name does.
@@ -142,11 +125,10 @@ async fn act(
     api: &Api,
     verb: Verb,
     path: Pair,
-    headers: &HeaderMap,
-    body: Body,
-    known: &[&str],
+    body: &Bytes,
+    known: &[&'static str],
 ) -> Result<Response, Fault> {
-    let mut asked = act::asked(api, headers, body, known)?;
+    let mut asked = act::asked(body, known)?;
     let (tenant_id, provider_id) = breaker_of(path)?;
     asked.insert("tenant_id".to_owned(), tenant_id.as_str().into());
     asked.insert("provider_id".to_owned(), provider_id.as_str().into());

@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use super::Api;
 use super::answer::Fault;
 use crate::http::Access;
+use crate::telemetry::labels::Queue;
 
 /// What the console sends with an action.
 const MARK: HeaderName = HeaderName::from_static("x-beamline-console");
@@ -30,6 +31,15 @@ pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) 
         let message = "this worker is not known by that host name; --console-host names more";
         return Fault::Forbidden(message.to_owned()).into_response();
     }
+    next.run(request).await
+}
+
+/// Bounds how many requests are being answered.
+pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let Ok(_place) = api.requests.try_acquire() else {
+        api.desk.count_refused(Queue::Http, 1);
+        return Fault::Unavailable("too many requests at once".to_owned()).into_response();
+    };
     next.run(request).await
 }
 

@@ -22,6 +22,7 @@ use crate::breaker::State;
 use crate::domain::{ProviderId, TenantId};
 use crate::http::desk::Changed;
 use crate::http::{Asked, Decisions, Desk, Digest, Overview, Row};
+use crate::telemetry::labels::Queue;
 
 /// Between copies.
 const EVERY: Duration = Duration::from_millis(500);
@@ -170,7 +171,7 @@ impl Hub {
     pub(super) fn place(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok();
         if place.is_none() {
-            self.desk.count_refused(1);
+            self.desk.count_refused(Queue::Console, 1);
         }
         place
     }
@@ -193,7 +194,7 @@ impl Hub {
 
     /// Counts frames that a viewer missed.
     pub(super) fn missed(&self, frames: u64) {
-        self.desk.count_refused(frames);
+        self.desk.count_refused(Queue::Console, frames);
     }
 
     /// Ends when the server does.

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Semaphore;
@@ -40,6 +41,10 @@ use hub::Hub;
 /// Answers that read the whole state or ask the broker, at once; more wait.
 const READS: usize = 8;
 
+/// Requests that are being answered at once: half of the connections, so that health and metrics find a
+/// place while the broker is slow. Viewers have places of their own ([`hub`]).
+const REQUESTS: usize = 128;
+
 /// The longest body: a reason has at most 1024 bytes.
 const BODY: usize = 16 * 1024;
 
@@ -49,6 +54,7 @@ pub(super) struct Api {
     desk: Arc<dyn Desk>,
     hub: Arc<Hub>,
     reads: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
     access: Arc<Access>,
 }
 
@@ -58,8 +64,8 @@ macro_rules! routes {
         #[cfg(test)]
         const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path)),+];
 
-        fn routes() -> impl IntoIterator<Item = (&'static str, MethodRouter<Api>)> {
-            [$(($path, $method($handler))),+]
+        fn routes() -> impl IntoIterator<Item = (&'static str, &'static str, MethodRouter<Api>)> {
+            [$((stringify!($method), $path, $method($handler))),+]
         }
     };
 }
@@ -99,7 +105,9 @@ impl Api {
     /// Over a worker; `stop` ends what follows it.
     pub(super) fn new(desk: Arc<dyn Desk>, access: Access, stop: CancellationToken) -> Self {
         let hub = Arc::new(Hub::new(Arc::clone(&desk), stop));
-        Self { desk, hub, reads: Arc::new(Semaphore::new(READS)), access: Arc::new(access) }
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let (reads, requests) = (semaphore(READS), semaphore(REQUESTS));
+        Self { desk, hub, reads, requests, access: Arc::new(access) }
     }
 
     /// Copies figures while somebody follows them, until stopped.
@@ -110,10 +118,15 @@ impl Api {
     /// The routes, guarded.
     pub(super) fn router(self) -> Router {
         let mut router = Router::new();
-        for (path, methods) in routes() {
+        let counted = from_fn_with_state(self.clone(), guard::count);
+        let received = from_fn_with_state(self.clone(), act::receive);
+        for (method, path, methods) in routes() {
+            let methods = methods.route_layer(counted.clone());
+            // Outside of the count: what has not arrived is not being answered.
+            let methods = if method == "post" { methods.route_layer(received.clone()) } else { methods };
             router = router.route(path, methods);
         }
-        let guarded = axum::middleware::from_fn_with_state(self.clone(), guard::check);
+        let guarded = from_fn_with_state(self.clone(), guard::check);
         let router = router.layer(DefaultBodyLimit::max(BODY));
         router.method_not_allowed_fallback(super::routes::method_not_allowed).layer(guarded).with_state(self)
     }

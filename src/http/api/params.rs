@@ -8,9 +8,14 @@ use axum::http::Uri;
 
 use super::answer::Fault;
 use crate::breaker::State;
-use crate::domain::{IdError, PolicyId, ProviderId, RolloutId, TenantId};
+use crate::domain::{IdError, PolicyId, ProviderId, RolloutId, TenantId, check_id};
 
-/// The query of a request. Parameters that are not known are refused: a misspelt filter filters nothing.
+/// The largest whole number that every reader of JSON knows exactly: 2^53 - 1. No revision and no number of
+/// a rollout comes near it.
+pub(super) const MAX_WHOLE: u64 = 9_007_199_254_740_991;
+
+/// The query of a request. Parameters that are not known are refused, and so are empty ones: a misspelt
+/// filter filters nothing, nor does one whose value a script has lost.
 pub(super) struct Params(BTreeMap<String, String>);
 
 impl Params {
@@ -27,7 +32,6 @@ impl Params {
                 return Err(Fault::Parameter(known, "is given twice".to_owned()));
             }
         }
-        map.retain(|_, value| !value.is_empty());
         Ok(Self(map))
     }
 
@@ -42,7 +46,9 @@ impl Params {
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<u64, Fault> {
         let Some(text) = self.text(name) else { return Ok(default) };
-        text.parse().ok().filter(|n| range.contains(n)).ok_or_else(|| {
+        // `parse` takes a sign too.
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|n| digits && range.contains(n)).ok_or_else(|| {
             let problem = format!("must be a whole number from {} to {}", range.start(), range.end());
             Fault::Parameter(name, problem)
         })
@@ -62,6 +68,24 @@ impl Params {
             Some(state) => Ok(Some(state)),
             None => Err(Fault::Parameter("state", "must be closed, open or half_open".to_owned())),
         }
+    }
+
+    /// The two ids of a cursor, as texts: one may name what is no more.
+    pub(super) fn cursor_of_pair(&self) -> Result<Option<(&str, &str)>, Fault> {
+        self.cursor(|text| {
+            let (first, second) = text.split_once('/')?;
+            (check_id(first).is_ok() && check_id(second).is_ok()).then_some((first, second))
+        })
+    }
+
+    /// A cursor in the form that an answer gave it, as `read` knows it.
+    pub(super) fn cursor<'p, T>(
+        &'p self,
+        read: impl FnOnce(&'p str) -> Option<T>,
+    ) -> Result<Option<T>, Fault> {
+        let Some(text) = self.text("cursor") else { return Ok(None) };
+        let problem = || Fault::Parameter("cursor", "must be the cursor of the page before".to_owned());
+        read(text).map(Some).ok_or_else(problem)
     }
 
     fn id<T>(

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::answer::{Fault, told, without_ok};
 use super::diff::changes;
-use super::params::{Pair, Params, policy_of};
+use super::params::{MAX_WHOLE, Pair, Params, policy_of};
 use crate::telemetry::labels::Verb;
 
 /// Pages are this long unless asked otherwise, and never longer than [`MAX_LIMIT`].
@@ -18,6 +18,7 @@ const REVISIONS: u64 = 64;
 pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, Fault> {
     let params = Params::read(&uri, &["tenant_id", "limit", "cursor"])?;
     let limit = params.number("limit", LIMIT, 1..=MAX_LIMIT)?;
+    params.cursor_of_pair()?;
     let asked = json!({ "tenant_id": params.tenant_id()?, "limit": limit, "cursor": params.text("cursor") });
     let _turn = api.turn().await;
     let answer = api.desk.control(Verb::PolicyList, asked).await?;
@@ -41,7 +42,7 @@ pub(super) async fn revisions(State(api): State<Api>, path: Pair) -> Result<Resp
 
 pub(super) async fn diff(State(api): State<Api>, path: Pair, uri: Uri) -> Result<Response, Fault> {
     let params = Params::read(&uri, &["from", "to"])?;
-    let revision = |name: &'static str| match params.number(name, 0, 1..=u64::MAX)? {
+    let revision = |name: &'static str| match params.number(name, 0, 1..=MAX_WHOLE)? {
         0 => Err(Fault::Parameter(name, "is required: a revision".to_owned())),
         revision => Ok(revision),
     };

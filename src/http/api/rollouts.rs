@@ -1,14 +1,16 @@
 //! Rollouts: the verbs that read them, and the four actions of the console.
 
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::act::{self, ACTOR, Body};
+use super::act::{self, ACTOR};
 use super::answer::{Fault, told, without_ok};
 use super::params::{Params, Single, rollout_of};
+use crate::domain::RolloutId;
 use crate::telemetry::labels::{Label as _, Verb};
 
 /// Pages are this long unless asked otherwise, and never longer than [`MAX_LIMIT`].
@@ -16,7 +18,9 @@ const LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 1_000;
 
 pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, Fault> {
-    read(&api, Verb::RolloutList, page_of(&uri)?).await
+    let (params, asked) = page_of(&uri)?;
+    params.cursor(|text| RolloutId::try_new(text).ok())?;
+    read(&api, Verb::RolloutList, asked).await
 }
 
 pub(super) async fn one(State(api): State<Api>, path: Single) -> Result<Response, Fault> {
@@ -28,17 +32,26 @@ pub(super) async fn status(State(api): State<Api>, path: Single) -> Result<Respo
 }
 
 pub(super) async fn history(State(api): State<Api>, path: Single, uri: Uri) -> Result<Response, Fault> {
-    let mut asked = page_of(&uri)?;
+    let (params, mut asked) = page_of(&uri)?;
+    params.cursor(place)?;
     if let Some(fields) = asked.as_object_mut() {
         fields.insert("rollout".to_owned(), rollout_of(path)?.as_str().into());
     }
     read(&api, Verb::RolloutHistory, asked).await
 }
 
-fn page_of(uri: &Uri) -> Result<Value, Fault> {
+/// A position and the number of a decision. Nineteen digits hold what 64 bits do, nearly.
+fn place(text: &str) -> Option<()> {
+    let number = |text: &str| (1..=19).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let (position, decided) = text.split_once('.')?;
+    (number(position) && number(decided)).then_some(())
+}
+
+fn page_of(uri: &Uri) -> Result<(Params, Value), Fault> {
     let params = Params::read(uri, &["limit", "cursor"])?;
     let limit = params.number("limit", LIMIT, 1..=MAX_LIMIT)?;
-    Ok(json!({ "limit": limit, "cursor": params.text("cursor") }))
+    let asked = json!({ "limit": limit, "cursor": params.text("cursor") });
+    Ok((params, asked))
 }
 
 async fn read(api: &Api, verb: Verb, asked: Value) -> Result<Response, Fault> {
@@ -46,41 +59,21 @@ async fn read(api: &Api, verb: Verb, asked: Value) -> Result<Response, Fault> {
     Ok(told(without_ok(api.desk.control(verb, asked).await?)))
 }
 
-pub(super) async fn approve(
-    State(api): State<Api>,
-    path: Single,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    change(&api, Verb::RolloutApprove, path, &headers, body, &["expected_seq", "reason"]).await
+pub(super) async fn approve(State(api): State<Api>, path: Single, body: Bytes) -> Result<Response, Fault> {
+    change(&api, Verb::RolloutApprove, path, &body, &["expected_seq", "reason"]).await
 }
 
-pub(super) async fn pause(
-    State(api): State<Api>,
-    path: Single,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    change(&api, Verb::RolloutPause, path, &headers, body, &["expected_seq", "reason"]).await
+pub(super) async fn pause(State(api): State<Api>, path: Single, body: Bytes) -> Result<Response, Fault> {
+    change(&api, Verb::RolloutPause, path, &body, &["expected_seq", "reason"]).await
 }
 
-pub(super) async fn resume(
-    State(api): State<Api>,
-    path: Single,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    change(&api, Verb::RolloutResume, path, &headers, body, &["expected_seq", "reason"]).await
+pub(super) async fn resume(State(api): State<Api>, path: Single, body: Bytes) -> Result<Response, Fault> {
+    change(&api, Verb::RolloutResume, path, &body, &["expected_seq", "reason"]).await
 }
 
-pub(super) async fn rollback(
-    State(api): State<Api>,
-    path: Single,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
+pub(super) async fn rollback(State(api): State<Api>, path: Single, body: Bytes) -> Result<Response, Fault> {
     let known = ["expected_seq", "reason", "tenant_id"];
-    change(&api, Verb::RolloutRollback, path, &headers, body, &known).await
+    change(&api, Verb::RolloutRollback, path, &body, &known).await
 }
 
 /// Does what the control verb of the same name does.
@@ -88,11 +81,10 @@ async fn change(
     api: &Api,
     verb: Verb,
     path: Single,
-    headers: &HeaderMap,
-    body: Body,
-    known: &[&str],
+    body: &Bytes,
+    known: &[&'static str],
 ) -> Result<Response, Fault> {
-    let mut asked = act::asked(api, headers, body, known)?;
+    let mut asked = act::asked(body, known)?;
     let rollout = rollout_of(path)?;
     asked.insert("rollout".to_owned(), rollout.as_str().into());
     let (tenant_id, reason) = (act::text(&asked, "tenant_id"), act::text(&asked, "reason"));

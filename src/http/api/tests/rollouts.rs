@@ -30,9 +30,9 @@ async fn rollouts_are_read_by_the_verbs() {
         ("/cb-1", Verb::RolloutGet, json!({"rollout": "cb-1"})),
         ("/cb-1/status", Verb::RolloutStatus, json!({"rollout": "cb-1"})),
         (
-            "/cb-1/history?limit=2&cursor=9",
+            "/cb-1/history?limit=2&cursor=9.2",
             Verb::RolloutHistory,
-            json!({"rollout": "cb-1", "limit": 2, "cursor": "9"}),
+            json!({"rollout": "cb-1", "limit": 2, "cursor": "9.2"}),
         ),
     ] {
         let answer = ask(&server, "GET", &format!("/api/v1/rollouts{path}")).await;
