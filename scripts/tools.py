@@ -15,6 +15,7 @@ Where things are afterwards:
                              An Alertmanager of ours is to be started in .tools/share/alertmanager: see relocate()
     .tools/valgrind          Debian's package, unpacked, unless the machine has one
     .tools/python            nats-py, PyYAML, jsonschema and PyNaCl; put it on PYTHONPATH
+    .tools/schemathesis      schemathesis, in a folder of its own since it pins other versions
     chromedriver             on PATH, from Debian's package chromium-driver; the only one that is installed
 
 Tests look for a program at its variable (NATS_SERVER_BIN, ROTEL_BIN, PROMETHEUS_BIN, PROMTOOL_BIN,
@@ -56,6 +57,8 @@ PACKAGES = [
     "cffi==2.1.1",
     "pycparser==3.12",
 ]
+# With what it is made of.
+SCHEMATHESIS = (ROOT / "scripts/schemathesis.txt").read_text().split()
 # A browser and what drives it. Its many libraries are the system's, so this is installed, not unpacked.
 CHROMIUM = ["chromium", "chromium-driver"]
 SHARE = "usr/share/prometheus/alertmanager"
@@ -268,23 +271,23 @@ def get_chromium():
     say(f"chromedriver {dotted(version(driver))}: {driver}")
 
 
-def get_packages():
-    """Into a folder of their own. PyYAML is compiled for one Python, so that version is part of the mark."""
-    mark = PYTHON / ".pins"
-    pins = json.dumps([sys.implementation.cache_tag, *PACKAGES])
+def get_packages(packages, to):
+    """Into a folder of their own. Some are compiled for one Python, so that version is part of the mark."""
+    mark = to / ".pins"
+    pins = json.dumps([sys.implementation.cache_tag, *packages])
     if not mark.exists() or mark.read_text() != pins:
-        say(f"python packages: fetching {' '.join(PACKAGES)} with pip")
+        say(f"python packages: fetching {' '.join(packages)} with pip")
         TOOLS.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
-            fresh = pathlib.Path(folder, "python")
-            done = pip("install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(fresh), *PACKAGES)
+            fresh = pathlib.Path(folder, to.name)
+            done = pip("install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(fresh), *packages)
             if done.returncode != 0:
                 fail(f"python packages: {done.stderr.strip()}")
             (fresh / ".pins").write_text(pins)
-            if PYTHON.exists():
-                PYTHON.rename(pathlib.Path(folder, "old"))
-            fresh.rename(PYTHON)
-    say(f"python packages {' '.join(PACKAGES)}: {shown(PYTHON)}")
+            if to.exists():
+                to.rename(pathlib.Path(folder, "old"))
+            fresh.rename(to)
+    say(f"python packages {' '.join(packages)}: {shown(to)}")
 
 
 def print_env():
@@ -308,7 +311,8 @@ def main(arguments):
             get_rotel()
             get_debian()
             get_valgrind()
-            get_packages()
+            get_packages(PACKAGES, PYTHON)
+            get_packages(SCHEMATHESIS, TOOLS / "schemathesis")
             get_chromium()
     else:
         sys.exit(__doc__.strip())

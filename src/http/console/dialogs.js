@@ -35,7 +35,7 @@ function confirm({ title, what, name, fields, needsReason, act }) {
   if (!store.overview?.actions) return;
   const dialog = document.getElementById("act");
   const typed = h("input", { name: "typed", autocomplete: "off", spellcheck: "false", required: true, "aria-describedby": "act-name" });
-  const why = h("input", { name: "reason", autocomplete: "off", maxlength: "1000", placeholder: "kept in the history", required: needsReason });
+  const why = h("input", { name: "reason", autocomplete: "off", maxlength: "256", placeholder: "kept in the history", required: needsReason });
   const problem = h("p", { class: "problem", role: "alert" });
   const go = h("button", { type: "submit", class: "danger", disabled: true }, title);
   const close = () => dialog.close();

@@ -123,7 +123,8 @@ async fn every_answer_is_as_the_document_says() {
     assert_eq!(refused.status, 400);
     pairs.push((error(), refused.json(), "a wrong state".to_owned()));
     let early = post(&stage.worker, "/api/v1/rollouts/cb/approve", &json!({"reason": "good"})).await;
-    assert_eq!((early.status, &early.json()["error"]["details"]["refusal"]), (400, &json!("wrong_state")));
+    assert_eq!((early.status, &early.json()["error"]["code"]), (409, &json!("conflict")));
+    assert_eq!(early.json()["error"]["details"]["refusal"], "wrong_state");
     pairs.push((error(), early.json(), "a draft is not approved".to_owned()));
     let follow = tokio::join!(stream(&stage.worker, 6), async {
         stage.caller.put_policy("umbrella", &policy(&["openai"])).await;

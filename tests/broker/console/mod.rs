@@ -2,6 +2,7 @@
 
 mod actions;
 mod api;
+mod described;
 mod pictures;
 mod rollouts;
 mod views;
