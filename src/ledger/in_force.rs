@@ -13,6 +13,15 @@ use crate::policy;
 use crate::rollout::evidence::Leaving;
 use crate::state::{Cell, Routable};
 
+/// What a policy that is in force would change if its document were put once more, beside its revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeated {
+    /// The document states its share: a put takes its tenant out of the rollout.
+    LeavesRollout,
+    /// Another policy of the tenant gives a breaker other settings, and would no longer be the newest.
+    TakesBreaker,
+}
+
 /// Policies, and what rollouts lay over them: what brings them into force.
 impl Fold {
     pub(super) fn policy_entry(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
@@ -51,6 +60,27 @@ impl Fold {
             && policy::states_its_share(document)
             && version_for(document) <= self.version
             && policy::parse(document).is_ok()
+    }
+
+    /// What it would change to put the document of a policy once more. `None`: nothing but its revision.
+    #[must_use]
+    pub fn repeated(&self, tenant_id: &TenantId, policy_id: &PolicyId) -> Option<Repeated> {
+        let live = self.register.get(tenant_id, policy_id)?.live.as_ref()?;
+        let under = self.overlays.over(tenant_id, policy_id).is_some();
+        if under && policy::states_its_share(&live.document) {
+            return Some(Repeated::LeavesRollout);
+        }
+        let own = live.policy.breaker();
+        let takes = live.policy.candidates().iter().any(|candidate| {
+            let owner = self.register.owner(tenant_id, &candidate.provider);
+            owner.is_some_and(|owner| {
+                // One that is enabled stays before one that is not, however new.
+                owner.policy_id != *policy_id
+                    && owner.settings.enabled() == own.enabled()
+                    && (owner.settings != *own || owner.step != live.step())
+            })
+        });
+        takes.then_some(Repeated::TakesBreaker)
     }
 
     pub(super) fn step_entry(&mut self, entry: &StepEntry, step: &mut Step) -> bool {

@@ -50,6 +50,7 @@ mod version;
 
 pub use ahead::AHEAD;
 pub use fold::{Applied, Fold, Moved, What};
+pub use in_force::Repeated;
 pub use overlays::{LaidOver, Leaver, Overlays, Rollout};
 pub use register::{FlagRecord, Flags, Laid, Live, Owner, PolicyChange, PolicyRecord, Register};
 pub use seen::{CAPACITY as SEEN_CAPACITY, Kind, Seen};

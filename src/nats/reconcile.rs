@@ -5,27 +5,28 @@
 //! reads the revisions that it has not compared yet, and those that the fold has not seen are
 //! appended, under an id that makes a second worker's copy vanish; of several revisions of a key only
 //! the newest. A bucket that was made anew is compared whole, and the policies or switches that it lost
-//! are put back.
+//! are put back. So is the last valid value of a key that ends with no valid document ([`damage`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod damage;
+mod heal;
+mod scan;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::append::AppendError;
-use super::buckets::{Bucket, BucketError, By, Stored, flag_key};
+use super::buckets::{Bucket, BucketError, By, flag_key};
 use super::ledger::Held;
-use crate::document::read_text;
-use crate::domain::{PolicyId, TenantId};
 use crate::ledger::FlagRecord;
-use crate::log::{Entry, FlagEntry, PolicyEntry, Revision, Scope};
-use crate::policy;
-use crate::telemetry::labels::Source;
+use crate::log::{Entry, FlagEntry, PolicyEntry, Revision};
 use crate::wire::subjects;
+use damage::Damages;
+use heal::{FLAGS, POLICIES, heal, report};
+use scan::{Scan, flag_unseen, policy_unseen, scan};
 
 /// How long an appended entry may take to come back through the reader.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
@@ -50,11 +51,13 @@ pub enum ReconcileError {
     Behind,
 }
 
-/// How far each bucket has been compared.
+/// How far each bucket has been compared, and what is wrong in it.
 #[derive(Debug, Default)]
 pub struct Compared {
     policies: Option<Revision>,
     flags: Option<Revision>,
+    damaged_policies: Damages,
+    damaged_flags: Damages,
     rebuilds: u64,
 }
 
@@ -97,83 +100,30 @@ pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), Reconc
     let rebuilds = worker.ledger.progress().borrow().rebuilds;
     if rebuilds != compared.rebuilds {
         // The fold began anew and may lack anything.
-        *compared = Compared { rebuilds, ..Compared::default() };
+        (compared.policies, compared.flags, compared.rebuilds) = (None, None, rebuilds);
     }
     let bucket = Bucket::open(worker, &worker.settings.names.policies_bucket).await?;
-    if let Some(scan) = scan(worker, &bucket, compared.policies, policy_entry, policy_unseen).await? {
+    if let Some(scan) = scan(worker, &bucket, compared.policies, &POLICIES).await? {
         let mut appended = append_all(worker, &scan, policy_unseen).await?;
         if scan.whole {
             appended = restore_or_delete(worker, &bucket, &scan).await?.or(appended);
         }
         compared.policies = Some(finish(worker, &scan, appended).await?);
+        report(worker, &scan, &mut compared.damaged_policies, &POLICIES);
     }
+    heal(worker, &bucket, &mut compared.damaged_policies, &POLICIES).await;
     let bucket = Bucket::open(worker, &worker.settings.names.flags_bucket).await?;
-    if let Some(scan) = scan(worker, &bucket, compared.flags, flag_entry, flag_unseen).await? {
+    if let Some(scan) = scan(worker, &bucket, compared.flags, &FLAGS).await? {
         let mut appended = append_all(worker, &scan, flag_unseen).await?;
         if scan.whole {
             appended = restore_flags(worker, &bucket, &scan).await?.or(appended);
         }
         compared.flags = Some(finish(worker, &scan, appended).await?);
+        report(worker, &scan, &mut compared.damaged_flags, &FLAGS);
     }
+    heal(worker, &bucket, &mut compared.damaged_flags, &FLAGS).await;
     worker.ledger.note_compared(rebuilds);
     Ok(())
-}
-
-/// What a bucket holds that had not been compared.
-struct Scan {
-    /// The bucket, and how far it was read.
-    last: Revision,
-    /// Whether it was read from its beginning.
-    whole: bool,
-    /// Every key that was met, deleted ones included.
-    keys: BTreeSet<String>,
-    /// The newest entry of each key that the fold has not seen, by revision.
-    lacking: BTreeMap<u64, (String, Entry<'static>)>,
-}
-
-/// Reads what was not compared yet; `None` if there is nothing.
-async fn scan(
-    worker: &Worker,
-    bucket: &Bucket,
-    done: Option<Revision>,
-    entry: fn(&str, &Stored, i64) -> Option<Entry<'static>>,
-    unseen: fn(&Worker, &Entry<'_>) -> bool,
-) -> Result<Option<Scan>, ReconcileError> {
-    let last = bucket.last().await?;
-    let begun = done.filter(|d| d.created == last.created);
-    if begun.is_some_and(|d| d.revision >= last.revision) {
-        return Ok(None);
-    }
-    let mut scan = Scan { last, whole: begun.is_none(), keys: BTreeSet::new(), lacking: BTreeMap::new() };
-    let mut newest: BTreeMap<String, u64> = BTreeMap::new();
-    let mut from = begun.map_or(1, |d| d.revision + 1);
-    while from <= last.revision
-        && let Some((key, stored)) = bucket.next(from).await?
-    {
-        from = stored.revision + 1;
-        if let Some(malformed) = stored.malformed {
-            worker.link.note_malformed(Source::Bucket, malformed, &worker.metrics);
-        }
-        scan.last.revision = scan.last.revision.max(stored.revision);
-        match entry(&key, &stored, last.created) {
-            Some(entry) if unseen(worker, &entry) => {
-                if let Some(older) = newest.insert(key.clone(), stored.revision) {
-                    scan.lacking.remove(&older);
-                }
-                scan.lacking.insert(stored.revision, (key.clone(), entry));
-            }
-            Some(_) => {}
-            None => {
-                let revision = stored.revision;
-                let due = worker.line_due("bucket_value_refused", &format!("{key} {revision}"));
-                if let Some(stands_for) = due {
-                    tracing::error!(event = "bucket_value_refused", key, revision, stands_for);
-                }
-            }
-        }
-        scan.keys.insert(key);
-    }
-    Ok(Some(scan))
 }
 
 async fn append_all(
@@ -319,74 +269,4 @@ async fn append(
 #[must_use]
 pub fn unique(key: &str, created: i64, revision: u64) -> String {
     format!("bucket.{created}.{revision}.{key}")
-}
-
-fn policy_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>> {
-    let (tenant_id, policy_id) = subjects::decode_key(key)?;
-    let document = match &stored.value {
-        None => None,
-        Some(value) => {
-            let document = read_text(std::str::from_utf8(value).ok()?).ok()?;
-            // What cannot run changes nothing: what is running stays.
-            let checked = policy::parse(&document).ok()?;
-            if checked.policy.id().as_str() != policy_id {
-                return None;
-            }
-            Some(Arc::new(document))
-        }
-    };
-    Some(Entry::Policy(PolicyEntry {
-        tenant_id: TenantId::try_new(tenant_id).ok()?,
-        policy_id: PolicyId::try_new(policy_id).ok()?,
-        revision: Revision { created, revision: stored.revision },
-        document,
-        actor: stored.actor.clone(),
-        reason: stored.reason.clone(),
-        authenticated: stored.authenticated.clone(),
-    }))
-}
-
-fn policy_unseen(worker: &Worker, entry: &Entry<'_>) -> bool {
-    let Entry::Policy(entry) = entry else { return false };
-    let fold = worker.ledger.fold();
-    let known = fold.register().get(&entry.tenant_id, &entry.policy_id);
-    match known {
-        Some(known) => entry.revision > known.seen && (entry.document.is_some() || known.live.is_some()),
-        // The delete of what was never put.
-        None => entry.document.is_some(),
-    }
-}
-
-/// What stands in the bucket of switches under a key: `{"circuit_breaker_enabled": false}`.
-fn flag_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>> {
-    let scope = match key.strip_prefix("tenant.") {
-        Some(token) => {
-            Scope::Tenant { tenant_id: TenantId::try_new(subjects::decode_key_token(token)?).ok()? }
-        }
-        None => Scope::Global,
-    };
-    if flag_key(&scope) != key {
-        return None;
-    }
-    let circuit_breaker_enabled = match &stored.value {
-        // A switch that is deleted is on, as one that was never set.
-        None => true,
-        Some(value) => {
-            let document: Value = serde_json::from_slice(value).ok()?;
-            document.get("circuit_breaker_enabled")?.as_bool()?
-        }
-    };
-    Some(Entry::Flag(FlagEntry {
-        scope,
-        revision: Revision { created, revision: stored.revision },
-        circuit_breaker_enabled,
-        actor: stored.actor.clone(),
-        reason: stored.reason.clone(),
-        authenticated: stored.authenticated.clone(),
-    }))
-}
-
-fn flag_unseen(worker: &Worker, entry: &Entry<'_>) -> bool {
-    let Entry::Flag(entry) = entry else { return false };
-    worker.ledger.fold().flags().get(&entry.scope).is_none_or(|known| entry.revision > known.revision)
 }

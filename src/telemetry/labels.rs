@@ -382,6 +382,20 @@ labels! {
 }
 
 labels! {
+    /// What became of a value in a bucket that is no valid document.
+    Damage {
+        /// It is the last one of its key.
+        Found = "found",
+        /// This worker wrote the last valid one back.
+        PutBack = "put_back",
+        /// Another worker or an operator wrote before.
+        Overtaken = "overtaken",
+        /// It stays: there is no last valid one, or to write it back would change what is in force.
+        Left = "left",
+    }
+}
+
+labels! {
     /// Where a message came from that could not be read.
     Source {
         /// A request for a decision.
@@ -446,6 +460,7 @@ mod tests {
         is_closed::<Claim>();
         is_closed::<Usage>();
         is_closed::<Trouble>();
+        is_closed::<Damage>();
         is_closed::<Source>();
     }
 

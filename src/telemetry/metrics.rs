@@ -15,8 +15,8 @@ use prometheus_client::registry::Registry;
 use super::breakers::Breakers;
 use super::histogram::Histogram;
 use super::labels::{
-    AckRefused, Assignment, Claim, EvidenceLost, Lane, Outcome, Publish, Queue, Snapshot, Source, Trouble,
-    Usage, Verb,
+    AckRefused, Assignment, Claim, Damage, EvidenceLost, Lane, Outcome, Publish, Queue, Snapshot, Source,
+    Trouble, Usage, Verb,
 };
 use super::names::{Family, metric};
 use super::rollouts::Rollouts;
@@ -67,6 +67,8 @@ pub struct Metrics {
     pub nats_remade: Counter,
     /// Windows whose evidence this worker counted otherwise.
     pub rollout_blocks_differ: Counter,
+    /// Values in buckets that are no document.
+    pub bucket_damage: Counters<Damage>,
     /// Messages that could not be published.
     pub nats_publish_failures: Counters<Publish>,
     /// Messages that could not be read.
@@ -162,6 +164,7 @@ impl Exposition {
             nats_trouble: r.add(metric::NATS_TROUBLE, Levels::new("kind")),
             nats_remade: r.add(metric::NATS_REMADE, Counter::default()),
             rollout_blocks_differ: r.add(metric::ROLLOUT_BLOCKS_DIFFER, Counter::default()),
+            bucket_damage: r.add(metric::BUCKET_DAMAGE, Counters::new("outcome")),
             nats_publish_failures: r.add(metric::NATS_PUBLISH_FAILURES, Counters::new("kind")),
             nats_malformed: r.add(metric::NATS_MALFORMED, Counters::new("source")),
             replies_dropped: r.add(metric::REPLIES_DROPPED, Counter::default()),

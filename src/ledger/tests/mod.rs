@@ -10,6 +10,7 @@ mod flags;
 mod force;
 mod owners;
 mod policies;
+mod repeated;
 mod results;
 mod snapshots;
 mod standing;

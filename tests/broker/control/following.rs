@@ -145,7 +145,8 @@ async fn an_edit_of_the_bucket_itself_is_followed_and_a_bad_one_is_not() {
             })
             .await;
         }
-        decides("b", revision).await;
+        // What was in force stays so, and is put back.
+        decides("b", bad_revision + 1).await;
     }
     let revision = put(&to("d").to_string()).await;
     decides("d", revision).await;

@@ -3,6 +3,7 @@
 mod buckets;
 mod connection;
 mod consumers;
+mod damage;
 mod limits;
 mod log;
 mod neighbours;

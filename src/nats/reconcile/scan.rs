@@ -1,0 +1,160 @@
+//! What a bucket holds that the fold has not seen, and what of it is no valid document.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::ReconcileError;
+use super::heal::Kind;
+use crate::document::read_text;
+use crate::domain::{PolicyId, TenantId};
+use crate::log::{Entry, FlagEntry, PolicyEntry, Revision, Scope};
+use crate::nats::Worker;
+use crate::nats::buckets::{Bucket, Stored, flag_key};
+use crate::policy;
+use crate::telemetry::labels::Source;
+use crate::wire::subjects;
+
+/// What a bucket holds that had not been compared.
+pub(super) struct Scan {
+    /// The bucket, and how far it was read.
+    pub(super) last: Revision,
+    /// Whether it was read from its beginning.
+    pub(super) whole: bool,
+    /// Every key that was met, deleted ones included.
+    pub(super) keys: BTreeSet<String>,
+    /// The newest entry of each key that the fold has not seen, by revision.
+    pub(super) lacking: BTreeMap<u64, (String, Entry<'static>)>,
+    /// Keys that end with a value that is no valid document, and its revision.
+    pub(super) damaged: BTreeMap<String, u64>,
+}
+
+/// Reads what was not compared yet; `None` if there is nothing.
+pub(super) async fn scan(
+    worker: &Worker,
+    bucket: &Bucket,
+    done: Option<Revision>,
+    kind: &Kind,
+) -> Result<Option<Scan>, ReconcileError> {
+    let last = bucket.last().await?;
+    let begun = done.filter(|d| d.created == last.created);
+    if begun.is_some_and(|d| d.revision >= last.revision) {
+        return Ok(None);
+    }
+    let mut scan = Scan {
+        last,
+        whole: begun.is_none(),
+        keys: BTreeSet::new(),
+        lacking: BTreeMap::new(),
+        damaged: BTreeMap::new(),
+    };
+    let mut newest: BTreeMap<String, u64> = BTreeMap::new();
+    let mut from = begun.map_or(1, |d| d.revision + 1);
+    while from <= last.revision
+        && let Some((key, stored)) = bucket.next(from).await?
+    {
+        from = stored.revision + 1;
+        if let Some(malformed) = stored.malformed {
+            worker.link.note_malformed(Source::Bucket, malformed, &worker.metrics);
+        }
+        scan.last.revision = scan.last.revision.max(stored.revision);
+        let entry = (kind.entry)(&key, &stored, last.created);
+        // A key that is deleted holds nothing that could be wrong, whatever its name.
+        if entry.is_some() || stored.value.is_none() {
+            scan.damaged.remove(&key);
+        } else {
+            scan.damaged.insert(key.clone(), stored.revision);
+        }
+        match entry {
+            Some(entry) if (kind.unseen)(worker, &entry) => {
+                if let Some(older) = newest.insert(key.clone(), stored.revision) {
+                    scan.lacking.remove(&older);
+                }
+                scan.lacking.insert(stored.revision, (key.clone(), entry));
+            }
+            _ => {}
+        }
+        scan.keys.insert(key);
+    }
+    Ok(Some(scan))
+}
+
+pub(super) fn policy_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>> {
+    let (tenant_id, policy_id) = policy_of(key)?;
+    let document = match &stored.value {
+        None => None,
+        Some(value) => {
+            let document = read_text(std::str::from_utf8(value).ok()?).ok()?;
+            // What cannot run changes nothing: what is running stays.
+            let checked = policy::parse(&document).ok()?;
+            if *checked.policy.id() != policy_id {
+                return None;
+            }
+            Some(Arc::new(document))
+        }
+    };
+    Some(Entry::Policy(PolicyEntry {
+        tenant_id,
+        policy_id,
+        revision: Revision { created, revision: stored.revision },
+        document,
+        actor: stored.actor.clone(),
+        reason: stored.reason.clone(),
+        authenticated: stored.authenticated.clone(),
+    }))
+}
+
+pub(super) fn policy_unseen(worker: &Worker, entry: &Entry<'_>) -> bool {
+    let Entry::Policy(entry) = entry else { return false };
+    let fold = worker.ledger.fold();
+    let known = fold.register().get(&entry.tenant_id, &entry.policy_id);
+    match known {
+        Some(known) => entry.revision > known.seen && (entry.document.is_some() || known.live.is_some()),
+        // The delete of what was never put.
+        None => entry.document.is_some(),
+    }
+}
+
+/// The policy that a key is of.
+pub(super) fn policy_of(key: &str) -> Option<(TenantId, PolicyId)> {
+    let (tenant_id, policy_id) = subjects::decode_key(key)?;
+    Some((TenantId::try_new(tenant_id).ok()?, PolicyId::try_new(policy_id).ok()?))
+}
+
+/// The switch that a key is of.
+pub(super) fn scope_of(key: &str) -> Option<Scope> {
+    let scope = match key.strip_prefix("tenant.") {
+        Some(token) => {
+            Scope::Tenant { tenant_id: TenantId::try_new(subjects::decode_key_token(token)?).ok()? }
+        }
+        None => Scope::Global,
+    };
+    (flag_key(&scope) == key).then_some(scope)
+}
+
+/// What stands in the bucket of switches under a key: `{"circuit_breaker_enabled": false}`.
+pub(super) fn flag_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>> {
+    let scope = scope_of(key)?;
+    let circuit_breaker_enabled = match &stored.value {
+        // A switch that is deleted is on, as one that was never set.
+        None => true,
+        Some(value) => {
+            let document: Value = serde_json::from_slice(value).ok()?;
+            document.get("circuit_breaker_enabled")?.as_bool()?
+        }
+    };
+    Some(Entry::Flag(FlagEntry {
+        scope,
+        revision: Revision { created, revision: stored.revision },
+        circuit_breaker_enabled,
+        actor: stored.actor.clone(),
+        reason: stored.reason.clone(),
+        authenticated: stored.authenticated.clone(),
+    }))
+}
+
+pub(super) fn flag_unseen(worker: &Worker, entry: &Entry<'_>) -> bool {
+    let Entry::Flag(entry) = entry else { return false };
+    worker.ledger.fold().flags().get(&entry.scope).is_none_or(|known| entry.revision > known.revision)
+}
