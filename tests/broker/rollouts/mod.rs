@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use beamline_router::log::FoldVersion;
 use serde_json::{Value, json};
 
 use crate::support::{Caller, SOON, Stage, Worker, eventually};
@@ -70,8 +71,8 @@ async fn ground_with(document: &Value) -> (Stage, Worker) {
     }
     // Rules that only newer workers have hold from here on.
     for worker in [&stage.worker, &second] {
-        eventually("the second version of the fold", RECOVERY, async || {
-            worker.count("router_fold_version").await == 2
+        eventually("the newest version of the fold", RECOVERY, async || {
+            worker.count("router_fold_version").await == u64::from(FoldVersion::NEWEST.0)
         })
         .await;
     }
