@@ -8,7 +8,7 @@ use crate::support::{Done, bare, tool};
 #[tokio::test]
 async fn a_measurement_counts_what_was_asked_answered_and_followed() {
     let server = tool("NATS_SERVER_BIN", "nats-server").expect("a nats-server: scripts/tools.py test");
-    let mut args = vec!["--json", "--only", "closed,breakers,open,results,tracing,accounts", "--rounds", "1"];
+    let mut args = vec!["--json", "--only", "closed,breakers,open,results,tracing,accounts,pushed", "--rounds", "1"];
     args.extend(["--for", "400ms", "--tenants", "20", "--nats-server", server.to_str().unwrap()]);
     // A debug build on a busy machine: a request that waits long is late, and not lost.
     args.extend(["--", "--max-queue-ms", "60000"]);
@@ -39,6 +39,7 @@ async fn a_measurement_counts_what_was_asked_answered_and_followed() {
     assert_eq!(targets("results"), ["512 in flight: usageoff", "512 in flight: usageon"]);
     assert_eq!(targets("tracing").len(), 4);
     assert_eq!(targets("accounts").len(), 8);
+    assert_eq!(targets("pushed").len(), 4);
     assert_eq!(targets("accounts")[7], "512 in flight: through accounts, results");
     for m in measurements {
         let count = |name: &str| m[name].as_u64().unwrap();

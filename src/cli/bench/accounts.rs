@@ -44,7 +44,7 @@ pub(super) fn cases() -> Vec<Case> {
         let name = if imported { THROUGH } else { STRAIGHT };
         Case {
             name: if results { format!("{name}, results") } else { name.to_owned() },
-            target: Target::Router { at: 0, policy: "on", results, imported },
+            target: Target::Router { at: 0, policy: "on", results, imported, pushed: false },
             load: Load::Closed { in_flight },
         }
     };

@@ -2,7 +2,7 @@
 
 use super::figures::{Figure, Spread, float};
 use super::groups::{Group, Measured, Series};
-use super::{accounts, rollout};
+use super::{accounts, pushed, rollout};
 use crate::nats::measuring::Latencies;
 
 /// Echoes a second at 512 in flight that a machine must do for its figures to mean something.
@@ -149,6 +149,7 @@ pub(super) fn bars(measured: &Measured) -> Vec<Bar> {
         add("growth of the lag in ms, 100k results a second", AtMost(20.0), Some(Spread::of([growth])));
     }
     bars.extend(accounts::bars(measured));
+    bars.extend(pushed::bars(measured));
     bars.extend(rollout::bars(measured));
     bars
 }

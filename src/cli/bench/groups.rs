@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::accounts;
 use super::bars;
+use super::pushed;
 use super::figures::{Figure, Run, Spread};
 use super::rollout::Rollout;
 use super::rounds::{Case, Target, run_rounds};
@@ -11,7 +12,7 @@ use super::site::{Deployment, Plan, PolicyKind, Site};
 use super::{BenchArgs, BenchFailed, Effort};
 use crate::cli::output::Output;
 use crate::cli::stand::Machine;
-use crate::nats::measuring::{EchoOver, Load};
+use crate::nats::measuring::{EchoOver, Load, Tap};
 
 /// What can be measured.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Group {
     Tracing,
     /// Decisions and results from the router's account, and through an import from another one
     Accounts,
+    /// Decisions whose assignment is pushed, and others
+    Pushed,
     /// 100k results a second, and how far a worker is behind
     Following,
     /// 1, 1k and 100k tenants
@@ -47,7 +50,15 @@ pub enum Group {
 impl Group {
     /// What is measured where nothing else is said.
     pub(super) fn usual(quick: bool) -> Vec<Self> {
-        let all = [Self::Closed, Self::Breakers, Self::Results, Self::Open, Self::Tracing, Self::Accounts];
+        let all = [
+            Self::Closed,
+            Self::Breakers,
+            Self::Results,
+            Self::Open,
+            Self::Tracing,
+            Self::Accounts,
+            Self::Pushed,
+        ];
         all.into_iter().take(if quick { 3 } else { all.len() }).collect()
     }
 
@@ -59,6 +70,7 @@ impl Group {
             Self::Results => "results",
             Self::Tracing => "tracing",
             Self::Accounts => accounts::KEY,
+            Self::Pushed => pushed::KEY,
             Self::Following => "following",
             Self::Tenants => "tenants",
             Self::Policies => "policies",
@@ -213,6 +225,10 @@ async fn one(
         effort.rounds,
         cases.len()
     ));
+    let _executor = match deployments.first().filter(|_| group == Group::Pushed) {
+        Some(deployment) => Some(Tap::open(site.settings(), std::slice::from_ref(&deployment.names.exec_assign)).await?),
+        None => None,
+    };
     let runs = run_rounds(site, &mut deployments, &cases, effort).await?;
     for (case, runs) in cases.into_iter().zip(runs) {
         measured.series.push(Series { group, load: told(case.load), target: case.name, runs });
@@ -242,6 +258,7 @@ fn plans(group: Group, tenants: u32, collector: Option<&str>) -> Vec<Plan> {
             vec![Plan { policies: vec![PolicyKind::ON, PolicyKind::OFF], ..usual(group.key()) }]
         }
         Group::Accounts => vec![usual(accounts::KEY)],
+        Group::Pushed => vec![pushed::plan(tenants)],
         Group::Results => vec![usual("usageoff"), Plan { usage: true, ..usual("usageon") }],
         Group::Tracing => {
             let traced = |key: &str, share: &str| Plan {
@@ -292,7 +309,7 @@ fn cases(group: Group, deployments: &[Deployment]) -> Vec<Case> {
         |load| Case { name: "raw echo".to_owned(), target: Target::Echo(EchoOver::Connection), load };
     let router = |name: &str, at, policy, load, results| Case {
         name: name.to_owned(),
-        target: Target::Router { at, policy, results, imported: false },
+        target: Target::Router { at, policy, results, imported: false, pushed: false },
         load,
     };
     // Each deployment under its key.
@@ -325,6 +342,7 @@ fn cases(group: Group, deployments: &[Deployment]) -> Vec<Case> {
             .flat_map(|load| [floor(load), router("router", 0, "on", load, false)])
             .collect(),
         Group::Accounts => accounts::cases(),
+        Group::Pushed => pushed::cases(),
         Group::Results | Group::Windows => each(closed(512), true),
         Group::Tracing | Group::Tenants | Group::Policies | Group::Workers => {
             let mut cases = each(closed(512), false);

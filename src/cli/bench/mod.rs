@@ -15,6 +15,7 @@ mod floor;
 mod groups;
 mod growth;
 mod process;
+mod pushed;
 mod report;
 mod rollout;
 mod rounds;
@@ -47,7 +48,7 @@ Examples:
   beamline-router bench --only rollout --rounds 10
 
 What stands behind -- are flags of \"serve\" for the workers. Without --only it runs closed, breakers, open,
-results, tracing and accounts, about six minutes; the others show how cost grows, and some take minutes to set up.
+results, tracing, accounts and pushed, about six minutes; the others show how cost grows, and some take minutes to set up.
 Exit codes: 0 done; 1 void (the floor is too low, or requests were not answered), a bar of the group rollout is not met,
 or failed; 2 usage.";
 

@@ -36,6 +36,8 @@ pub(super) enum Target {
         results: bool,
         /// Whether they come from another account.
         imported: bool,
+        /// Whether their assignments are pushed.
+        pushed: bool,
     },
 }
 
@@ -74,7 +76,7 @@ async fn one(
             let questions = questions(echo_subject(over), "on", 1_000, b"{\"version\"");
             (questions, vec![site.echo_id(over)], None, false, site.settings())
         }
-        Target::Router { at, policy, results, imported } => {
+        Target::Router { at, policy, results, imported, pushed } => {
             let Some(deployment) = deployments.get(at) else {
                 return Err(BenchFailed::Never {
                     name: case.name.clone(),
@@ -84,6 +86,9 @@ async fn one(
             };
             let tenants = deployment.plan.tenants;
             let mut questions = questions(&deployment.names.decide, policy, tenants, b"{\"ok\":true");
+            if pushed {
+                questions.push_assignments();
+            }
             let subject = deployment.names.exec_result.clone();
             questions.results = results.then_some(Reports { subject, down: None });
             let settings = if imported { site.importer() } else { site.settings() };

@@ -66,6 +66,15 @@ pub struct Questions {
     pub results: Option<Reports>,
 }
 
+impl Questions {
+    /// Has the router push the assignment of each.
+    pub fn push_assignments(&mut self) {
+        // Before the last brace: what stands at a place stays there.
+        self.body.pop();
+        self.body.extend_from_slice(br#","push_assignment":true}"#);
+    }
+}
+
 /// What came of it. `S` is what the caller samples at the beginning and the end of the measured time.
 #[derive(Clone, Debug)]
 pub struct Asked<S> {
