@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::policy_files;
+use crate::cli::policy_files::{self, Document};
 use crate::domain::TenantId;
 use crate::http::Probe;
+use crate::ledger::version_for;
 use crate::nats::Worker;
 use crate::nats::control::put_if_absent;
 use crate::nats::reconcile::{self, Compared};
@@ -131,7 +132,7 @@ async fn load(readiness: &Readiness, compared: &mut Compared, stop: &Cancellatio
             () = tokio::time::sleep(RETRY) => {}
         }
     }
-    put_directory(worker).await;
+    put_directory(worker, stop).await;
     let policies = worker.ledger.fold().register().live_count();
     tracing::info!(event = "policies_loaded", policies);
     readiness.policies_loaded.store(true, Ordering::Release);
@@ -139,30 +140,51 @@ async fn load(readiness: &Readiness, compared: &mut Compared, stop: &Cancellatio
 }
 
 /// Puts those policies of `--policy-dir` that the bucket lacks. A fault in one does not keep the
-/// others out, nor the worker from serving what it has.
-async fn put_directory(worker: &Worker) {
+/// others out, nor the worker from serving what it has. What needs a newer version of the fold is put once that holds.
+async fn put_directory(worker: &Arc<Worker>, stop: &CancellationToken) {
     let Some(directory) = &worker.settings.policy_dir else { return };
     let (files, faults) = policy_files::documents(directory);
     for fault in faults {
         tracing::error!(event = "policy_file_refused", error = %fault);
     }
-    for file in files {
-        let path = file.path.display().to_string();
-        let Some(Ok(tenant_id)) = file.tenant_id.map(TenantId::try_new) else {
-            let error =
-                "names no tenant: want a folder <tenant>/ or {\"tenant_id\", \"policy\"}, the tenant an id";
-            tracing::error!(event = "policy_file_refused", path, error);
-            continue;
-        };
-        match put_if_absent(worker, &tenant_id, file.document).await {
-            Ok(true) => tracing::info!(event = "policy_file_put", path, tenant_id = tenant_id.as_str()),
-            Ok(false) => {}
-            Err(error) => tracing::error!(
-                event = "policy_file_refused",
-                path,
-                error = error.message,
-                details = error.details.map(|d| d.to_string())
-            ),
-        }
+    let holds = worker.ledger.fold_version();
+    let (now, later): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| version_for(&file.document) <= holds);
+    for file in now {
+        put_file(worker, file).await;
+    }
+    for file in later {
+        let version = version_for(&file.document);
+        tracing::info!(event = "policy_file_waits", path = %file.path.display(), version = version.0);
+        let (worker, stop) = (Arc::clone(worker), stop.clone());
+        tokio::spawn(async move {
+            while worker.ledger.fold_version() < version {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(RETRY) => {}
+                }
+            }
+            put_file(&worker, file).await;
+        });
+    }
+}
+
+async fn put_file(worker: &Worker, file: Document) {
+    let path = file.path.display().to_string();
+    let Some(Ok(tenant_id)) = file.tenant_id.map(TenantId::try_new) else {
+        let error =
+            "names no tenant: want a folder <tenant>/ or {\"tenant_id\", \"policy\"}, the tenant an id";
+        tracing::error!(event = "policy_file_refused", path, error);
+        return;
+    };
+    match put_if_absent(worker, &tenant_id, file.document).await {
+        Ok(true) => tracing::info!(event = "policy_file_put", path, tenant_id = tenant_id.as_str()),
+        Ok(false) => {}
+        Err(error) => tracing::error!(
+            event = "policy_file_refused",
+            path,
+            error = error.message,
+            details = error.details.map(|d| d.to_string())
+        ),
     }
 }

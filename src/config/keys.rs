@@ -112,7 +112,7 @@ keys! {
     REQUIRE_TENANT_ASSIGNMENTS = "require-tenant-assignments", "BEAMLINE_REQUIRE_TENANT_ASSIGNMENTS", Switch "BOOL", Some("false"),
         "Send assignments to their tenant's own subject unless a policy lists others, and refuse acknowledgements elsewhere";
     MAX_TRACKED_ASSIGNMENTS = "max-tracked-assignments", "BEAMLINE_MAX_TRACKED_ASSIGNMENTS", Value "N", Some("100000"),
-        "Assignments whose result is awaited at once; one more is refused as overloaded";
+        "Assignments whose result is awaited at once, shared by the tenants; more are refused as overloaded";
     REPLICAS = "replicas", "BEAMLINE_REPLICAS", Value "1|3|5", Some("1"),
         "Replicas of the streams and buckets that the router makes";
     LOG_MAX_AGE = "log-max-age", "BEAMLINE_LOG_MAX_AGE", Value "DURATION", Some("7d"),

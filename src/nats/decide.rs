@@ -75,6 +75,13 @@ pub(super) struct MustClaim {
     pub(super) lease_ms: u64,
 }
 
+impl MustClaim {
+    /// Makes a claim that no answer waits for.
+    async fn make(self, worker: &Worker) {
+        worker.claim_unwaited(self.reservation, &self.request_id, self.lease_ms).await;
+    }
+}
+
 /// One request on its way through.
 pub(super) struct Request<'m> {
     pub(super) worker: &'m Arc<Worker>,

@@ -21,6 +21,9 @@ pub(super) fn trace<'t>(trace: &'t Outgoing<'_>) -> impl Iterator<Item = (&'stat
     parent.into_iter().chain(state)
 }
 
+/// Longer headers of a request are not read.
+const MOST_HEADER_BYTES: usize = 16 << 10;
+
 /// A request as it was received. What of it cannot be read is left out, and said.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received<'m> {
@@ -38,7 +41,12 @@ pub(super) struct Received<'m> {
 
 impl<'m> Received<'m> {
     pub(super) fn of(message: MessageRef<'m>) -> Self {
-        let (reply, subject, headers) = (message.reply(), message.subject(), message.headers());
+        let (reply, subject) = (message.reply(), message.subject());
+        let headers = if message.header_bytes() > MOST_HEADER_BYTES {
+            Err(Malformed::HeaderLength)
+        } else {
+            message.headers()
+        };
         let malformed = reply.err().or(subject.err()).or(headers.err());
         Self {
             subject: subject.unwrap_or_default(),
@@ -60,7 +68,8 @@ pub(super) const fn field_of(malformed: Malformed) -> &'static str {
     match malformed {
         Malformed::Subject => "subject",
         Malformed::Reply => "reply",
-        Malformed::HeaderText
+        Malformed::HeaderLength
+        | Malformed::HeaderText
         | Malformed::HeaderVersion
         | Malformed::HeaderLine
         | Malformed::HeaderName

@@ -92,7 +92,7 @@ impl Ledger {
     }
 
     /// The version of the fold; that of a log without any before one is read.
-    pub(in crate::nats) fn fold_version(&self) -> FoldVersion {
+    pub fn fold_version(&self) -> FoldVersion {
         FoldVersion(self.fold_version.load(Ordering::Acquire)).max(FoldVersion::FIRST)
     }
 

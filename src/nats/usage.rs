@@ -272,17 +272,21 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message,
         return;
     }
     let names = &worker.settings.names;
+    let metering = worker.verdicts.metering(position);
     // What cannot be read is no result; the log's reader counts it.
-    let readable = message.read().ok();
+    let readable = message.read().ok().filter(|_| metering != Metering::Skip);
     let outcome = readable.as_ref().and_then(|message| {
         let tenant = subjects::token_at_star(&names.exec_result_tenants, message.subject);
         let content = Content::of(&message.headers, message.payload).ok()?;
-        // By the rules of any version: whether it is a result has the fold decided.
-        wire::decode_result(content, message.payload, tenant)
-            .or_else(|_| wire::decode_result_under(FoldVersion::FIRST, content, message.payload, tenant))
-            .ok()
+        match wire::decode_result(content, message.payload, tenant) {
+            // The fold has judged it, by the rules that held then.
+            Err(_) if metering == Metering::Meter => {
+                wire::decode_result_under(FoldVersion::FIRST, content, message.payload, tenant).ok()
+            }
+            read => read.ok(),
+        }
     });
-    let wanted = match worker.verdicts.metering(position) {
+    let wanted = match metering {
         Metering::Meter => true,
         // What this fold does not remember it judges by what it can: the id keeps copies out.
         Metering::Forgotten | Metering::Wait => {

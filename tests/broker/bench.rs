@@ -8,7 +8,8 @@ use crate::support::{Done, bare, tool};
 #[tokio::test]
 async fn a_measurement_counts_what_was_asked_answered_and_followed() {
     let server = tool("NATS_SERVER_BIN", "nats-server").expect("a nats-server: scripts/tools.py test");
-    let mut args = vec!["--json", "--only", "closed,breakers,open,results,tracing,accounts,pushed", "--rounds", "1"];
+    let mut args =
+        vec!["--json", "--only", "closed,breakers,open,results,tracing,accounts,pushed", "--rounds", "1"];
     args.extend(["--for", "400ms", "--tenants", "20", "--nats-server", server.to_str().unwrap()]);
     // A debug build on a busy machine: a request that waits long is late, and not lost.
     args.extend(["--", "--max-queue-ms", "60000"]);

@@ -30,7 +30,7 @@ fn typed(content_type: Option<&str>) -> HeaderMap {
 }
 
 async fn with_policy() -> Stage {
-    let stage = Stage::start().await;
+    let stage = Stage::with(|l| l.flag("--max-request-bytes", "1MiB")).await;
     let policy = json!({"policy_id": "default", "providers": [{"name": "a", "weight": 1}]});
     stage.caller.put_policy("acme", &policy).await;
     stage

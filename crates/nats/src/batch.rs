@@ -164,6 +164,20 @@ impl<'a> MessageRef<'a> {
         Headers::parse(self.frame.headers.of(self.bytes))
     }
 
+    /// How many bytes its headers take.
+    #[inline]
+    #[must_use]
+    pub fn header_bytes(&self) -> usize {
+        self.frame.headers.of(self.bytes).len()
+    }
+
+    /// How many bytes it takes, from its subject to its body.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.frame.extent()
+    }
+
     /// Its body.
     #[inline]
     #[must_use]

@@ -145,13 +145,19 @@ impl Client {
     pub async fn deliver(&self, message: &Outgoing<'_>, timeout: Duration) -> Result<Delivery, PublishError> {
         self.shared.subscribe_deliveries()?;
         let (reply, mut waiting) = self.shared.deliveries.begin();
-        self.publish(&Outgoing { reply: reply.as_bytes(), ..*message })?;
-        let Ok(Ok(())) = tokio::time::timeout(timeout, self.flush()).await else {
-            return Ok(Delivery::Unknown);
+        let (sender, flushed) = oneshot::channel();
+        let connected = {
+            // Together, so that both go over one connection.
+            let mut session = self.shared.session();
+            session.publish(&Outgoing { reply: reply.as_bytes(), ..*message })?;
+            session.flush(sender).is_none()
         };
-        // What the broker sent before its PONG was delivered before it. Any other answer is a receiver's.
-        let dropped = waiting.answered().is_some_and(|answer| is_no_responders(&answer));
-        Ok(if dropped { Delivery::NoReceiver } else { Delivery::Received })
+        self.shared.wake.notify_one();
+        if !connected || !matches!(tokio::time::timeout(timeout, flushed).await, Ok(Ok(()))) {
+            return Ok(Delivery::Unknown);
+        }
+        // What the broker sent before its PONG was delivered before it.
+        Ok(if waiting.answered().is_some() { Delivery::NoReceiver } else { Delivery::Received })
     }
 
     /// Waits until the broker has acted on all that was said before.

@@ -10,6 +10,9 @@ pub enum Malformed {
     /// The header block is not UTF-8.
     #[error("the headers are not UTF-8")]
     HeaderText,
+    /// The header block is longer than its reader takes.
+    #[error("the headers are too long")]
+    HeaderLength,
     /// The block does not begin with `NATS/1.0`, or its status is no number of three digits.
     #[error("the headers have a bad version or status line")]
     HeaderVersion,

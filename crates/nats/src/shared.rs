@@ -154,7 +154,11 @@ impl Shared {
                     }
                 }
                 Sink::Requests => batch.iter().for_each(|message| self.requests.answer(message)),
-                Sink::Deliveries => batch.iter().for_each(|message| self.deliveries.answer(message)),
+                // What receivers send there is no report.
+                Sink::Deliveries => batch
+                    .iter()
+                    .filter(|message| message.read().is_ok_and(|read| read.is_no_responders()))
+                    .for_each(|message| self.deliveries.answer(message)),
             }
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::accounts;
 use super::bars;
-use super::pushed;
 use super::figures::{Figure, Run, Spread};
+use super::pushed;
 use super::rollout::Rollout;
 use super::rounds::{Case, Target, run_rounds};
 use super::site::{Deployment, Plan, PolicyKind, Site};
@@ -226,7 +226,9 @@ async fn one(
         cases.len()
     ));
     let _executor = match deployments.first().filter(|_| group == Group::Pushed) {
-        Some(deployment) => Some(Tap::open(site.settings(), std::slice::from_ref(&deployment.names.exec_assign)).await?),
+        Some(deployment) => {
+            Some(Tap::open(site.settings(), std::slice::from_ref(&deployment.names.exec_assign)).await?)
+        }
         None => None,
     };
     let runs = run_rounds(site, &mut deployments, &cases, effort).await?;

@@ -46,7 +46,10 @@ fn take(worker: &Arc<Worker>, message: &Message, lines: &Mutex<Repeats>) {
     // Every worker hears it; the one that pushed the assignment acts.
     let Some(tenant_id) = worker.assignments.tenant_of(&ack.assignment_id) else { return };
     let by_subject = token_at_star(&worker.settings.names.exec_ack_tenants, message.subject);
-    let required = worker.settings.assignments.require_tenant;
+    let settings = &worker.settings;
+    // A tenant without a subject of its own has that of all.
+    let required =
+        settings.assignments.require_tenant && settings.names.exec_assign_tenant(&tenant_id).is_some();
     if let Err(reason) = admit(&ack, by_subject, required, &tenant_id) {
         return refuse(worker, &ack, message.subject, &tenant_id, reason, lines);
     }

@@ -57,7 +57,7 @@ impl Intake {
     }
 
     fn take(self: &Arc<Self>, message: Message) {
-        let (lane, size) = (lane_of(verb_of(&self.worker, &message)), message.payload().len());
+        let (lane, size) = (lane_of(verb_of(&self.worker, &message)), message.as_ref().bytes());
         let offered = self.lanes().offer(lane, message, size, self.worker.clock.tick());
         match offered {
             Offered::Begins(message) => {

@@ -12,16 +12,18 @@ use tokio::sync::Notify;
 use super::intake::Came;
 use crate::domain::FairQueue;
 
-/// A body of more bytes than this is long.
+/// A message of more bytes than this is long.
 const LONG: usize = 8 << 10;
 /// How many bytes of requests wait, of all tenants together.
 const ROOM: usize = 32 << 20;
+/// What keeping one takes beside its own bytes.
+const KEPT: usize = 256;
 /// How many bytes of a tenant are read in its turn: what a body has at most by default.
 const QUANTUM: usize = 64 << 10;
 
 /// Whether a request is decided in turn whatever else waits.
 pub(super) fn is_long(message: &MessageRef<'_>) -> bool {
-    message.payload().len() > LONG
+    message.bytes() > LONG
 }
 
 /// What waits. Those that name no tenant in their subject wait as one: whoever may send them speaks for all tenants.
@@ -43,7 +45,7 @@ impl InTurn {
 
     /// Queues a request of a tenant; `false` if the tenant's share or all room is taken.
     pub(super) fn offer(&self, tenant_id: &str, message: MessageRef<'_>, came: Came) -> bool {
-        let (tenant_id, cost): (Arc<str>, _) = (tenant_id.into(), message.payload().len());
+        let (tenant_id, cost): (Arc<str>, _) = (tenant_id.into(), message.bytes() + KEPT);
         let taken = self.inner().queue.offer(&tenant_id, cost, (message.to_message(), came)).is_ok();
         self.changed.notify_one();
         taken

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beamline_nats::{Batch as Messages, Client, MessageRef, Subscriber};
@@ -18,8 +18,10 @@ use crate::wire::subjects::token_at_star;
 
 /// How much waits for the decider in the order of its arrival: so many batches, each what one read returned,
 const QUEUE: usize = 1_024;
-/// and so many bytes, which usual requests fill with what is decided in some 20 ms. What comes beyond waits in turn.
+/// and so many bytes, which usual requests fill with what is decided in some 20 ms. What comes beyond waits in turn,
 const QUEUE_BYTES: usize = 4 << 20;
+/// and so does what comes while the decider is so far behind: some requests take far longer than others.
+const BEHIND_MS: u64 = 20;
 
 /// How long the broker may take to say that it sends nothing more.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -48,8 +50,8 @@ pub(super) async fn run(
     claims: Handle,
 ) {
     let (batches, received) = mpsc::channel(QUEUE);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let queue = Waiting { received, bytes: Arc::clone(&waiting) };
+    let waiting = Arc::new(Backlog::default());
+    let queue = Waiting { received, backlog: Arc::clone(&waiting) };
     let in_turn = Arc::new(InTurn::new());
     let second = {
         let (worker, client) = (Arc::clone(&worker), client.clone());
@@ -59,7 +61,7 @@ pub(super) async fn run(
         })
     };
     let decider = tokio::spawn(serve::run(Arc::clone(&worker), client.clone(), queue, claims));
-    let intake = Intake { worker: &worker, client: &client, batches, bytes: waiting, in_turn: &in_turn };
+    let intake = Intake { worker: &worker, client: &client, batches, backlog: waiting, in_turn: &in_turn };
     intake.take_in(ready, &stop).await;
     drop(intake);
     in_turn.close();
@@ -82,16 +84,42 @@ fn subscribe(worker: &Worker, client: &Client) -> Option<Subscriber> {
     Some(requests)
 }
 
+/// How much waits for the decider.
+#[derive(Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    /// When the batch came that the decider took last, as a tick.
+    serving: AtomicU64,
+}
+
+impl Backlog {
+    /// Adds a batch; `false` if it should wait in turn instead.
+    fn add(&self, bytes: usize, now: Tick) -> bool {
+        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let behind = now.since(Tick(self.serving.load(Ordering::Relaxed)));
+        let fits = waiting == 0 || (waiting + bytes <= QUEUE_BYTES && behind <= BEHIND_MS);
+        if !fits {
+            self.remove(bytes);
+        }
+        fits
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// What waits for the decider.
 pub(super) struct Waiting {
     received: mpsc::Receiver<Batch>,
-    bytes: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
 }
 
 impl Waiting {
     pub(super) async fn next(&mut self) -> Option<Batch> {
         let batch = self.received.recv().await?;
-        self.bytes.fetch_sub(batch.messages.bytes(), Ordering::Relaxed);
+        self.backlog.remove(batch.messages.bytes());
+        self.backlog.serving.store(batch.came.arrived.0, Ordering::Relaxed);
         Some(batch)
     }
 }
@@ -100,8 +128,7 @@ struct Intake<'w> {
     worker: &'w Worker,
     client: &'w Client,
     batches: mpsc::Sender<Batch>,
-    /// Of all batches that wait.
-    bytes: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
     in_turn: &'w InTurn,
 }
 
@@ -181,14 +208,13 @@ impl Intake<'_> {
         let came = Came { arrived: self.worker.clock.tick(), stale };
         messages.iter().filter(is_long).for_each(|message| self.offer_in_turn(message, came));
         let batch = Batch { came, messages };
-        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let beyond = if waiting > 0 && waiting + bytes > QUEUE_BYTES {
-            Some(batch)
+        let beyond = if self.backlog.add(bytes, came.arrived) {
+            let refused = self.batches.try_send(batch).err().map(mpsc::error::TrySendError::into_inner);
+            refused.inspect(|_| self.backlog.remove(bytes))
         } else {
-            self.batches.try_send(batch).err().map(mpsc::error::TrySendError::into_inner)
+            Some(batch)
         };
         if let Some(Batch { messages, .. }) = beyond {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             let short = messages.iter().filter(|message| !is_long(message));
             short.for_each(|message| self.offer_in_turn(message, came));
         }

@@ -47,6 +47,9 @@ pub(in crate::nats) struct Pushing {
     trace: Vec<(&'static str, String)>,
     sending: Option<SpanGuard>,
     policy_id: String,
+    provider_id: String,
+    request_id: String,
+    tenant_id: String,
     content: Content,
     trace_id: Option<String>,
     /// The answer once it is published, and its body.
@@ -145,6 +148,9 @@ impl Request<'_> {
             trace,
             sending,
             policy_id: decision.policy_id.to_owned(),
+            provider_id: decision.provider_id.to_owned(),
+            request_id: to.request.request_id.clone().into_owned(),
+            tenant_id: to.request.tenant_id.clone().into_owned(),
             content: to.content,
             trace_id: to.request.trace_id.as_deref().map(str::to_owned),
             decided,
@@ -159,6 +165,9 @@ impl Pushing {
         let code = published.as_ref().err().map(|(code, _)| *code);
         if let Some(sending) = self.sending.take() {
             sending.end(&Facts {
+                request_id: Some(&self.request_id),
+                tenant_id: Some(&self.tenant_id),
+                provider_id: Some(&self.provider_id),
                 assignment_id: Some(&self.assignment_id),
                 error: code
                     .map(|code| if code == ErrorCode::NoExecutor { code.as_str() } else { "publish_failed" }),
@@ -197,15 +206,15 @@ impl Pushing {
         body.clear();
         let mut span = span;
         let ended = worker.assignments.ended(&self.assignment_id);
-        let request_id = ended.as_ref().map(|tracked| &*tracked.request_id);
         let details = serde_json::json!({
             "subject": self.subject,
             "assignment_id": self.assignment_id,
-            "provider_id": ended.as_ref().map(|tracked| &*tracked.provider_id),
+            "provider_id": self.provider_id,
         });
         if code == ErrorCode::NoExecutor {
-            worker.metrics.assignments.inc(Counted::NoExecutor);
+            // One whose deadline has passed meanwhile has ended by that.
             if let Some(tracked) = &ended {
+                worker.metrics.assignments.inc(Counted::NoExecutor);
                 worker.note_no_executor(&Unreceived {
                     tracked,
                     assignment_id: &self.assignment_id,
@@ -220,7 +229,7 @@ impl Pushing {
             code,
             message,
             details: Details::Value(&details),
-            request_id,
+            request_id: Some(&self.request_id),
             trace_id: self.trace_id.as_deref(),
         };
         (error_reply(self.content, &reply, &mut span, &mut body), body)

@@ -52,17 +52,18 @@ impl<'m> Request<'m> {
         let (settings, message) = (&self.worker.settings, &self.message);
         let (headers, body) = (&message.headers, message.payload);
         if let Some(malformed) = message.malformed {
-            if is_answer(body) {
+            let head = head(body);
+            if is_answer(head) {
                 return Asked::Nothing;
             }
             let (content, field) = (Content::sniff(body), Some(field_of(malformed)));
             let problem = format!("the message cannot be read: {malformed}");
-            let refusal = Refusal::echoing(ErrorCode::InvalidRequest, field, problem, content, body);
+            let refusal = Refusal::echoing(ErrorCode::InvalidRequest, field, problem, content, head);
             return Asked::Refused(content, refusal);
         }
-        let content = match Content::of(headers, body) {
+        let content = match Content::of(headers, head(body)) {
             Ok(content) => content,
-            Err(_) if is_answer(body) => return Asked::Nothing,
+            Err(_) if is_answer(head(body)) => return Asked::Nothing,
             Err(refusal) => return Asked::Refused(Content::sniff(body), refusal),
         };
         if let Some((code, problem)) = self.unread(body) {

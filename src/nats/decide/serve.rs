@@ -174,17 +174,13 @@ impl Decider {
             (request.now, request.timed) = (now, std::mem::take(&mut timed));
             let mut unwaited = None;
             let handled = request.answer(asked, answers, out, &mut unwaited, span);
-            if let Some(unwaited) = unwaited {
-                let worker = Arc::clone(worker);
-                let claim = async move {
-                    worker
-                        .claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms)
-                        .await;
-                };
-                claiming.spawn_on(claim, claims);
-            }
             match handled {
                 Handled::Reply(reply) => {
+                    // What has no provider probes none.
+                    if let Some(unwaited) = unwaited.filter(|_| reply.outcome.is_ok()) {
+                        let worker = Arc::clone(worker);
+                        claiming.spawn_on(async move { unwaited.make(&worker).await }, claims);
+                    }
                     answered.push((reply.outcome, is_plain(worker, &request.message)));
                     let to = answer_at(worker, &request.message);
                     let nanos = publish(worker, client, to, reply, out).await;
@@ -200,6 +196,7 @@ impl Decider {
                         plain: is_plain(worker, &request.message),
                         began: opening + waited,
                         pushing,
+                        unwaited,
                     };
                     claiming.spawn_on(task.run(Arc::clone(worker), client.clone()), claims);
                 }

@@ -83,6 +83,7 @@ impl Claiming {
                 worker.release_unused(claimed, &request_id);
             }
         }
+        let decided = matches!(&handled, Handled::Reply(reply) if reply.outcome.is_ok());
         if let Handled::Reply(reply) = handled {
             let mut tally = Tally::default();
             let took = worker.clock.nanos() - self.began;
@@ -90,8 +91,8 @@ impl Claiming {
             tally.tell(&worker);
             publish(&worker, &client, answer_at(&worker, &message), reply, &mut out).await;
         }
-        if let Some(unwaited) = unwaited {
-            worker.claim_unwaited(unwaited.reservation, &unwaited.request_id, unwaited.lease_ms).await;
+        if let Some(unwaited) = unwaited.filter(|_| decided) {
+            unwaited.make(&worker).await;
         }
     }
 }
@@ -102,6 +103,8 @@ pub(super) struct Pushed {
     pub(super) plain: bool,
     pub(super) began: u64,
     pub(super) pushing: Box<Pushing>,
+    /// The claim that it makes if it is published.
+    pub(super) unwaited: Option<MustClaim>,
 }
 
 impl Pushed {
@@ -110,6 +113,10 @@ impl Pushed {
         let mut tally = Tally::default();
         tally.note(&worker, reply.outcome, self.plain, worker.clock.nanos() - self.began);
         tally.tell(&worker);
+        let decided = reply.outcome.is_ok();
         publish(&worker, &client, &self.to, reply, &mut out).await;
+        if let Some(unwaited) = self.unwaited.filter(|_| decided) {
+            unwaited.make(&worker).await;
+        }
     }
 }

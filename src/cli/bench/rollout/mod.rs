@@ -103,7 +103,13 @@ pub(super) async fn measure(
     let mut cases = Vec::new();
     for in_flight in [64, 512] {
         for (at, name) in [(1, "rollout"), (0, "without")] {
-            let target = Target::Router { at, policy: PolicyKind::OFF.id, results: false, imported: false, pushed: false };
+            let target = Target::Router {
+                at,
+                policy: PolicyKind::OFF.id,
+                results: false,
+                imported: false,
+                pushed: false,
+            };
             cases.push(Case { name: name.to_owned(), target, load: Load::Closed { in_flight } });
         }
     }
