@@ -150,7 +150,8 @@ async fn requests_that_are_too_long_do_not_delay_others() {
 async fn requests_with_long_headers_do_not_delay_others() {
     let stage = stage().await;
     let mut headers = HeaderMap::new();
-    (0..60_000).for_each(|_| headers.append("x", "y"));
+    let value = "y".repeat(400);
+    (0..2_000).for_each(|_| headers.append("x", value.as_str()));
     let subject = "beamline.router.v1.tenant.flood.decide";
     let answer = stage.caller.ask(subject, headers.clone(), "{}").await.json();
     assert_eq!(answer["error"]["code"], "invalid_request", "{answer}");
