@@ -41,6 +41,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Policy(command) => command.run().await,
         Command::Breaker(command) => command.run().await,
         Command::Flag(command) => command.run().await,
+        Command::Tenant(command) => command.run().await,
         Command::Rollout(command) => command.run().await,
         Command::Top(args) => top::run(args).await,
     }

@@ -16,7 +16,7 @@ Exit codes:
   2  wrong usage, settings or files
   3  cannot reach NATS, or no router answers, or the router cannot reach its buckets and log
   4  conflict: the revision, or the number of a rollout, is not the expected one
-  5  no such policy, revision, breaker, rollout or verb";
+  5  no such policy, revision, breaker, tenant, rollout or verb";
 
 /// The exit codes of all commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! `serve`, `demo`, `bench` and `load` run the router; `policy`, `breaker`, `flag`, `rollout` and `top` ask the
+//! `serve`, `demo`, `bench` and `load` run the router; `policy`, `breaker`, `flag`, `tenant`, `rollout` and `top` ask the
 //! control verbs of whichever worker answers, over NATS like any other client, and hold nothing of their own:
 //! what a verb means, checks and refuses is the router's. A command is its flags, one request after another,
 //! and how the answer looks. It ends with one of the codes of [`Exit`]; what went wrong goes to standard error.
@@ -25,6 +25,7 @@ mod rollout_scenario;
 mod screen;
 mod shell;
 mod stand;
+mod tenant;
 pub mod top;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use flag::FlagCommand;
 pub use policy::PolicyCommand;
 pub use rollout::RolloutCommand;
 pub use shell::ShellArgs;
+pub use tenant::TenantCommand;
 
 use crate::config::ServeArgs;
 
@@ -68,6 +70,8 @@ pub enum Command {
     Breaker(BreakerCommand),
     /// The emergency switch of the circuit breakers
     Flag(FlagCommand),
+    /// Remove what is stored of a tenant
+    Tenant(TenantCommand),
     /// Switch circuit breakers on for all tenants, step by step
     Rollout(RolloutCommand),
     /// Watch the circuit breakers, live

@@ -19,9 +19,12 @@ use crate::log::{Revision, Scope};
 use crate::telemetry::labels::Publish;
 use crate::wire::subjects;
 
-/// How the bucket marks a delete.
+/// How the bucket marks a delete, and one that takes the older revisions along.
 const OPERATION: &str = "KV-Operation";
 const DELETED: &str = "DEL";
+const PURGED: &str = "PURGE";
+/// Makes the stream drop all other messages of the subject.
+const ROLLUP: (&str, &str) = ("Nats-Rollup", "sub");
 const ACTOR: &str = "Beamline-Actor";
 const REASON: &str = "Beamline-Reason";
 /// As JSON.
@@ -52,6 +55,8 @@ pub struct Stored {
     /// The document; absent for a delete. Of a message whose headers cannot be read it is empty, which is
     /// no document.
     pub value: Option<Bytes>,
+    /// Whether it is a delete that took the older revisions along.
+    pub purged: bool,
     /// When, in RFC 3339.
     pub at: String,
     /// Who, in their own words.
@@ -73,6 +78,22 @@ pub struct By<'a> {
     pub reason: Option<&'a str>,
     /// Who, by the broker's word.
     pub authenticated: Option<&'a Authenticated>,
+}
+
+/// A key that was purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// The revision of the marker, which is all that remains.
+    pub revision: u64,
+    /// Whether the key had a value.
+    pub had_value: bool,
+}
+
+/// What a revision says of its key.
+enum Write {
+    Put(Bytes),
+    Delete,
+    Purge,
 }
 
 /// One bucket.
@@ -135,12 +156,12 @@ impl Bucket {
         Ok(found)
     }
 
-    /// The first revision at or after a number, of whichever key, with its key.
+    /// The first revision at or after a number, of whichever of these keys (`>`: of any), with its key.
     ///
     /// # Errors
     /// [`BucketError::Broker`].
-    pub async fn next(&self, from: u64) -> Result<Option<(String, Stored)>, BucketError> {
-        let found = self.messages.find(Select::NextOf(&self.subject(">"), from)).await.map_err(broker)?;
+    pub async fn next(&self, keys: &str, from: u64) -> Result<Option<(String, Stored)>, BucketError> {
+        let found = self.messages.find(Select::NextOf(&self.subject(keys), from)).await.map_err(broker)?;
         Ok(found.map(|message| {
             let prefix = self.subject("");
             let key = message.subject.strip_prefix(prefix.as_str()).unwrap_or_default().to_owned();
@@ -171,11 +192,29 @@ impl Bucket {
             if expected.is_some_and(|e| e != present_revision) {
                 return Err(BucketError::Conflict { present: present_revision }.into());
             }
-            let value = make(present)?;
-            match self.write(worker, key, value, last.as_ref().map_or(0, |s| s.revision), by).await {
+            let write = make(present)?.map_or(Write::Delete, Write::Put);
+            match self.write(worker, key, write, last.as_ref().map_or(0, |s| s.revision), by).await {
                 Ok(revision) => return Ok(revision),
                 Err(BucketError::Conflict { .. }) if tries < TRIES => {}
                 Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Deletes a key and its older revisions; others' changes are waited out. `None` for a key that the bucket does
+    /// not know.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub async fn purge(&self, worker: &Worker, key: &str, by: By<'_>) -> Result<Option<Purged>, BucketError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let Some(last) = self.get(key).await? else { return Ok(None) };
+            match self.write(worker, key, Write::Purge, last.revision, by).await {
+                Ok(revision) => return Ok(Some(Purged { revision, had_value: last.value.is_some() })),
+                Err(BucketError::Conflict { .. }) if tries < TRIES => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -184,14 +223,23 @@ impl Bucket {
         &self,
         worker: &Worker,
         key: &str,
-        value: Option<Bytes>,
+        write: Write,
         after: u64,
         by: By<'_>,
     ) -> Result<u64, BucketError> {
         let mut headers = HeaderMap::new();
-        if value.is_none() {
-            headers.insert(OPERATION, DELETED);
-        }
+        let value = match write {
+            Write::Put(value) => value,
+            Write::Delete => {
+                headers.insert(OPERATION, DELETED);
+                Bytes::new()
+            }
+            Write::Purge => {
+                headers.insert(OPERATION, PURGED);
+                headers.insert(ROLLUP.0, ROLLUP.1);
+                Bytes::new()
+            }
+        };
         let authenticated = by.authenticated.and_then(|who| serde_json::to_string(who).ok());
         for (name, text) in
             [(ACTOR, by.actor), (REASON, by.reason), (AUTHENTICATED, authenticated.as_deref())]
@@ -200,10 +248,8 @@ impl Bucket {
                 headers.insert(name, subjects::escape_text(text).as_ref());
             }
         }
-        let message = PublishMessage::build()
-            .payload(value.unwrap_or_default())
-            .headers(headers)
-            .expected_last_subject_sequence(after);
+        let message =
+            PublishMessage::build().payload(value).headers(headers).expected_last_subject_sequence(after);
         let acknowledged = {
             let _publishing = worker.publishing.read().await;
             match worker.jetstream.send_publish(self.subject(key), message).await {
@@ -240,21 +286,28 @@ pub fn flag_key(scope: &Scope) -> String {
 
 fn stored(message: Message) -> Stored {
     let read = message.headers().map(|headers| {
-        let gone = headers.get(OPERATION).is_some_and(|op| op != "PUT");
+        let operation = headers.get(OPERATION).unwrap_or("PUT");
+        let (gone, purged) = (operation != "PUT", operation == PURGED);
         let text = |name| headers.get(name).map(|t| subjects::unescape_text(t).into_owned());
         let authenticated = text(AUTHENTICATED).and_then(|text| serde_json::from_str(&text).ok());
-        (gone, text(ACTOR), text(REASON), authenticated)
+        (gone, purged, text(ACTOR), text(REASON), authenticated)
     });
     let (revision, at) = (message.sequence, message.time.clone());
     match read {
-        Ok((gone, actor, reason, authenticated)) => {
+        Ok((gone, purged, actor, reason, authenticated)) => {
             let value = (!gone).then(|| Bytes::from(message.payload));
-            Stored { revision, value, at, actor, reason, authenticated, malformed: None }
+            Stored { revision, value, purged, at, actor, reason, authenticated, malformed: None }
         }
-        Err(malformed) => {
-            let (value, malformed) = (Some(Bytes::new()), Some(malformed));
-            Stored { revision, value, at, actor: None, reason: None, authenticated: None, malformed }
-        }
+        Err(malformed) => Stored {
+            revision,
+            value: Some(Bytes::new()),
+            purged: false,
+            at,
+            actor: None,
+            reason: None,
+            authenticated: None,
+            malformed: Some(malformed),
+        },
     }
 }
 

@@ -15,6 +15,7 @@ mod lanes;
 mod policies;
 mod reply;
 mod rollouts;
+mod tenants;
 
 pub use policies::put_if_absent;
 pub use reply::ControlError;
@@ -216,6 +217,7 @@ async fn dispatch(worker: &Arc<Worker>, verb: Verb, body: Body) -> Result<Value,
         Verb::PolicyDelete => policies::delete(worker, body).await,
         Verb::PolicyRollback => policies::rollback(worker, body).await,
         Verb::PolicyValidate => policies::validate(worker, body),
+        Verb::TenantDelete => tenants::delete(worker, body).await,
         Verb::BreakerList => breakers::list(worker, body),
         Verb::BreakerGet => breakers::get(worker, body),
         Verb::BreakerForce => breakers::force(worker, body).await,

@@ -150,6 +150,8 @@ labels! {
         PolicyRollback = "policy.rollback",
         /// `policy.validate`
         PolicyValidate = "policy.validate",
+        /// `tenant.delete`
+        TenantDelete = "tenant.delete",
         /// `breaker.list`
         BreakerList = "breaker.list",
         /// `breaker.get`

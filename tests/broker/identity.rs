@@ -106,6 +106,8 @@ async fn the_broker_says_who_changed_something_whatever_they_say_of_themselves()
     owner.command("policy.put", &put("bob")).await;
     let who = json!({"account": "OPS", "user": site.key.public_key()});
     assert_eq!(site.last_change().await, (json!("bob"), who));
+    site.alice.command("tenant.delete", &json!({"tenant_id": "acme", "actor": "mallory"})).await;
+    assert_eq!(site.last_change().await, (json!("mallory"), alice));
     // Not through the import: nobody says who it was.
     site.router.command("policy.put", &put("carol")).await;
     assert_eq!(site.last_change().await, (json!("carol"), Value::Null));

@@ -52,6 +52,7 @@ mod rollouts_doctor;
 mod routing;
 mod secrets;
 mod shell;
+mod tenants;
 mod top;
 mod traces;
 mod traffic;

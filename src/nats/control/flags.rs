@@ -9,7 +9,7 @@ use super::{opened, settle};
 use crate::domain::TenantId;
 use crate::log::{Entry, FlagEntry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::flag_key;
+use crate::nats::buckets::{By, flag_key};
 use crate::nats::reconcile;
 
 pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
@@ -26,20 +26,9 @@ pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
             Ok::<_, ControlError>(Some(value.clone()))
         })
         .await?;
-    let created = bucket.created();
-    let by = body.by();
-    let entry = Entry::Flag(FlagEntry {
-        scope: scope.clone(),
-        revision: Revision { created, revision },
-        circuit_breaker_enabled: enabled,
-        actor: by.actor.map(str::to_owned),
-        reason: by.reason.map(str::to_owned),
-        authenticated: by.authenticated.cloned(),
-    });
-    let unique = reconcile::unique(&key, created, revision);
     let mut warnings = Vec::new();
-    let appended = worker.append(&entry, Some(&unique)).await.map(|a| a.position);
-    let in_force = settle(worker, appended, &mut warnings).await;
+    let revised = Revision { created: bucket.created(), revision };
+    let in_force = enter(worker, &scope, revised, enabled, body.by(), &mut warnings).await;
     Ok(json!({
         "ok": true,
         "revision": revision,
@@ -47,6 +36,28 @@ pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
         "warnings": warnings,
         "in_force": in_force,
     }))
+}
+
+/// Enters a revision of the bucket in the log; whether it is in force.
+pub(super) async fn enter(
+    worker: &Worker,
+    scope: &Scope,
+    revision: Revision,
+    enabled: bool,
+    by: By<'_>,
+    warnings: &mut Vec<String>,
+) -> bool {
+    let entry = Entry::Flag(FlagEntry {
+        scope: scope.clone(),
+        revision,
+        circuit_breaker_enabled: enabled,
+        actor: by.actor.map(str::to_owned),
+        reason: by.reason.map(str::to_owned),
+        authenticated: by.authenticated.cloned(),
+    });
+    let unique = reconcile::unique(&flag_key(scope), revision.created, revision.revision);
+    let appended = worker.append(&entry, Some(&unique)).await.map(|a| a.position);
+    settle(worker, appended, warnings).await
 }
 
 pub(super) fn get(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {

@@ -43,6 +43,7 @@ pub(super) const fn lane_of(verb: Verb) -> Lane {
         | Verb::PolicyDelete
         | Verb::PolicyRollback
         | Verb::PolicyValidate
+        | Verb::TenantDelete
         | Verb::RolloutPut
         | Verb::RolloutLint
         | Verb::RolloutPlan

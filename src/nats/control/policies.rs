@@ -252,11 +252,11 @@ pub(super) async fn graduate(
 }
 
 /// A change of one policy.
-struct Change<'c> {
-    worker: &'c Worker,
-    tenant_id: &'c TenantId,
-    policy_id: &'c PolicyId,
-    by: By<'c>,
+pub(super) struct Change<'c> {
+    pub(super) worker: &'c Worker,
+    pub(super) tenant_id: &'c TenantId,
+    pub(super) policy_id: &'c PolicyId,
+    pub(super) by: By<'c>,
 }
 
 type Made = (Arc<Value>, Checked);
@@ -322,7 +322,8 @@ impl Change<'_> {
         Err(ControlError::new(ErrorCode::Unavailable, message))
     }
 
-    async fn enter(
+    /// Enters a revision of the bucket in the log; whether it is in force.
+    pub(super) async fn enter(
         &self,
         bucket: &Bucket,
         key: &str,
@@ -360,7 +361,7 @@ fn check_subjects(names: &Names, checked: &Checked) -> Result<(), Vec<Fault>> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
-async fn open(worker: &Worker) -> Result<Bucket, ControlError> {
+pub(super) async fn open(worker: &Worker) -> Result<Bucket, ControlError> {
     opened(worker, &worker.settings.names.policies_bucket).await
 }
 

@@ -95,6 +95,7 @@ async fn put_back(
         let stored = Stored {
             revision,
             value: value.clone(),
+            purged: false,
             at: String::new(),
             actor: text(BY.actor),
             reason: text(BY.reason),

@@ -52,7 +52,7 @@ pub(super) async fn scan(
     let mut newest: BTreeMap<String, u64> = BTreeMap::new();
     let mut from = begun.map_or(1, |d| d.revision + 1);
     while from <= last.revision
-        && let Some((key, stored)) = bucket.next(from).await?
+        && let Some((key, stored)) = bucket.next(">", from).await?
     {
         from = stored.revision + 1;
         if let Some(malformed) = stored.malformed {

@@ -1,0 +1,159 @@
+//! Removing a tenant: all that the buckets hold of it, with every older revision.
+//!
+//! Each key is purged: one message deletes it and makes the stream drop its older ones. The log gets the delete of
+//! what was in force, as with `policy.delete`, so breakers, gates and metric series go. A marker without a value stays
+//! under each key. Policies go before the switch: a switch that is off must not let breakers refuse while their policies
+//! still stand.
+//!
+//! A request that is cut short is repeated: what it left is met again, also what it purged and did not enter in the log.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::body::Body;
+use super::policies::{self, Change};
+use super::reply::ControlError;
+use super::{flags, opened};
+use crate::domain::{ErrorCode, PolicyId, TenantId};
+use crate::log::{Revision, Scope};
+use crate::nats::Worker;
+use crate::nats::buckets::{Bucket, By, Purged, flag_key};
+use crate::rollout::controller::Status;
+use crate::wire::subjects::{decode_key_token, encode_key_token};
+
+/// Policies that one request removes; the next goes on. Each takes some round trips to the broker, and a common client
+/// waits for 5 s.
+const AT_ONCE: usize = 100;
+
+pub(super) async fn delete(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
+    body.only(&["tenant_id"])?;
+    let tenant_id = body.tenant_id()?;
+    let mut removal = Removal {
+        worker,
+        tenant_id: &tenant_id,
+        by: body.by(),
+        policies: Vec::new(),
+        flag: false,
+        in_force: true,
+        warnings: Vec::new(),
+    };
+    let complete = removal.policies().await? && removal.flag().await?;
+    let Removal { policies, flag, in_force, mut warnings, .. } = removal;
+    if policies.is_empty() && !flag {
+        return Err(ControlError::new(ErrorCode::NotFound, "nothing is stored of this tenant"));
+    }
+    warnings.extend(naming(worker, &tenant_id));
+    Ok(json!({
+        "ok": true,
+        "tenant_id": tenant_id,
+        "policies": policies,
+        "flag": flag,
+        "complete": complete,
+        "warnings": warnings,
+        "in_force": in_force,
+    }))
+}
+
+/// What is removed so far.
+struct Removal<'r> {
+    worker: &'r Worker,
+    tenant_id: &'r TenantId,
+    by: By<'r>,
+    /// The ids; of a key that is no policy's, what follows the tenant in it.
+    policies: Vec<String>,
+    flag: bool,
+    in_force: bool,
+    warnings: Vec<String>,
+}
+
+impl Removal<'_> {
+    /// Removes policies, also those that were deleted before and have a history. `false`: some are left.
+    async fn policies(&mut self) -> Result<bool, ControlError> {
+        let bucket = policies::open(self.worker).await?;
+        let prefix = format!("{}.", encode_key_token(self.tenant_id.as_str()));
+        let (end, mut from) = (bucket.last().await?.revision, 1);
+        while from <= end
+            && let Some((key, stored)) = bucket.next(&format!("{prefix}>"), from).await?
+        {
+            from = stored.revision + 1;
+            let marker = Purged { revision: stored.revision, had_value: false };
+            // What was put after an older marker is met later.
+            let purged = match stored.purged {
+                true => None,
+                false if self.policies.len() >= AT_ONCE => return Ok(false),
+                false => bucket.purge(self.worker, &key, self.by).await?,
+            };
+            let removed = purged.is_some();
+            let token = key.strip_prefix(&prefix).unwrap_or(&key);
+            let policy_id = decode_key_token(token).and_then(|id| PolicyId::try_new(id).ok());
+            let entered = match &policy_id {
+                Some(policy_id) => self.enter(&bucket, &key, policy_id, purged.unwrap_or(marker)).await,
+                None => false,
+            };
+            if removed || entered {
+                self.policies.push(policy_id.map_or_else(|| token.to_owned(), |id| id.to_string()));
+            }
+            if !self.in_force {
+                // The log takes nothing: the rest would only wait for it, too.
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Enters the delete in the log, if anybody may have the policy in force. Whether it did.
+    async fn enter(&mut self, bucket: &Bucket, key: &str, policy_id: &PolicyId, purged: Purged) -> bool {
+        let Purged { revision, had_value } = purged;
+        let is_live = {
+            let fold = self.worker.ledger.fold();
+            let known = fold.register().get(self.tenant_id, policy_id);
+            let at = Revision { created: bucket.created(), revision };
+            known.is_some_and(|known| known.live.is_some() && known.seen < at)
+        };
+        if !had_value && !is_live {
+            return false;
+        }
+        let change = Change { worker: self.worker, tenant_id: self.tenant_id, policy_id, by: self.by };
+        self.in_force &= change.enter(bucket, key, revision, None, &mut self.warnings).await;
+        true
+    }
+
+    /// Takes the switch away, which is on then, as one that was never set. `false`: it is not in force.
+    async fn flag(&mut self) -> Result<bool, ControlError> {
+        let bucket = opened(self.worker, &self.worker.settings.names.flags_bucket).await?;
+        let scope = Scope::Tenant { tenant_id: self.tenant_id.clone() };
+        let key = flag_key(&scope);
+        let Some(last) = bucket.get(&key).await? else { return Ok(true) };
+        let created = bucket.created();
+        let revision = if last.purged {
+            let known = self.worker.ledger.fold().flags().get(&scope);
+            let at = Revision { created, revision: last.revision };
+            known.filter(|known| known.revision < at).map(|_| last.revision)
+        } else {
+            bucket.purge(self.worker, &key, self.by).await?.map(|purged| purged.revision)
+        };
+        let Some(revision) = revision else { return Ok(true) };
+        self.flag = true;
+        let revision = Revision { created, revision };
+        self.in_force &= flags::enter(self.worker, &scope, revision, true, self.by, &mut self.warnings).await;
+        Ok(self.in_force)
+    }
+}
+
+/// The rollouts that name a tenant, one warning each.
+fn naming(worker: &Worker, tenant_id: &TenantId) -> Vec<String> {
+    let stream = &worker.settings.names.rollouts_stream;
+    if !worker.rollouts.progress().borrow().caught_up {
+        return vec![format!("{stream} is not read yet: a rollout may name the tenant")];
+    }
+    let statuses = worker.rollout_statuses();
+    let naming = statuses.iter().filter(|status| {
+        let members = status.tenants.iter().map(|tenant| &tenant.tenant_id);
+        members.chain(&status.already_enforced).any(|named| named == tenant_id)
+    });
+    let warning = |Status { rollout, state, .. }: &Status| {
+        format!("rollout {rollout} ({state}) names the tenant; {stream} keeps its name for ever")
+    };
+    naming.map(warning).collect()
+}
