@@ -5,7 +5,7 @@ use super::identities::Identities;
 use super::overlays::Overlays;
 use super::register::{Flags, PolicyChange, Register};
 use super::roster::{Roster, key_of};
-use super::seen::Seen;
+use super::seen::Memory;
 use super::step::Step;
 use super::verdicts::Verdicts;
 use crate::breaker::{Breaker, Claim, Effect, Input, Saved, Transition, Verdict, View};
@@ -29,6 +29,8 @@ pub struct Applied {
     pub windows_closed: u64,
     /// What the evidence of rollouts lost by bounds; nearly always nothing.
     pub evidence_lost: Option<Box<Lost>>,
+    /// Whether an identity was forgotten for it that was not yet old, since its tenant's share of them was taken.
+    pub forgotten_early: bool,
 }
 
 /// A transition and whose it is.
@@ -121,7 +123,7 @@ pub struct Fold {
     /// When the first force on a breaker of a watched tenant ends by its time to live, if not later.
     pub(super) force_ends: Option<Stamp>,
     pub(super) roster: Roster,
-    pub(super) seen: Seen,
+    pub(super) seen: Memory,
     pub(super) version: FoldVersion,
     pub(super) identities: Identities,
     at: At,
@@ -144,7 +146,7 @@ impl Fold {
             evidence: Evidence::default(),
             force_ends: None,
             roster: Roster::default(),
-            seen: Seen::default(),
+            seen: Memory::default(),
             version: FoldVersion::FIRST,
             identities: Identities::default(),
             at: At::default(),
@@ -170,7 +172,7 @@ impl Fold {
                 let windows_closed = self.note_evidence(entry, false, gap, &mut step);
                 self.finish(at, false);
                 let what = What::Result { status: Some(outcome.status), disposition };
-                return Applied { what, moved: step.moved, windows_closed, evidence_lost: step.lost };
+                return self.applied(what, step, windows_closed);
             }
             Entry::Rejected => {
                 self.verdicts.result(at.position, Disposition::Rejected);
@@ -199,7 +201,13 @@ impl Fold {
         };
         let windows_closed = self.note_evidence(entry, what.took_effect(), gap, &mut step);
         self.finish(at, matches!(entry, Entry::Mark));
-        Applied { what, moved: step.moved, windows_closed, evidence_lost: step.lost }
+        self.applied(what, step, windows_closed)
+    }
+
+    #[inline]
+    fn applied(&mut self, what: What, step: Step, windows_closed: u64) -> Applied {
+        let forgotten_early = self.seen.take_forgotten_early();
+        Applied { what, moved: step.moved, windows_closed, evidence_lost: step.lost, forgotten_early }
     }
 
     fn finish(&mut self, at: At, marked: bool) {

@@ -5,7 +5,8 @@ use std::hash::Hasher as _;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 
-use super::seen::{CAPACITY, Kind, Seen};
+use super::seen::{Kind, Memory};
+use crate::domain::Stamp;
 use crate::log::IdentityKey;
 
 /// What follows the tenant in what is hashed: what makes the rest.
@@ -38,9 +39,9 @@ pub(super) struct Identities {
 }
 
 impl Identities {
-    /// Makes identities by a key from the entry behind this place on.
-    pub(super) fn set_key(&mut self, key: IdentityKey, position: u64) {
-        *self = Self { key: Some(key), since: position, unkeyed_left: CAPACITY as u64 };
+    /// Makes identities by a key from the entry behind this place on, where at most so many are remembered.
+    pub(super) fn set_key(&mut self, key: IdentityKey, position: u64, remembered: usize) {
+        *self = Self { key: Some(key), since: position, unkeyed_left: remembered as u64 };
     }
 
     /// Behind which entry results are known by a key.
@@ -69,11 +70,17 @@ impl Identities {
 
     /// Takes note of a result, and gives what it was seen as before. A copy of one that came before the key is known
     /// by its unkeyed identity.
-    pub(super) fn note(&mut self, seen: &mut Seen, named: Named<'_>, kind: Kind) -> Option<Kind> {
+    pub(super) fn note(
+        &mut self,
+        seen: &mut Memory,
+        named: Named<'_>,
+        kind: Kind,
+        now: Stamp,
+    ) -> Option<Kind> {
         if self.unkeyed_left > 0 && seen.contains(named.unkeyed) {
-            return seen.note(named.unkeyed, kind);
+            return seen.note(named.tenant_id, named.unkeyed, kind, now);
         }
-        let before = seen.note(self.of(named), kind);
+        let before = seen.note(named.tenant_id, self.of(named), kind, now);
         if before.is_none() {
             self.unkeyed_left = self.unkeyed_left.saturating_sub(1);
         }

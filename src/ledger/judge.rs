@@ -19,7 +19,7 @@ impl Fold {
         let Some(cell) = self.roster.find(&outcome.tenant_id, &outcome.provider_id) else {
             return Disposition::Rejected;
         };
-        let disposition = match self.identities.note(&mut self.seen, named(outcome), Kind::Result) {
+        let disposition = match self.identities.note(&mut self.seen, named(outcome), Kind::Result, step.now) {
             Some(Kind::Result) => Disposition::Duplicate,
             // Its timeout or refusal was judged in its stead; what the provider asks for is heard.
             Some(Kind::Ended) => {
@@ -49,7 +49,7 @@ impl Fold {
             assignment_id: Some(&ended.assignment_id),
             unkeyed: identity,
         };
-        if self.identities.note(&mut self.seen, named, Kind::Ended).is_some() {
+        if self.identities.note(&mut self.seen, named, Kind::Ended, step.now).is_some() {
             return false;
         }
         let outcome = Outcome {

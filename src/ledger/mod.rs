@@ -10,8 +10,9 @@
 //! which made it was wrong before (or is now): time is set back, windows empty and deadlines start
 //! anew.
 //!
-//! **Identity.** A result counts once, however often it was published or delivered. [`Seen`] remembers
-//! the last million identities. The first of result, refusal and timeout of an assignment counts.
+//! **Identity.** A result counts once, however often it was published or delivered. The fold remembers the
+//! identities of two minutes, and a million at least, with a share for each tenant; before, [`Seen`] remembers the last
+//! million of all. The first of result, refusal and timeout of an assignment counts.
 //!
 //! **Versions.** A change of what an entry does has a [`FoldVersion`](crate::log::FoldVersion). It holds from the entry
 //! on that raises the version, which is written once all workers have it; before, the older rules hold. A version that
@@ -53,7 +54,7 @@ pub use fold::{Applied, Fold, Moved, What};
 pub use in_force::Repeated;
 pub use overlays::{LaidOver, Leaver, Overlays, Rollout};
 pub use register::{FlagRecord, Flags, Laid, Live, Owner, PolicyChange, PolicyRecord, Register};
-pub use seen::{CAPACITY as SEEN_CAPACITY, Kind, Seen};
+pub use seen::{Kind, Seen};
 pub use snapshot::SnapshotError;
 pub use verdicts::{Metering, Verdicts};
 pub use version::version_for;

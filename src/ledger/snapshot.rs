@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -18,7 +19,7 @@ use super::ahead::{AHEAD, fetch_whole};
 use super::fold::Fold;
 use super::identities::Identities;
 use super::register::PolicyChange;
-use super::seen::Kind;
+use super::seen::{InOrder, Memory, Saved as SavedIdentities};
 use crate::breaker::Saved;
 use crate::domain::{Offset, PolicyId, ProviderId, Stamp, TenantId};
 use crate::log::{At, FlagEntry, FoldVersion, PolicyEntry, Revision, Scope};
@@ -27,7 +28,9 @@ use crate::state::Cell;
 
 const MARK: &[u8; 4] = b"BLSN";
 /// The version of the format.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
+/// The same with identities in log order, as they are remembered before [`FoldVersion::TIMED_IDENTITIES`].
+const IN_ORDER: u32 = 5;
 /// The same without [`Versioned`], as routers wrote it that had no version of the fold: it is that of the first.
 const WITHOUT_FOLD_VERSION: u32 = 4;
 const HEAD: usize = 16;
@@ -39,7 +42,7 @@ pub enum SnapshotError {
     #[error("not a snapshot")]
     Mark,
     /// Written by another version.
-    #[error("version {0} of the format; this router reads {WITHOUT_FOLD_VERSION} and {VERSION}")]
+    #[error("version {0} of the format; this router reads {WITHOUT_FOLD_VERSION} to {VERSION}")]
     Version(u32),
     /// Its fold has rules that this router does not have.
     #[error("version {0} of the fold; this router has up to {newest}", newest = FoldVersion::NEWEST)]
@@ -81,13 +84,13 @@ struct Body<Stream, Overlays, Evidence, Policies, Flags, Seen, Breakers> {
 }
 
 /// A body that was read.
-type Whole = Body<
+type Whole<Seen> = Body<
     String,
     String,
     Evidence,
     Vec<PolicyRow<TenantId, PolicyId, String>>,
     Vec<(Option<TenantId>, Revision, bool)>,
-    Vec<(u64, bool)>,
+    Seen,
     Vec<(TenantId, ProviderId, Saved)>,
 >;
 
@@ -101,7 +104,7 @@ struct PolicyRow<Tenant, Policy, Document> {
 }
 
 /// What an iterator gives, as a list.
-struct Rows<I>(I);
+pub(super) struct Rows<I>(pub(super) I);
 
 impl<I: ExactSizeIterator<Item: Serialize> + Clone> Serialize for Rows<I> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -152,13 +155,13 @@ impl Fold {
             evidence: self.evidence(),
             policies: Rows(policies),
             flags: Rows(flags),
-            seen: Rows(self.seen.iter().map(|(identity, kind)| (identity, kind == Kind::Ended))),
+            seen: &self.seen,
             breakers: Rows(breakers),
         };
         // A worker of the version before compares its snapshots with ours for as long as its rules hold.
         let versioned = (self.version > FoldVersion::FIRST)
             .then_some(Versioned { version: self.version, identities: self.identities });
-        let format = if versioned.is_some() { VERSION } else { WITHOUT_FOLD_VERSION };
+        let format = format_for(self.version);
         let mut bytes = Vec::with_capacity(HEAD + 1_024);
         bytes.extend_from_slice(MARK);
         bytes.extend_from_slice(&format.to_le_bytes());
@@ -194,7 +197,37 @@ impl Fold {
     /// # Errors
     /// [`SnapshotError`]; the fold and its state are then of no use and must be made anew.
     pub fn restore(&mut self, bytes: &[u8], stream: &str, offset: Offset) -> Result<At, SnapshotError> {
-        let (versioned, body) = read(bytes)?;
+        let (format, rest) = read(bytes)?;
+        let (versioned, rest) = match format {
+            WITHOUT_FOLD_VERSION => (Versioned::default(), rest),
+            _ => postcard::take_from_bytes(rest).map_err(unfit)?,
+        };
+        if versioned.version > FoldVersion::NEWEST {
+            return Err(SnapshotError::Fold(versioned.version));
+        }
+        if format != format_for(versioned.version) {
+            return Err(SnapshotError::Content(
+                "a format that its version of the fold does not have".to_owned(),
+            ));
+        }
+        if format == VERSION {
+            self.take_over::<SavedIdentities>(versioned, rest, stream, offset)
+        } else {
+            self.take_over::<InOrder>(versioned, rest, stream, offset)
+        }
+    }
+
+    fn take_over<Seen>(
+        &mut self,
+        versioned: Versioned,
+        rest: &[u8],
+        stream: &str,
+        offset: Offset,
+    ) -> Result<At, SnapshotError>
+    where
+        Seen: DeserializeOwned + TryInto<Memory, Error = &'static str>,
+    {
+        let body: Whole<Seen> = postcard::from_bytes(rest).map_err(unfit)?;
         if body.stream != stream {
             return Err(SnapshotError::Stream);
         }
@@ -219,9 +252,7 @@ impl Fold {
         for row in body.policies {
             self.restore_policy(row, &mut step)?;
         }
-        for (identity, ended) in body.seen {
-            self.seen.note(identity, if ended { Kind::Ended } else { Kind::Result });
-        }
+        self.seen = body.seen.try_into().map_err(|unfit| SnapshotError::Content(unfit.to_owned()))?;
         for (tenant_id, provider_id, saved) in body.breakers {
             if !self.restore_breaker(&tenant_id, &provider_id, saved, offset) {
                 return Err(SnapshotError::Content("a breaker that no policy names".to_owned()));
@@ -265,7 +296,23 @@ impl Fold {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<(Versioned, Whole), SnapshotError> {
+const fn format_for(version: FoldVersion) -> u32 {
+    if version.0 < FoldVersion::KEYED_IDENTITIES.0 {
+        WITHOUT_FOLD_VERSION
+    } else if version.0 < FoldVersion::TIMED_IDENTITIES.0 {
+        IN_ORDER
+    } else {
+        VERSION
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+fn unfit(error: postcard::Error) -> SnapshotError {
+    SnapshotError::Content(error.to_string())
+}
+
+/// The format of a snapshot, and what follows its head.
+fn read(bytes: &[u8]) -> Result<(u32, &[u8]), SnapshotError> {
     let (Some(head), Some(rest)) = (bytes.get(..HEAD), bytes.get(HEAD..)) else {
         return Err(SnapshotError::Mark);
     };
@@ -275,20 +322,12 @@ fn read(bytes: &[u8]) -> Result<(Versioned, Whole), SnapshotError> {
     let word =
         |at: usize| -> [u8; 4] { head.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or_default() };
     let version = u32::from_le_bytes(word(4));
-    if version != VERSION && version != WITHOUT_FOLD_VERSION {
+    if !(WITHOUT_FOLD_VERSION..=VERSION).contains(&version) {
         return Err(SnapshotError::Version(version));
     }
     let sum = u64::from(u32::from_le_bytes(word(8))) | u64::from(u32::from_le_bytes(word(12))) << 32;
     if sum != xxh3_64(rest) {
         return Err(SnapshotError::Checksum);
     }
-    let unfit = |error: postcard::Error| SnapshotError::Content(error.to_string());
-    if version == WITHOUT_FOLD_VERSION {
-        return Ok((Versioned::default(), postcard::from_bytes(rest).map_err(unfit)?));
-    }
-    let (versioned, rest): (Versioned, _) = postcard::take_from_bytes(rest).map_err(unfit)?;
-    if versioned.version > FoldVersion::NEWEST {
-        return Err(SnapshotError::Fold(versioned.version));
-    }
-    Ok((versioned, postcard::from_bytes(rest).map_err(unfit)?))
+    Ok((version, rest))
 }

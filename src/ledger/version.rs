@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::fold::Fold;
+use super::seen::{CAPACITY, MOST};
 use crate::log::{Entry, FoldVersion, FoldVersionEntry};
 use crate::policy;
 
@@ -44,7 +45,12 @@ impl Fold {
             return false;
         }
         if self.version < FoldVersion::KEYED_IDENTITIES {
-            self.identities.set_key(entry.identity_key, self.at().position);
+            let timed = entry.version >= FoldVersion::TIMED_IDENTITIES;
+            let remembered = if timed { MOST } else { CAPACITY };
+            self.identities.set_key(entry.identity_key, self.at().position, remembered);
+        }
+        if self.version < FoldVersion::TIMED_IDENTITIES && entry.version >= FoldVersion::TIMED_IDENTITIES {
+            self.seen.remember_by_time(self.now());
         }
         self.version = entry.version;
         true

@@ -21,6 +21,8 @@ impl FoldVersion {
     pub const ASSIGNMENT_SUBJECTS: Self = Self(3);
     /// Results longer than 64 KiB are rejected, and of their protobuf form what is not used is skipped unread.
     pub const BOUNDED_RESULTS: Self = Self(3);
+    /// Identities of results are remembered by log time, in shares of their tenants.
+    pub const TIMED_IDENTITIES: Self = Self(3);
     /// The last version that this program has.
     pub const NEWEST: Self = Self::ASSIGNMENT_SUBJECTS;
 }

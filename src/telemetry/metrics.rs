@@ -51,6 +51,8 @@ pub struct Metrics {
     pub snapshots: Counters<Snapshot>,
     /// The version of the fold.
     pub fold_version: Level,
+    /// Identities that were forgotten early.
+    pub results_forgotten_early: Counter,
     /// Windows of evidence that closed.
     pub rollout_windows_closed: Counter,
     /// See [`metric::ROLLOUT_EVIDENCE_LOST`].
@@ -156,6 +158,7 @@ impl Exposition {
             log_rebuilds: r.add(metric::LOG_REBUILDS, Counter::default()),
             snapshots: r.add(metric::SNAPSHOTS, Counters::new("outcome")),
             fold_version: r.add(metric::FOLD_VERSION, Level::default()),
+            results_forgotten_early: r.add(metric::RESULTS_FORGOTTEN_EARLY, Counter::default()),
             rollout_windows_closed: r.add(metric::ROLLOUT_WINDOWS_CLOSED, Counter::default()),
             rollout_evidence_lost: r.add(metric::ROLLOUT_EVIDENCE_LOST, Counters::new("of")),
             nats_connected: r.add(metric::NATS_CONNECTED, Level::default()),

@@ -63,6 +63,7 @@ pub mod metric {
         LOG_REBUILDS = "router_log_rebuilds_total", "Times that the state was rebuilt because the log was no longer the one it was built from";
         SNAPSHOTS = "router_log_snapshots_total", "Snapshots of the state, by outcome; any that differs means that workers disagree";
         FOLD_VERSION = "router_fold_version", "Version of the rules by which this worker applies entries of the log";
+        RESULTS_FORGOTTEN_EARLY = "router_results_forgotten_early_total", "Results, refusals and timeouts whose identity was forgotten within two minutes, since their tenant's share was taken";
         ROLLOUT_WINDOWS_CLOSED = "router_rollout_windows_closed_total", "Windows of rollouts' evidence that closed, those without units too";
         ROLLOUT_EVIDENCE_LOST = "router_rollout_evidence_lost_total", "What the bounds of the evidence of rollouts made it lose, by kind";
         NATS_CONNECTED = "router_nats_connected", "1 while connected to the broker, else 0";

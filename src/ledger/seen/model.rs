@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::table::Table;
 use super::*;
 
 /// A queue, and what each in it was seen as.
@@ -110,7 +111,8 @@ fn a_small_memory_is_a_queue_and_a_map() {
     agree(Seen::<7>::default(), 50_000, 1_000, chosen);
     agree(Seen::<1_000>::default(), 150_000, 150, Dice::word);
     // Without mixing, so that what is chosen does meet in one line.
-    let met = Seen::<300> { known: Table { mixing: Mixing::Without, ..Table::default() }, ..Seen::default() };
+    let known = Known { table: Table::without_mixing(), ..Known::default() };
+    let met = Seen::<300> { known, ..Seen::default() };
     agree(met, 150_000, 150, chosen);
 }
 

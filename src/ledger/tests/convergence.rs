@@ -1,11 +1,13 @@
 //! Two workers that apply the same log hold the same state, whatever else differs between them.
 
+use super::snapshots::STREAM;
 use super::steps::{overlay, rollout};
+use super::upgrade::raise;
 use super::*;
 use crate::ledger::AHEAD;
 use crate::log::{
-    ArmTotals, EvidenceSettings, Fate, JudgedWindow, Met, MetEntry, OverlaySettings, StepEntry, StepNumber,
-    TallyEntry, WorkerRun,
+    ArmTotals, EvidenceSettings, Fate, FoldVersion, JudgedWindow, Met, MetEntry, OverlaySettings, StepEntry,
+    StepNumber, TallyEntry, WorkerRun,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -121,6 +123,7 @@ fn entry() -> impl Strategy<Value = Entry<'static>> {
         1 => key().prop_map(|(t, p)| Entry::Reset(command(t, p, None, None))),
         1 => Just(Entry::Rejected),
         1 => Just(Entry::Unknown),
+        1 => (1_u32..=FoldVersion::NEWEST.0).prop_map(raise),
         2 => a_step(),
         2 => met(),
         8 => a_tally(),
@@ -245,6 +248,7 @@ proptest! {
         prop_assert_eq!(one.fold.digest(), other.fold.digest());
         prop_assert_eq!(one.fold.digest(), one.recomputed());
         prop_assert_eq!(one.fold.evidence(), other.fold.evidence());
+        prop_assert_eq!(one.fold.snapshot(STREAM), other.fold.snapshot(STREAM));
         prop_assert_eq!(one.fold.now(), other.fold.now());
         prop_assert_eq!(one.fold.at(), other.fold.at());
         prop_assert_eq!(one.standing(), other.standing());

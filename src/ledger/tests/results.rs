@@ -1,4 +1,5 @@
 use super::*;
+use crate::ledger::seen::Memory;
 
 fn assigned(tenant_id: &str, assignment: &str, status: Status) -> Outcome<'static> {
     let identity = identity_of(tenant_id, Some(assignment), b"");
@@ -88,10 +89,30 @@ fn a_result_for_what_no_policy_names_is_rejected_and_not_remembered() {
         assert_eq!(log.result(result.clone()), Disposition::Rejected);
         assert_eq!(log.result(result), Disposition::Rejected);
     }
-    assert!(log.fold.seen.is_empty());
+    assert_eq!(log.fold.seen.len(), 0);
     // So it counts when a policy comes to name it.
     log.put("acme", "p", document(&["a", "b"]));
     assert_eq!(log.result(outcome("acme", "b", Status::Error, 2)), Disposition::Applied);
+}
+
+#[test]
+fn a_tenant_that_floods_the_log_forgets_its_own_results_and_the_entry_says_so() {
+    let mut log = Log::acme();
+    log.put("beta", "p", document(&["a"]));
+    log.raise(3);
+    log.fold.seen = Memory::of_size(100, 50, MINUTE_MS, log.at.stamp);
+    assert_eq!(log.result(assigned("beta", "x-1", Status::Success)), Disposition::Applied);
+    let mut early = 0;
+    for n in 0..1_000 {
+        let entry = Entry::Result(assigned("acme", &format!("x-{n}"), Status::Success));
+        early += usize::from(log.after(1).apply(entry).forgotten_early);
+    }
+    // Four fifths of what the other leaves.
+    assert_eq!(early, 1_000 - 80);
+    assert!(!log.apply(Entry::Mark).forgotten_early);
+    assert_eq!(log.result(assigned("beta", "x-1", Status::Success)), Disposition::Duplicate);
+    assert_eq!(log.result(assigned("acme", "x-999", Status::Success)), Disposition::Duplicate);
+    assert_eq!(log.result(assigned("acme", "x-0", Status::Success)), Disposition::Applied);
 }
 
 #[test]

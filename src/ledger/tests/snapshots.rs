@@ -130,11 +130,17 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_restore_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        // With a sound head, so that what follows is read.
-        let mut sound = b"BLSN\x04\0\0\0".to_vec();
-        sound.extend_from_slice(&xxhash_rust::xxh3::xxh3_64(&bytes).to_le_bytes());
-        sound.extend_from_slice(&bytes);
+    fn no_bytes_make_a_restore_panic(format in 4_u8..=6, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        // With a sound head, and a version that has the format, so that what follows is read.
+        let versioned: &[u8] = match format {
+            4 => &[],
+            5 => &[2, 0, 0, 0],
+            _ => &[3, 0, 0, 0],
+        };
+        let rest = [versioned, &bytes].concat();
+        let mut sound = [b'B', b'L', b'S', b'N', format, 0, 0, 0].to_vec();
+        sound.extend_from_slice(&xxhash_rust::xxh3::xxh3_64(&rest).to_le_bytes());
+        sound.extend_from_slice(&rest);
         prop_assert_eq!(Log::new().fold.restore(&bytes, STREAM, OFFSET), Err(SnapshotError::Mark));
         prop_assert!(matches!(
             Log::new().fold.restore(&sound, STREAM, OFFSET),

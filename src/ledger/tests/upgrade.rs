@@ -27,7 +27,7 @@ fn before() -> Log {
 /// Its snapshot, as a router without versions of the fold wrote it.
 const SNAPSHOT_4: &[u8] = include_bytes!("fixtures/snapshot-4.bin");
 
-fn raise(version: u32) -> Entry<'static> {
+pub(super) fn raise(version: u32) -> Entry<'static> {
     let identity_key = IdentityKey([1, 2]);
     Entry::FoldVersion(FoldVersionEntry { version: FoldVersion(version), identity_key })
 }
@@ -138,6 +138,45 @@ fn copies_of_results_from_before_the_key_are_copies() {
     assert_eq!(log.answers("acme", "x-3", Status::Success), Disposition::Applied);
     assert_eq!(log.answers("acme", "x-3", Status::Error), Disposition::Duplicate);
     assert!(!log.ended(ended("acme", "a", "r", "x-3")));
+}
+
+#[test]
+fn what_was_remembered_before_the_third_version_is_remembered_after_it() {
+    for before in [1, 2] {
+        let mut log = Log::acme();
+        log.raise(before);
+        assert_eq!(log.answers("acme", "x-1", Status::Success), Disposition::Applied);
+        log.ended(ended("acme", "a", "r", "x-2"));
+        assert!(log.after(10).raise(3));
+        assert_eq!(log.answers("acme", "x-3", Status::Success), Disposition::Applied);
+        let state = log.fold.snapshot(STREAM).unwrap();
+        let mut again = Log::new();
+        assert!(again.fold.restore(&state, STREAM, OFFSET).is_ok());
+        again.at = log.at;
+        assert_eq!(again.fold.snapshot(STREAM).as_ref(), Ok(&state));
+        for log in [&mut log, &mut again] {
+            // Long after, too, as long as there is room.
+            log.after(86_400_000);
+            assert_eq!(log.answers("acme", "x-1", Status::Success), Disposition::Duplicate);
+            assert_eq!(log.answers("acme", "x-2", Status::Success), Disposition::Late);
+            assert_eq!(log.answers("acme", "x-2", Status::Success), Disposition::Duplicate);
+            assert_eq!(log.answers("acme", "x-3", Status::Success), Disposition::Duplicate);
+            assert_eq!(log.answers("acme", "x-4", Status::Success), Disposition::Applied);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_whose_format_is_not_that_of_its_version_is_refused() {
+    for (version, format) in [(2, 6), (3, 5)] {
+        let mut log = Log::acme();
+        log.raise(version);
+        let mut bytes = log.fold.snapshot(STREAM).unwrap();
+        assert!(Log::new().fold.restore(&bytes, STREAM, OFFSET).is_ok());
+        bytes[4] = format;
+        let refused = Log::new().fold.restore(&bytes, STREAM, OFFSET);
+        assert!(matches!(refused, Err(SnapshotError::Content(_))), "{refused:?}");
+    }
 }
 
 /// An id of 8 bytes whose unkeyed identity for a tenant is a given one, if such an id is printable. XXH3 of 8 bytes

@@ -50,6 +50,9 @@ pub(super) fn tell(
         }
         _ => {}
     }
+    if live && applied.forgotten_early {
+        worker.metrics.results_forgotten_early.inc();
+    }
     if live && applied.windows_closed > 0 {
         worker.metrics.rollout_windows_closed.inc_by(applied.windows_closed);
     }
