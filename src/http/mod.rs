@@ -6,7 +6,7 @@
 //! something.
 //!
 //! It is served beside decisions and must not cost them anything: a page of metrics is made on a
-//! blocking thread and two at a time, connections are bounded ([`places`]), and a peer that dawdles over its
+//! blocking thread and two at a time, connections are bounded (`places`), and a peer that dawdles over its
 //! request or over taking its answer is cut off. Health answers need none of that and so tell the truth
 //! while a scrape is slow.
 

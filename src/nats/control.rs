@@ -5,7 +5,7 @@
 //! bucket: the log is where they live. A message that nobody waits for an answer to is done all the
 //! same, and a refusal of it is told as an event.
 //!
-//! Emergency verbs have places and a queue of their own ([`lanes`]).
+//! Emergency verbs have places and a queue of their own (`lanes`).
 
 mod body;
 mod breakers;

@@ -4,7 +4,7 @@
 //! this module take turns: a request that is on its way passes no other thread, and wakes none. The
 //! *intake* takes batches off the subscriber as they were read from the socket, stamps and queues them.
 //! Long requests, and what comes while too much waits, go to a second thread, where tenants have their turns
-//! ([`in_turn`]); what that queue refuses is answered `overloaded` at once, so that the subscriber never drops
+//! (`in_turn`); what that queue refuses is answered `overloaded` at once, so that the subscriber never drops
 //! in silence. The *decider* takes batches and answers each request inline: no task, no lock and no wait on
 //! the network for one that needs no probe. A request is read where it lies in its batch, and a reply is
 //! written into the connection's buffer. It reads a few requests, then looks up all their policies, then

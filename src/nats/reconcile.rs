@@ -5,7 +5,7 @@
 //! reads the revisions that it has not compared yet, and those that the fold has not seen are
 //! appended, under an id that makes a second worker's copy vanish; of several revisions of a key only
 //! the newest. A bucket that was made anew is compared whole, and the policies or switches that it lost
-//! are put back. So is the last valid value of a key that ends with no valid document ([`damage`]).
+//! are put back. So is the last valid value of a key that ends with no valid document (`damage`).
 
 mod damage;
 mod heal;
