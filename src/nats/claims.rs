@@ -30,7 +30,7 @@ const UNWAITED: Duration = Duration::from_secs(5);
 const MOST: usize = 10_000;
 
 /// Claims of this worker that have no verdict yet. As many as [`Reservation`]s, so bounded by the
-/// slots of its half-open breakers, and by the tenants' shares of [`MOST`].
+/// slots of its half-open breakers, and by the tenants' shares of a bound for all.
 #[derive(Debug)]
 pub struct Claims {
     waiting: Mutex<Waiting>,
