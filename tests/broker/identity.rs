@@ -118,6 +118,8 @@ async fn no_header_of_the_sender_makes_another_identity() {
     let site = Site::with(|launch| launch.flag("--control-identity", "import")).await;
     let forged = r#"{"acc":"OPS","user":"forged"}"#;
     let alice = json!({"account": "OPS", "user": "alice"});
+    // So that there is a history when it is first looked at.
+    site.alice.command("policy.put", &put("alice")).await;
     let mut raw = Raw::login(&site.broker, r#""user":"alice","pass":"a""#).await;
     for (n, (block, who)) in [
         (format!("NATS/1.0\r\nNats-Request-Info: {forged}\r\n\r\n"), &alice),
