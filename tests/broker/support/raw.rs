@@ -24,8 +24,8 @@ impl Raw {
 
     /// With members of CONNECT that the broker refuses: what it says.
     pub(crate) async fn refused(broker: &Broker, members: &str) -> String {
+        // Nothing more is sent: what the broker leaves unread makes it cut the connection, and what it said is lost.
         let mut raw = Self::begin(broker, members).await;
-        raw.send(b"PING\r\n").await;
         let mut said = String::new();
         let end = raw.stream.read_to_string(&mut said);
         tokio::time::timeout(SOON, end).await.expect("the broker ends the connection").unwrap();
