@@ -153,19 +153,25 @@ async fn put_directory(worker: &Arc<Worker>, stop: &CancellationToken) {
     for file in now {
         put_file(worker, file).await;
     }
-    for file in later {
-        let version = version_for(&file.document);
-        tracing::info!(event = "policy_file_waits", path = %file.path.display(), version = version.0);
-        let (worker, stop) = (Arc::clone(worker), stop.clone());
-        tokio::spawn(async move {
-            while worker.ledger.fold_version() < version {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(RETRY) => {}
-                }
+    for file in &later {
+        let version = version_for(&file.document).0;
+        tracing::info!(event = "policy_file_waits", path = %file.path.display(), version);
+    }
+    if !later.is_empty() {
+        tokio::spawn(put_later(Arc::clone(worker), later, stop.clone()));
+    }
+}
+
+/// Puts each file once the version of the fold that it needs holds.
+async fn put_later(worker: Arc<Worker>, files: Vec<Document>, stop: CancellationToken) {
+    for file in files {
+        while worker.ledger.fold_version() < version_for(&file.document) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
             }
-            put_file(&worker, file).await;
-        });
+        }
+        put_file(&worker, file).await;
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::{Env, ProcessEnv, Settings};
 use crate::http;
 use crate::ledger::Verdicts;
 use crate::nats::Worker;
-use crate::nats::assignments::{Assignments, Reports};
+use crate::nats::assignments::Assignments;
 use crate::nats::claims::Claims;
 use crate::nats::connect::{self, Access, ConnectFailed};
 use crate::nats::discovery::Discovery;
@@ -89,7 +89,6 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         collector: SharedCollector::new(&settings.worker_name),
         rollouts,
         assignments: Assignments::new(settings.assignments.max_tracked),
-        unreceived: Reports::default(),
         link,
         events,
         metrics,

@@ -55,8 +55,12 @@ impl SubjectPrefix {
     /// Whether this is `other` or lies below it, token by token.
     #[must_use]
     pub fn lies_under(&self, other: &str) -> bool {
-        self.0.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        lies_under(&self.0, other)
     }
+}
+
+fn lies_under(subject: &str, other: &str) -> bool {
+    subject.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl fmt::Display for SubjectPrefix {
@@ -215,9 +219,7 @@ impl Names {
     /// come in.
     #[must_use]
     pub fn is_assignable(&self, subject: &str) -> bool {
-        let acks = subject.strip_prefix(&self.exec_ack);
-        let is_ack = acks.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        subject.starts_with(&self.exec_assign_prefix) && !is_ack
+        subject.starts_with(&self.exec_assign_prefix) && !lies_under(subject, &self.exec_ack)
     }
 
     /// The result subject of a tenant, named as a subject token.

@@ -10,7 +10,7 @@ mod no_executor;
 mod table;
 
 pub use acks::hear as hear_acks;
-pub use no_executor::{Reports, Unreceived};
+pub use no_executor::Unreceived;
 pub use table::{Assignments, Tracked};
 
 use std::borrow::Cow;

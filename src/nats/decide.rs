@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use self::push::Pushing;
+use self::push::{Assigned, Pushing};
 use self::reading::{Asked, Question};
 use self::refusals::{ReplyHeaders, refuse};
 use super::Worker;
@@ -275,18 +275,18 @@ impl Request<'_> {
             backoff_ms: choice.backoff_ms,
         };
         let mut id_text = uuid::Uuid::encode_buffer();
-        let mut push_to = None;
+        let mut assigned = None;
         if let Some(push) = &to.request.push {
             let Some(subject) = to.assignment_subject(push, &routable.policy, &self.worker.settings) else {
                 return to.no_subject(push, &routable.policy, span, out);
             };
             let id: &str = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id_text);
-            if !self.track(&to.request, &decision, id, span.as_ref()) {
+            let Some(tracked) = self.track(&to.request, &decision, id, span.as_ref()) else {
                 let message = "the tenant's share of the assignments that this worker tracks is in flight";
                 return to.with(ErrorCode::Overloaded, message, Details::None, span, out);
-            }
+            };
             decision.assignment_id = Some(id);
-            push_to = Some((id, subject));
+            assigned = Some(Assigned { assignment_id: id, subject, tracked });
         }
         let explanation = if to.request.explain {
             explain::explanation(routable, &decision, trail, self, &to.request.request_id)
@@ -321,13 +321,13 @@ impl Request<'_> {
             probe: choice.probe.then_some(choice.candidate),
             span: span.take(),
         };
-        let Some((id, subject)) = push_to else {
+        let Some(assigned) = assigned else {
             wire::encode_decision(to.content, &reply, out);
             return Handled::Reply(decided);
         };
         let mut body = BytesMut::new();
         wire::encode_decision(to.content, &reply, &mut body);
-        let pushing = self.pushing(to, &decision, id, subject, incoming, (decided, body));
+        let pushing = self.pushing(to, &decision, assigned, incoming, (decided, body));
         Handled::Push(Box::new(pushing))
     }
 

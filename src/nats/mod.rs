@@ -84,8 +84,6 @@ pub struct Worker {
     pub rollouts: Arc<rollouts::Rollouts>,
     /// What was pushed and has no result yet.
     pub assignments: assignments::Assignments,
-    /// Which reports of assignments without an executor are due.
-    pub unreceived: assignments::Reports,
     /// Whether the broker and the log are there.
     pub link: Arc<link::Link>,
     /// Where events leave.

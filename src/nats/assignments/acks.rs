@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use beamline_nats::{Message, Subscriber};
 use tokio_util::sync::CancellationToken;
@@ -7,14 +7,12 @@ use super::tell;
 use crate::domain::Status;
 use crate::nats::Worker;
 use crate::telemetry::labels::{AckRefused, Assignment as Counted, Label as _, Source};
-use crate::telemetry::repeats::Repeats;
 use crate::wire::subjects::token_at_star;
 use crate::wire::{Ack, AckStatus, Content, decode_ack};
 
 /// Hears acknowledgements and acts on those of this worker's assignments.
 pub async fn hear(worker: Arc<Worker>, stop: CancellationToken) {
     let Some(mut acks) = subscribe(&worker) else { return };
-    let lines = Mutex::new(Repeats::default());
     loop {
         let message = tokio::select! {
             () = stop.cancelled() => return,
@@ -23,7 +21,7 @@ pub async fn hear(worker: Arc<Worker>, stop: CancellationToken) {
                 None => return,
             },
         };
-        take(&worker, &message, &lines);
+        take(&worker, &message);
     }
 }
 
@@ -36,7 +34,7 @@ fn subscribe(worker: &Worker) -> Option<Subscriber> {
     Some(acks)
 }
 
-fn take(worker: &Arc<Worker>, message: &Message, lines: &Mutex<Repeats>) {
+fn take(worker: &Arc<Worker>, message: &Message) {
     let message = match message.as_ref().read() {
         Ok(message) => message,
         Err(malformed) => return worker.link.note_malformed(Source::Ack, malformed, &worker.metrics),
@@ -51,7 +49,7 @@ fn take(worker: &Arc<Worker>, message: &Message, lines: &Mutex<Repeats>) {
     let required =
         settings.assignments.require_tenant && settings.names.exec_assign_tenant(&tenant_id).is_some();
     if let Err(reason) = admit(&ack, by_subject, required, &tenant_id) {
-        return refuse(worker, &ack, message.subject, &tenant_id, reason, lines);
+        return refuse(worker, &ack, message.subject, &tenant_id, reason);
     }
     let counted = match ack.status {
         AckStatus::Accepted => return worker.metrics.assignments.inc(Counted::Acked),
@@ -74,18 +72,10 @@ fn admit(ack: &Ack<'_>, by_subject: Option<&str>, required: bool, tenant_id: &st
     if named.all(|named| named == tenant_id) { Ok(()) } else { Err(AckRefused::Tenant) }
 }
 
-fn refuse(
-    worker: &Worker,
-    ack: &Ack<'_>,
-    subject: &str,
-    tenant_id: &str,
-    reason: AckRefused,
-    lines: &Mutex<Repeats>,
-) {
+fn refuse(worker: &Worker, ack: &Ack<'_>, subject: &str, tenant_id: &str, reason: AckRefused) {
     worker.metrics.acks_refused.inc(reason);
     let what = format!("{}: \"{subject}\"", reason.text());
-    let due = lines.lock().unwrap_or_else(PoisonError::into_inner).count(&what, worker.clock.tick());
-    if let Some(stands_for) = due {
+    if let Some(stands_for) = worker.line_due("ack_refused", &what) {
         tracing::warn!(
             event = "ack_refused",
             reason = reason.text(),

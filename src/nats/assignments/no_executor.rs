@@ -1,9 +1,6 @@
-use std::sync::{Mutex, PoisonError};
-
 use super::Tracked;
 use crate::nats::Worker;
 use crate::nats::events::Event;
-use crate::telemetry::repeats::Repeats;
 
 /// An assignment that nobody received.
 #[derive(Clone, Copy, Debug)]
@@ -18,21 +15,13 @@ pub struct Unreceived<'a> {
     pub subject: &'a str,
 }
 
-/// Which reports are due: executors that are away are so for every request.
-#[derive(Debug, Default)]
-pub struct Reports(Mutex<Repeats>);
-
 impl Worker {
-    /// Reports an assignment that nobody received, by a log line and an event; of those of a tenant on one subject,
-    /// one in a while.
-    pub(in crate::nats) fn note_no_executor(&self, unreceived: &Unreceived<'_>) {
+    /// Reports an assignment that nobody received, by a log line and an event. Executors that are away are so for every
+    /// request: of those of a tenant on one subject, one in a while is reported.
+    pub(in crate::nats) fn report_no_executor(&self, unreceived: &Unreceived<'_>) {
         let Unreceived { tracked, assignment_id, policy_id, subject } = unreceived;
         let what = format!("{} \"{subject}\"", tracked.tenant_id);
-        let due = {
-            let mut reports = self.unreceived.0.lock().unwrap_or_else(PoisonError::into_inner);
-            reports.count(&what, self.clock.tick())
-        };
-        let Some(stands_for) = due else { return };
+        let Some(stands_for) = self.line_due("assignment_without_executor", &what) else { return };
         tracing::warn!(
             event = "assignment_without_executor",
             tenant_id = &*tracked.tenant_id,

@@ -39,6 +39,14 @@ pub(super) fn lease_ms(settings: &Settings, expected_latency_ms: u64) -> u64 {
 /// How long the broker may take to report whether an assignment has a receiver.
 const REPORT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// An assignment that is tracked.
+pub(super) struct Assigned<'a> {
+    pub(super) assignment_id: &'a str,
+    /// Where it goes.
+    pub(super) subject: String,
+    pub(super) tracked: Tracked,
+}
+
 /// A pushed decision: its assignment is tracked and not published yet.
 pub(in crate::nats) struct Pushing {
     assignment_id: String,
@@ -47,9 +55,7 @@ pub(in crate::nats) struct Pushing {
     trace: Vec<(&'static str, String)>,
     sending: Option<SpanGuard>,
     policy_id: String,
-    provider_id: String,
-    request_id: String,
-    tenant_id: String,
+    tracked: Tracked,
     content: Content,
     trace_id: Option<String>,
     /// The answer once it is published, and its body.
@@ -93,14 +99,15 @@ impl Question<'_> {
 }
 
 impl Request<'_> {
-    /// Begins to track the assignment of a decision; `false` if the tenant has no place left in the table.
+    /// Begins to track the assignment of a decision. Gives what is tracked; `None` if the tenant has no place left in
+    /// the table.
     pub(super) fn track(
         &self,
         request: &RouteRequest<'_>,
         decision: &Decision<'_>,
         assignment_id: &str,
         span: Option<&SpanGuard>,
-    ) -> bool {
+    ) -> Option<Tracked> {
         let deadline_ms = deadline_ms(&self.worker.settings, decision.expected_latency_ms);
         let tracked = Tracked {
             tenant_id: Arc::from(request.tenant_id.as_ref()),
@@ -110,11 +117,11 @@ impl Request<'_> {
             deadline: Tick(self.now.0.saturating_add(deadline_ms)),
             trace: span.map(SpanGuard::context),
         };
-        let tracks = self.worker.assignments.track(assignment_id, tracked);
-        if !tracks {
-            self.worker.metrics.queue_refused.inc(Queue::Assignments);
+        if self.worker.assignments.track(assignment_id, tracked.clone()) {
+            return Some(tracked);
         }
-        tracks
+        self.worker.metrics.queue_refused.inc(Queue::Assignments);
+        None
     }
 
     /// The assignment of a decision that is tracked, ready to be published.
@@ -122,8 +129,7 @@ impl Request<'_> {
         &self,
         to: &Question<'_>,
         decision: &Decision<'_>,
-        assignment_id: &str,
-        subject: String,
+        Assigned { assignment_id, subject, tracked }: Assigned<'_>,
         incoming: &Incoming<'_>,
         decided: (Reply, BytesMut),
     ) -> Pushing {
@@ -133,7 +139,7 @@ impl Request<'_> {
             backoff_ms: u64::try_from(settings.assignments.retry_backoff.as_millis()).unwrap_or(u64::MAX),
         };
         let mut body = BytesMut::with_capacity(self.message.payload.len() + 512);
-        let deadline_ms = deadline_ms(settings, decision.expected_latency_ms);
+        let deadline_ms = tracked.deadline.since(tracked.issued);
         let assignment = Assignment { assignment_id, request: &to.request, decision, deadline_ms, retry };
         encode_assignment(&assignment, &mut body);
         let span = decided.0.span.as_ref();
@@ -148,9 +154,7 @@ impl Request<'_> {
             trace,
             sending,
             policy_id: decision.policy_id.to_owned(),
-            provider_id: decision.provider_id.to_owned(),
-            request_id: to.request.request_id.clone().into_owned(),
-            tenant_id: to.request.tenant_id.clone().into_owned(),
+            tracked,
             content: to.content,
             trace_id: to.request.trace_id.as_deref().map(str::to_owned),
             decided,
@@ -165,9 +169,9 @@ impl Pushing {
         let code = published.as_ref().err().map(|(code, _)| *code);
         if let Some(sending) = self.sending.take() {
             sending.end(&Facts {
-                request_id: Some(&self.request_id),
-                tenant_id: Some(&self.tenant_id),
-                provider_id: Some(&self.provider_id),
+                request_id: Some(&self.tracked.request_id),
+                tenant_id: Some(&self.tracked.tenant_id),
+                provider_id: Some(&self.tracked.provider_id),
                 assignment_id: Some(&self.assignment_id),
                 error: code
                     .map(|code| if code == ErrorCode::NoExecutor { code.as_str() } else { "publish_failed" }),
@@ -205,18 +209,18 @@ impl Pushing {
         let (Reply { span, .. }, mut body) = self.decided;
         body.clear();
         let mut span = span;
-        let ended = worker.assignments.ended(&self.assignment_id);
+        // One whose deadline has passed meanwhile has ended by that.
+        let ends_here = worker.assignments.ended(&self.assignment_id).is_some();
         let details = serde_json::json!({
             "subject": self.subject,
             "assignment_id": self.assignment_id,
-            "provider_id": self.provider_id,
+            "provider_id": &*self.tracked.provider_id,
         });
         if code == ErrorCode::NoExecutor {
-            // One whose deadline has passed meanwhile has ended by that.
-            if let Some(tracked) = &ended {
+            if ends_here {
                 worker.metrics.assignments.inc(Counted::NoExecutor);
-                worker.note_no_executor(&Unreceived {
-                    tracked,
+                worker.report_no_executor(&Unreceived {
+                    tracked: &self.tracked,
                     assignment_id: &self.assignment_id,
                     policy_id: &self.policy_id,
                     subject: &self.subject,
@@ -229,7 +233,7 @@ impl Pushing {
             code,
             message,
             details: Details::Value(&details),
-            request_id: Some(&self.request_id),
+            request_id: Some(&self.tracked.request_id),
             trace_id: self.trace_id.as_deref(),
         };
         (error_reply(self.content, &reply, &mut span, &mut body), body)

@@ -12,7 +12,7 @@ use super::intake::{Came, Waiting};
 use super::reading::{Asked, Question, head};
 use super::refusals::ReplyHeaders;
 use super::tally::Tally;
-use super::waiting::{Claiming, Pushed};
+use super::waiting::{Claiming, Late, Pushed};
 use super::{Handled, Reply, Request, answer_at, is_answerable};
 use crate::clock::Clock;
 use crate::domain::{ErrorCode, Reason, Tick};
@@ -193,10 +193,12 @@ impl Decider {
                 Handled::Push(pushing) => {
                     let task = Pushed {
                         to: answer_at(worker, &request.message).to_owned(),
-                        plain: is_plain(worker, &request.message),
-                        began: opening + waited,
                         pushing,
-                        unwaited,
+                        late: Late {
+                            plain: is_plain(worker, &request.message),
+                            began: opening + waited,
+                            unwaited,
+                        },
                     };
                     claiming.spawn_on(task.run(Arc::clone(worker), client.clone()), claims);
                 }

@@ -83,16 +83,10 @@ impl Claiming {
                 worker.release_unused(claimed, &request_id);
             }
         }
-        let decided = matches!(&handled, Handled::Reply(reply) if reply.outcome.is_ok());
         if let Handled::Reply(reply) = handled {
-            let mut tally = Tally::default();
-            let took = worker.clock.nanos() - self.began;
-            tally.note(&worker, reply.outcome, is_plain(&worker, &message), took);
-            tally.tell(&worker);
-            publish(&worker, &client, answer_at(&worker, &message), reply, &mut out).await;
-        }
-        if let Some(unwaited) = unwaited.filter(|_| decided) {
-            unwaited.make(&worker).await;
+            let to = answer_at(&worker, &message);
+            let late = Late { plain: is_plain(&worker, &message), began: self.began, unwaited };
+            late.answer(&worker, &client, to, reply, out).await;
         }
     }
 }
@@ -100,23 +94,37 @@ impl Claiming {
 /// A request that waits for its assignment to be published.
 pub(super) struct Pushed {
     pub(super) to: String,
-    pub(super) plain: bool,
-    pub(super) began: u64,
     pub(super) pushing: Box<Pushing>,
-    /// The claim that it makes if it is published.
-    pub(super) unwaited: Option<MustClaim>,
+    pub(super) late: Late,
 }
 
 impl Pushed {
     pub(super) async fn run(self, worker: Arc<Worker>, client: Client) {
-        let (reply, mut out) = self.pushing.publish(&worker).await;
+        let (reply, out) = self.pushing.publish(&worker).await;
+        self.late.answer(&worker, &client, &self.to, reply, out).await;
+    }
+}
+
+/// What an answer that had to wait still needs.
+pub(super) struct Late {
+    /// Whether the request came on the subject of all tenants.
+    pub(super) plain: bool,
+    /// When it was taken, in nanoseconds of the clock.
+    pub(super) began: u64,
+    /// The claim that it makes if it gets a provider.
+    pub(super) unwaited: Option<MustClaim>,
+}
+
+impl Late {
+    async fn answer(self, worker: &Worker, client: &Client, to: &str, reply: Reply, mut body: BytesMut) {
+        let Self { plain, began, unwaited } = self;
         let mut tally = Tally::default();
-        tally.note(&worker, reply.outcome, self.plain, worker.clock.nanos() - self.began);
-        tally.tell(&worker);
-        let decided = reply.outcome.is_ok();
-        publish(&worker, &client, &self.to, reply, &mut out).await;
-        if let Some(unwaited) = self.unwaited.filter(|_| decided) {
-            unwaited.make(&worker).await;
+        tally.note(worker, reply.outcome, plain, worker.clock.nanos() - began);
+        tally.tell(worker);
+        let unwaited = unwaited.filter(|_| reply.outcome.is_ok());
+        publish(worker, client, to, reply, &mut body).await;
+        if let Some(unwaited) = unwaited {
+            unwaited.make(worker).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How an open breaker comes back: probes, over one worker and several.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ask_many, ended, patient, policy, probes, take_slots, with};
 use crate::support::{SOON, Stage, Worker, eventually, request};
@@ -95,6 +95,20 @@ async fn a_failing_probe_reopens_and_the_backoff_grows() {
     );
 }
 
+fn pushed(tenant: &str, id: &str) -> Value {
+    let mut asked = request(tenant, id);
+    asked["push_assignment"] = json!(true);
+    asked
+}
+
+async fn its_slot_is_free(stage: &Stage) {
+    eventually("its slot is free", SOON, async || {
+        let breaker = stage.caller.breaker("acme", "a").await;
+        breaker["state"] == "half_open" && breaker["half_open_in_flight"] == 0
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_probe_that_cannot_be_pushed_gives_its_slot_back_at_once() {
     // Nothing ends by its time here: neither the lease, nor the one assignment that may be tracked.
@@ -108,11 +122,6 @@ async fn a_probe_that_cannot_be_pushed_gives_its_slot_back_at_once() {
     let breaker = json!({"failure_threshold": 1, "probe_timeout_ms": 300_000, "half_open_max_calls": 1});
     stage.caller.put_policy("acme", &policy(breaker)).await;
     stage.caller.put_policy("busy", &policy(json!({}))).await;
-    let pushed = |tenant: &str, id: &str| {
-        let mut asked = request(tenant, id);
-        asked["push_assignment"] = json!(true);
-        asked
-    };
     let _executor = stage.caller.listen("caf.exec.assign.v1").await;
     stage.caller.decided(&pushed("busy", "r-busy")).await;
     stage.fail("acme", "a", 1).await;
@@ -122,11 +131,7 @@ async fn a_probe_that_cannot_be_pushed_gives_its_slot_back_at_once() {
             answer["error"]["code"] == "overloaded"
         })
         .await;
-        eventually("its slot is free", SOON, async || {
-            let breaker = stage.caller.breaker("acme", "a").await;
-            breaker["state"] == "half_open" && breaker["half_open_in_flight"] == 0
-        })
-        .await;
+        its_slot_is_free(&stage).await;
     }
     assert_eq!(stage.caller.decided(&request("acme", "r-probe")).await["probe"], true);
     let granted = stage.worker.metrics().await.sum("router_claims_total", &[("outcome", "granted")]);
@@ -141,16 +146,11 @@ async fn a_probe_whose_assignment_nobody_receives_gives_its_slot_back_at_once() 
     stage.fail("acme", "a", 1).await;
     for round in 0..3 {
         eventually("a probe's slot is granted, and nobody receives the assignment", SOON, async || {
-            let mut asked = request("acme", &format!("r-{round}"));
-            asked["push_assignment"] = json!(true);
-            stage.caller.decide(&asked).await["error"]["code"] == "no_executor"
+            let answer = stage.caller.decide(&pushed("acme", &format!("r-{round}"))).await;
+            answer["error"]["code"] == "no_executor"
         })
         .await;
-        eventually("its slot is free", SOON, async || {
-            let breaker = stage.caller.breaker("acme", "a").await;
-            breaker["state"] == "half_open" && breaker["half_open_in_flight"] == 0
-        })
-        .await;
+        its_slot_is_free(&stage).await;
     }
     assert_eq!(stage.caller.decided(&request("acme", "r-probe")).await["probe"], true);
 }
