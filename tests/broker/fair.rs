@@ -187,6 +187,11 @@ async fn requests_with_long_headers_do_not_delay_others() {
 async fn pushed_requests_of_one_tenant_do_not_delay_another() {
     let stage = stage().await;
     let _executor = stage.caller.listen("caf.exec.assign.v1").await;
+    // Nobody reports results: the timeouts would open a breaker, and nothing would be pushed any more.
+    let off = json!({
+        "policy_id": "default", "providers": [{"name": "a", "weight": 100}], "circuit_breaker": {"enabled": false}
+    });
+    stage.caller.put_policy("flood", &off).await;
     let mut asked = request("flood", "f");
     asked["push_assignment"] = json!(true);
     is_hardly_noticed(
@@ -195,6 +200,8 @@ async fn pushed_requests_of_one_tenant_do_not_delay_another() {
         500,
     )
     .await;
+    let metrics = stage.worker.metrics().await;
+    assert_eq!(metrics.sum("router_decisions_total", &[("outcome", "circuit_open")]), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
