@@ -128,7 +128,8 @@ pub struct Fold {
     pub(super) identities: Identities,
     at: At,
     now: Stamp,
-    marked: bool,
+    /// The stamp of the last entry that was no mark.
+    changed: Stamp,
     pub(super) digest: Digest,
 }
 
@@ -151,7 +152,7 @@ impl Fold {
             identities: Identities::default(),
             at: At::default(),
             now: Stamp::default(),
-            marked: false,
+            changed: Stamp::default(),
             digest: Digest::default(),
         }
     }
@@ -211,7 +212,9 @@ impl Fold {
     }
 
     fn finish(&mut self, at: At, marked: bool) {
-        self.marked = marked;
+        if !marked {
+            self.changed = at.stamp;
+        }
         if self.digest.is_due() {
             self.digest.tell();
         }
@@ -232,10 +235,10 @@ impl Fold {
         self.now
     }
 
-    /// Whether the last entry was a mark: nothing has happened since.
+    /// When something happened last: the stamp of the last entry that was no mark.
     #[must_use]
-    pub const fn is_marked(&self) -> bool {
-        self.marked
+    pub const fn changed(&self) -> Stamp {
+        self.changed
     }
 
     /// The policies that the log has told of.
@@ -363,6 +366,7 @@ impl Fold {
     pub(super) fn restoring(&mut self, at: At, now: Stamp, offset: Offset) -> Step {
         self.at = at;
         self.now = now;
+        self.changed = at.stamp;
         self.verdicts.advance(at.position);
         Step::new(now, offset, false)
     }

@@ -44,6 +44,15 @@ pub struct Discovery {
     pub control: EndpointStats,
 }
 
+impl Discovery {
+    /// Requests for decisions answered so far, with whatever outcome.
+    #[must_use]
+    pub fn decided(&self) -> u64 {
+        let requests = |stats: &EndpointStats| stats.requests.load(Ordering::Relaxed);
+        requests(&self.decide) + requests(&self.tenant_decide)
+    }
+}
+
 /// Figures of one endpoint. Recording an answer without an error takes no lock.
 #[derive(Debug, Default)]
 pub struct EndpointStats {

@@ -8,10 +8,11 @@
 //! checked: made at the same moment, not purged past us, and the last entry applied still bears its
 //! stamp. If not, all is rebuilt from what the log holds now.
 //!
-//! The watchdog asks for the stream's state each second. It tells whether the log can be reached,
+//! The watchdog asks for the stream's state each second. It reports whether the log can be reached (`reach`),
 //! measures the broker's clock, and sees a stream that is ahead while nothing comes.
 
 mod closed;
+mod reach;
 mod reader;
 mod told;
 mod watchdog;

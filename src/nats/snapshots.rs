@@ -42,17 +42,26 @@ pub fn is_due(before: At, at: At, every: u64) -> bool {
     at.position.is_multiple_of(every) || (before.stamp > Stamp(0) && span(at.stamp) > span(before.stamp))
 }
 
+/// Whether a mark makes a snapshot due that nothing else does: the log's last entry is of an earlier span, and so is
+/// what `changed` last. Marks that confirm the log (`ledger/reach`) are no change, but make a snapshot due as any
+/// entry does that is the first of its span.
+fn is_mark_due(last: Stamp, changed: Stamp, now: Stamp) -> bool {
+    let span = |stamp: Stamp| stamp.0 / SPAN_MS;
+    last > Stamp(0) && span(last) < span(now) && span(last) == span(changed)
+}
+
 /// Appends a mark if the log has been quiet since an earlier span began: the last things that happened
 /// then enter a snapshot before the log forgets them by age.
 pub async fn mark_if_quiet(worker: &Worker) {
-    let (at, marked) = {
+    let (at, changed) = {
         let fold = worker.ledger.fold();
-        (fold.at(), fold.is_marked())
+        (fold.at(), fold.changed())
     };
-    let span = worker.clock.stamp().0 / SPAN_MS;
-    if at.stamp == Stamp(0) || marked || span <= at.stamp.0 / SPAN_MS {
+    let now = worker.clock.stamp();
+    if !is_mark_due(at.stamp, changed, now) {
         return;
     }
+    let span = now.0 / SPAN_MS;
     if let Err(error) = worker.append(&Entry::Mark, Some(&format!("mark.{span}"))).await {
         tracing::warn!(event = "log_not_marked", error = %error);
     }
@@ -243,4 +252,24 @@ fn id(stream: &str) -> String {
 
 fn base(worker: &Worker, stream: &str, position: u64) -> String {
     subject(worker, &format!("{}.{position}", id(stream)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_log_is_marked_once_in_an_hour_that_follows_a_change() {
+        let hour = |hour: u64, ms: u64| Stamp(hour * SPAN_MS + ms);
+        let due = is_mark_due;
+        assert!(!due(Stamp(0), Stamp(0), hour(9, 0)), "an empty log");
+        assert!(!due(hour(9, 5), hour(9, 5), hour(9, 70)), "the same hour");
+        assert!(due(hour(9, 5), hour(9, 5), hour(10, 0)));
+        assert!(
+            due(hour(9, 50), hour(9, 5), hour(10, 0)),
+            "a mark of the same hour has made no snapshot due"
+        );
+        assert!(!due(hour(10, 1), hour(9, 5), hour(10, 2)), "marked");
+        assert!(!due(hour(10, 1), hour(9, 5), hour(12, 0)), "nothing has changed since");
+    }
 }

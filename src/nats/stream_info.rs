@@ -25,6 +25,63 @@ pub(super) struct StreamInfo {
     #[serde(default)]
     pub(super) ts: Option<String>,
     config: StreamConfig,
+    /// Not there where a server is none of a cluster.
+    #[serde(default)]
+    cluster: Option<Cluster>,
+}
+
+/// The servers that hold a stream, as the one that answers sees them.
+#[derive(Debug, Default, Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    leader: String,
+    /// All but the leader, or all where nobody leads.
+    #[serde(default)]
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Replica {
+    #[serde(default)]
+    current: bool,
+    #[serde(default)]
+    offline: bool,
+    /// Nanoseconds since it was last heard; 0 if never.
+    #[serde(default)]
+    active: u64,
+}
+
+/// A leader that has not heard a replica for so many nanoseconds takes it for gone: nats-server's lost quorum interval.
+const GONE_NANOS: u64 = 10_000_000_000;
+
+impl Replica {
+    fn is_present(&self) -> bool {
+        // One that catches up is not current, and votes.
+        !self.offline && (self.current || (1..GONE_NANOS).contains(&self.active))
+    }
+}
+
+/// How many servers hold a stream, and how many of them are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Replicas {
+    /// Whether one of them leads.
+    pub(super) leads: bool,
+    /// The others; all where nobody leads.
+    pub(super) others: usize,
+    /// How many of the others are there.
+    pub(super) present: usize,
+}
+
+impl Replicas {
+    /// Whether there is more than one.
+    pub(super) const fn are_several(self) -> bool {
+        self.others > 0
+    }
+
+    /// Whether one leads and more than half of all are there.
+    pub(super) const fn have_quorum(self) -> bool {
+        self.leads && self.present + 1 > self.others.div_ceil(2)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +133,15 @@ impl StreamInfo {
         }
     }
 
+    /// The servers that hold it.
+    pub(super) fn replicas(&self) -> Replicas {
+        let Some(Cluster { leader, replicas }) = &self.cluster else {
+            return Replicas { leads: true, others: 0, present: 0 };
+        };
+        let present = replicas.iter().filter(|replica| replica.is_present()).count();
+        Replicas { leads: !leader.is_empty(), others: replicas.len(), present }
+    }
+
     /// Why it refuses what comes, if it does. The router's own streams drop their oldest messages
     /// instead, until an operator sets them otherwise.
     pub(super) fn full(&self) -> Option<String> {
@@ -107,6 +173,36 @@ mod tests {
             "state": {"messages": messages, "bytes": bytes, "first_seq": 1, "last_seq": messages}
         });
         serde_json::from_value::<StreamInfo>(info).unwrap().full().is_some()
+    }
+
+    fn replicas(cluster: serde_json::Value) -> Replicas {
+        let info = serde_json::json!({
+            "created": "2026-01-01T00:00:00Z", "config": {}, "cluster": cluster,
+            "state": {"first_seq": 1, "last_seq": 0}
+        });
+        serde_json::from_value::<StreamInfo>(info).unwrap().replicas()
+    }
+
+    #[test]
+    fn a_quorum_is_a_leader_and_more_than_half() {
+        use serde_json::json;
+        let peer = |current: bool, offline: bool, active: u64| json!({"name": "n", "current": current, "offline": offline, "active": active});
+        let quorum = |leader: &str, peers: &[serde_json::Value]| {
+            let replicas = replicas(json!({"name": "c", "leader": leader, "replicas": peers}));
+            (replicas.are_several(), replicas.have_quorum())
+        };
+        let (well, off) = (peer(true, false, 1_000), peer(true, true, 1_000));
+        let (behind, silent) = (peer(false, false, 900_000_000), peer(false, false, 12_000_000_000));
+        assert_eq!(replicas(serde_json::Value::Null), Replicas { leads: true, others: 0, present: 0 });
+        assert_eq!(quorum("n1", &[]), (false, true), "one replica");
+        assert_eq!(quorum("n1", &[well.clone(), silent.clone()]), (true, true));
+        assert_eq!(quorum("n1", &[behind, off.clone()]), (true, true));
+        assert_eq!(quorum("n1", &[silent, off.clone()]), (true, false), "isolated");
+        assert_eq!(quorum("n1", &[peer(false, false, 0), off.clone()]), (true, false), "never heard");
+        assert_eq!(quorum("", &[well.clone(), well.clone(), well.clone()]), (true, false), "nobody leads");
+        let five = [well.clone(), well.clone(), off.clone(), off.clone()];
+        assert_eq!(quorum("n1", &five), (true, true));
+        assert_eq!(quorum("n1", &[well, off.clone(), off.clone(), off]), (true, false));
     }
 
     #[test]

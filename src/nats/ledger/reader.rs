@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::closed::ClosedBlocks;
-use super::watchdog::{Described, deleted_up_to, describe, nanos_of, stamp_of};
+use super::watchdog::{Described, deleted_up_to, describe_for_reading, nanos_of, stamp_of};
 use crate::config::Names;
 use crate::domain::{Stamp, Tick};
 use crate::ledger::{AHEAD, Fold};
@@ -168,7 +168,7 @@ async fn follow(worker: &Arc<Worker>, known: &mut Known) -> Restart {
     let mut connection = worker.link.watch();
     connection.mark_unchanged();
     let epoch = connection.borrow().epoch;
-    let stream = match describe(worker).await {
+    let stream = match describe_for_reading(worker).await {
         Ok(stream) => stream,
         Err(Undescribed::Missing) => return Restart::Missing,
         Err(Undescribed::Silent) => return Restart::Consumer("the log does not answer"),

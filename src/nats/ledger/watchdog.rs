@@ -3,9 +3,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::reach::{Answer, Look, Reach};
 use crate::domain::{Stamp, Tick};
+use crate::log::Entry;
 use crate::nats::Worker;
-use crate::nats::stream_info::{StreamInfo, Undescribed};
+use crate::nats::stream_info::{Replicas, StreamInfo, Undescribed};
 
 /// How often the stream is asked for its state.
 const EVERY: Duration = Duration::from_secs(1);
@@ -15,7 +17,7 @@ const AT_FIRST: Duration = Duration::from_millis(100);
 const BEHIND_MS: u64 = 5_000;
 
 /// The stream as the broker last described it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
     /// When it was made, as the broker writes it.
     pub created: String,
@@ -23,12 +25,14 @@ pub struct Described {
     pub first: u64,
     /// The last entry.
     pub last: u64,
+    /// The servers that hold it.
+    pub(super) replicas: Replicas,
 }
 
 /// What the watchdog knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Whether the log answered the last time.
+    /// Whether the log can be reached, as [`Reach`] judges.
     pub reachable: bool,
     /// The stream as it last was.
     pub stream: Option<Described>,
@@ -55,7 +59,15 @@ pub(super) async fn describe(worker: &Worker) -> Result<Described, Undescribed> 
     if let Some(stamp) = info.ts.as_deref().and_then(stamp_of) {
         worker.clock.observe(stamp, sent, received);
     }
-    Ok(Described { created: info.created, first: info.state.first_seq, last: info.state.last_seq })
+    let replicas = info.replicas();
+    Ok(Described { created: info.created, first: info.state.first_seq, last: info.state.last_seq, replicas })
+}
+
+/// The same for who begins to read: what a server that has lost its cluster holds is not the log.
+pub(super) async fn describe_for_reading(worker: &Worker) -> Result<Described, Undescribed> {
+    let described = describe(worker).await?;
+    let Described { replicas, .. } = described;
+    if replicas.are_several() && !replicas.have_quorum() { Err(Undescribed::Silent) } else { Ok(described) }
 }
 
 /// The last of the entries that follow `position` without a break and were deleted one by one, by the
@@ -86,12 +98,25 @@ pub(in crate::nats) fn nanos_of(text: &str) -> Option<i128> {
 /// Asks each second until stopped.
 pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
     let mut connection = worker.link.watch();
+    let mut reach = Reach::default();
     let mut ever_reached = false;
     loop {
+        let (asked, position) = (worker.clock.tick(), worker.ledger.progress.borrow().position);
         let described = if worker.link.is_up() { describe(&worker).await.ok() } else { None };
         let now = worker.clock.tick();
+        let answer = described.as_ref().map(|stream| Answer {
+            asked,
+            made: nanos_of(&stream.created).unwrap_or_default(),
+            last: stream.last,
+            replicas: stream.replicas,
+        });
+        let judged = reach.look(Look { now, position, decided: worker.discovery.decided(), answer });
+        if judged.mark {
+            worker.append_now(&Entry::Mark);
+        }
+        let described = described.filter(|_| judged.reachable);
         let position = worker.ledger.progress.borrow().position;
-        let reachable = described.is_some();
+        let reachable = judged.reachable;
         ever_reached |= reachable;
         // Before it was ever reached it may not even be made: nothing has stopped.
         if !reachable && ever_reached {

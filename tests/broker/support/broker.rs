@@ -168,8 +168,13 @@ impl Drop for Broker {
 
 /// Whether a broker greets on the port.
 async fn listens(port: u16) -> bool {
+    listens_at("127.0.0.1", port).await
+}
+
+/// The same at another address.
+pub(crate) async fn listens_at(host: &str, port: u16) -> bool {
     let greets = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let mut stream = TcpStream::connect((host, port)).await.ok()?;
         let mut greeting = [0; 5];
         stream.read_exact(&mut greeting).await.ok()?;
         Some(greeting == *b"INFO ")

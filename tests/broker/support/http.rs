@@ -22,18 +22,24 @@ impl Page {
 
 /// GET; `None` if nobody answers.
 pub(crate) async fn get(port: u16, path: &str) -> Option<Page> {
-    say(port, format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n\r\n")).await
+    get_at("127.0.0.1", port, path).await
+}
+
+/// GET from another address.
+pub(crate) async fn get_at(host: &str, port: u16, path: &str) -> Option<Page> {
+    say(host, port, format!("GET {path} HTTP/1.0\r\nhost: {host}:{port}\r\n\r\n")).await
 }
 
 /// POST with these header lines; `None` if nobody answers.
 pub(crate) async fn post(port: u16, path: &str, head: &str, body: &str) -> Option<Page> {
     let length = body.len();
-    say(port, format!("POST {path} HTTP/1.0\r\n{head}content-length: {length}\r\n\r\n{body}")).await
+    say("127.0.0.1", port, format!("POST {path} HTTP/1.0\r\n{head}content-length: {length}\r\n\r\n{body}"))
+        .await
 }
 
-async fn say(port: u16, request: String) -> Option<Page> {
+async fn say(host: &str, port: u16, request: String) -> Option<Page> {
     let exchange = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let mut stream = TcpStream::connect((host, port)).await.ok()?;
         // HTTP/1.0: no chunks, and the end of the body is the end of the stream.
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut bytes = Vec::new();

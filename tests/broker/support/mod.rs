@@ -6,6 +6,7 @@ mod caller;
 mod credentials;
 mod http;
 mod metrics;
+mod namespaces;
 mod process;
 mod prometheus;
 mod raw;
@@ -14,12 +15,13 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use broker::{Broker, free_port, nats_server};
+pub(crate) use broker::{Broker, free_port, listens_at, nats_server};
 pub(crate) use browser::Browser;
 pub(crate) use caller::{Answer, Caller, Listener, request};
 pub(crate) use credentials::{Authority, Operator, credentials_file, jwt};
 pub(crate) use http::{Page, get, post};
 pub(crate) use metrics::Metrics;
+pub(crate) use namespaces::SplitCluster;
 pub(crate) use process::{Done, Process, run, tool};
 pub(crate) use prometheus::{Alertmanager, Prometheus, Webhook};
 pub(crate) use raw::{PATIENCE, Raw};

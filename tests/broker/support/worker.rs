@@ -42,6 +42,7 @@ impl Launch {
 /// A running `beamline-router serve`; killed when dropped.
 pub(crate) struct Worker {
     process: Process,
+    host: String,
     http: u16,
 }
 
@@ -55,26 +56,43 @@ impl Worker {
 
     /// Starts one and does not wait.
     pub(crate) fn launch(broker: &Broker, settings: impl FnOnce(Launch) -> Launch) -> Self {
+        Self::launch_by(program(), "127.0.0.1", &broker.url(), settings)
+    }
+
+    /// Starts one in a network namespace, with its HTTP side at an address there, and does not wait.
+    pub(crate) fn launch_in(
+        namespace: &str,
+        host: &str,
+        url: &str,
+        settings: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
+        let mut command = cleared(Command::new("ip"));
+        command.args(["netns", "exec", namespace]).arg(program().get_program());
+        Self::launch_by(command, host, url, settings)
+    }
+
+    fn launch_by(
+        mut command: Command,
+        host: &str,
+        url: &str,
+        settings: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
         let http = free_port();
         let Launch { args, env } = settings(Launch::default());
-        let mut command = program();
-        command
-            .arg("serve")
-            .env("NATS_URL", broker.url())
-            .env("BEAMLINE_HTTP_ADDR", format!("127.0.0.1:{http}"));
+        command.arg("serve").env("NATS_URL", url).env("BEAMLINE_HTTP_ADDR", format!("{host}:{http}"));
         command.args(args).envs(env);
         let process = Process::spawn(&format!("worker with http on {http}"), &mut command);
-        Self { process, http }
+        Self { process, host: host.to_owned(), http }
     }
 
     /// Waits until it says that it is ready.
     pub(crate) async fn ready(&mut self) {
-        let (process, http) = (&mut self.process, self.http);
+        let (process, host, http) = (&mut self.process, &self.host, self.http);
         eventually("the worker is ready", SOON, async || {
             if let Some(status) = process.exited() {
                 panic!("the worker ended: {status}");
             }
-            http::get(http, "/readyz").await.is_some_and(|page| page.status == 200)
+            http::get_at(host, http, "/readyz").await.is_some_and(|page| page.status == 200)
         })
         .await;
     }
@@ -85,7 +103,7 @@ impl Worker {
 
     /// GET from its HTTP side; `None` if it does not answer.
     pub(crate) async fn get(&self, path: &str) -> Option<Page> {
-        http::get(self.http, path).await
+        http::get_at(&self.host, self.http, path).await
     }
 
     /// Scrapes its metrics.
@@ -179,7 +197,11 @@ pub(crate) fn program_folder() -> &'static Path {
 /// The program with nothing of this process's environment that it would read.
 pub(super) fn program() -> Command {
     let named = std::env::var_os("BEAMLINE_ROUTER_BIN");
-    let mut command = Command::new(named.as_deref().unwrap_or(PROGRAM.as_ref()));
+    cleared(Command::new(named.as_deref().unwrap_or(PROGRAM.as_ref())))
+}
+
+/// A command with nothing of this process's environment that the program would read.
+fn cleared(mut command: Command) -> Command {
     command.env_clear();
     for kept in ["PATH", "HOME", "TMPDIR", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(kept) {
