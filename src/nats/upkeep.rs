@@ -2,21 +2,27 @@
 //!
 //! Somebody may delete one, set its limit too low, or let the disk fill. What is gone is made again, and
 //! what refuses is told in `/readyz`, in a metric and in the log, for as long as it lasts. That a stream
-//! of ours refuses at its limit is seen from how it stands. That the broker as a whole stores nothing
-//! (its own limit, the account's, the disk's) shows only to who writes, and a worker may have nothing to
+//! of ours refuses at its limit is seen from how it stands. That the broker stores nothing (its own
+//! limit, the account's, the disk's) shows only to who writes, and a worker may have nothing to
 //! write for hours while results are turned away: so a small value is put again and again into the
-//! bucket of snapshots.
+//! bucket of snapshots, and where no entry comes a mark is appended to the log (`storage`).
+
+mod storage;
 
 use std::sync::Arc;
 
 use async_nats::jetstream;
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use self::storage::{Found, Storage};
 use super::stream_info::{StreamInfo, Undescribed};
 use super::{Worker, streams};
+use crate::log::Entry;
 use crate::telemetry::labels::Trouble;
+use crate::wire;
 
 /// The key of the value that is put to see whether the broker stores it; the bucket keeps one of it.
 const CHECK: &str = "check";
@@ -31,13 +37,14 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         // Until then the reader makes what is lacking.
         caught_up = progress.wait_for(|p| p.caught_up) => if caught_up.is_err() { return },
     }
+    let mut storage = Storage::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(worker.settings.reconcile_interval) => {}
         }
         if worker.link.is_up() && look(&worker).await.is_ok() {
-            try_storage(&worker).await;
+            check_storage(&worker, &mut storage).await;
         }
     }
 }
@@ -77,19 +84,40 @@ async fn look(worker: &Worker) -> Result<(), Undescribed> {
     Ok(())
 }
 
-/// Puts a value, and tells if the broker refuses to store it.
-async fn try_storage(worker: &Worker) {
-    let subject = format!("$KV.{}.{CHECK}", worker.settings.names.snapshots_bucket);
-    let message = PublishMessage::build().payload(Bytes::from_static(&[b'.'; CHECK_BYTES]));
-    let trouble = match worker.publish(&subject, message).await {
-        Ok(_) => None,
-        Err(error) => {
-            let refused =
-                std::error::Error::source(&error).and_then(|s| s.downcast_ref::<jetstream::Error>());
-            // No answer says nothing of the storage.
-            let Some(refused) = refused else { return };
-            Some(format!("the broker stores nothing: {refused}"))
-        }
+/// Puts a value, appends a mark where one is due, and reports if the broker does not store them.
+async fn check_storage(worker: &Worker, storage: &mut Storage) {
+    let names = &worker.settings.names;
+    let bucket = format!("KV_{}", names.snapshots_bucket);
+    let subject = format!("$KV.{}.{CHECK}", names.snapshots_bucket);
+    let value = Bytes::from_static(&[b'.'; CHECK_BYTES]);
+    storage.note_bucket(put(worker, &bucket, &subject, value).await, &bucket);
+    let position = worker.ledger.progress().borrow().position;
+    if storage.is_mark_due(position, worker.discovery.decided())
+        && let Some((kind, body)) = wire::encode_entry(&Entry::Mark)
+    {
+        let subject = format!("{}{}", names.log_prefix, kind.as_str());
+        storage.note_log(put(worker, &names.log_stream, &subject, body.into()).await, &names.log_stream);
+    }
+    worker.link.set_trouble(Trouble::Storage, storage.trouble(), &worker.metrics);
+}
+
+/// Publishes into a stream, and gives what that shows.
+async fn put(worker: &Worker, stream: &str, subject: &str, payload: Bytes) -> Found {
+    let message = PublishMessage::build().payload(payload);
+    let error = match worker.publish(subject, message).await {
+        Ok(_) => return Found::Stored,
+        Err(error) => error,
     };
-    worker.link.set_trouble(Trouble::Storage, trouble, &worker.metrics);
+    let refused = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<jetstream::Error>());
+    if let Some(refused) = refused {
+        return Found::Refused(refused.to_string());
+    }
+    if error.kind() != PublishErrorKind::TimedOut || !worker.link.is_up() {
+        return Found::Nothing;
+    }
+    // Silence speaks of the storage only where the stream has its leader, and that answers.
+    match StreamInfo::ask(&worker.jetstream, stream, &()).await {
+        Ok(info) if info.replicas().have_quorum() => Found::Silent,
+        _ => Found::Nothing,
+    }
 }

@@ -4,6 +4,7 @@ mod buckets;
 mod connection;
 mod consumers;
 mod damage;
+mod disk;
 mod isolation;
 mod limits;
 mod log;

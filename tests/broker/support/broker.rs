@@ -17,6 +17,8 @@ pub(crate) struct Broker {
     process: Option<Process>,
     port: u16,
     folder: TempDir,
+    /// Whether its store is a file system of its own.
+    mounted: bool,
 }
 
 impl Broker {
@@ -37,10 +39,36 @@ impl Broker {
 
     /// One that does not run yet: [`Broker::restart`] starts it. The configuration may name other brokers.
     pub(crate) fn prepare(port: u16, more: &str) -> Self {
-        let broker = Self { process: None, port, folder: tempfile::tempdir().unwrap() };
+        let broker = Self { process: None, port, folder: tempfile::tempdir().unwrap(), mounted: false };
         // The router's streams reserve more than a small disk's share.
         broker.configure("1T", more);
         broker
+    }
+
+    /// With its store on a disk of so many MiB.
+    pub(crate) async fn on_a_small_disk(mib: u32) -> Self {
+        let mut broker = Self::prepare(free_port(), "");
+        std::fs::create_dir(broker.store()).unwrap();
+        broker.mounted = true;
+        broker.mount(&format!("size={mib}m"));
+        broker.restart().await;
+        broker
+    }
+
+    /// Gives the disk so many MiB.
+    pub(crate) fn enlarge_disk(&self, mib: u32) {
+        self.mount(&format!("remount,size={mib}m"));
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn mount(&self, options: &str) {
+        let mount = ["-t", "tmpfs", "-o", options, "tmpfs"];
+        let done = Command::new("mount").args(mount).arg(self.store()).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{said} (this test needs the right to mount a tmpfs)");
     }
 
     /// Without JetStream.
@@ -163,6 +191,9 @@ impl Drop for Broker {
     // Before its folder goes.
     fn drop(&mut self) {
         self.kill();
+        if self.mounted {
+            let _ = Command::new("umount").arg(self.store()).status();
+        }
     }
 }
 
