@@ -9,6 +9,7 @@ use crate::http;
 use crate::ledger::Verdicts;
 use crate::nats::Worker;
 use crate::nats::assignments::Assignments;
+use crate::nats::buckets::Turns;
 use crate::nats::claims::Claims;
 use crate::nats::connect::{self, Access, ConnectFailed};
 use crate::nats::discovery::Discovery;
@@ -96,6 +97,7 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
         discovery: Discovery::default(),
         tracing,
         access,
+        turns: Turns::default(),
         publishing: tokio::sync::RwLock::default(),
         traffic,
         jetstream: connect::jetstream(&client),

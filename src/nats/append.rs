@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::{self, ErrorCode};
 
 use beamline_nats::encode::Outgoing;
 
 use super::Worker;
+use super::refused::Refused;
 use crate::log::Entry;
 use crate::telemetry::labels::Publish;
 use crate::wire;
@@ -21,10 +21,10 @@ use crate::wire;
 /// How long an acknowledged append may take.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a message is tried again whose copy is on its way through the cluster, and how long after:
-/// a quorum takes milliseconds, an election seconds.
-const COPY_TRIES: usize = 200;
-const COPY_WAIT: Duration = Duration::from_millis(10);
+/// How often a message is tried again that the stream cannot judge yet, and how long after: a quorum takes
+/// milliseconds, an election seconds.
+const UNJUDGED_TRIES: usize = 200;
+const UNJUDGED_WAIT: Duration = Duration::from_millis(10);
 
 /// Between tries while the log has no leader.
 const ELECTION_WAIT: Duration = Duration::from_millis(100);
@@ -65,8 +65,7 @@ impl Worker {
         let publish = async {
             loop {
                 match self.publish(&subject, message.clone()).await {
-                    // Nobody leads the stream just now, so nobody has taken it either.
-                    Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                    Err(error) if Refused::of(&error) == Refused::NoLeader => {
                         tokio::time::sleep(ELECTION_WAIT).await;
                     }
                     done => return done,
@@ -84,8 +83,9 @@ impl Worker {
         result
     }
 
-    /// Publishes to a stream and waits until it has the message. Where another worker's copy of the same
-    /// id is just on its way through the cluster, tries again: the stream then knows whether it has it.
+    /// Publishes to a stream and waits until it has the message. Where the stream cannot judge yet, tries
+    /// again: another worker's copy of the same id is on its way through the cluster, or the leader has just
+    /// come.
     pub(super) async fn publish(
         &self,
         subject: &str,
@@ -100,9 +100,12 @@ impl Worker {
                 Err(error) => Err(error),
             };
             match done {
-                Err(error) if is_on_its_way(&error) && tries < COPY_TRIES => {
+                Err(error)
+                    if matches!(Refused::of(&error), Refused::CopyInFlight | Refused::NotReady)
+                        && tries < UNJUDGED_TRIES =>
+                {
                     tries += 1;
-                    tokio::time::sleep(COPY_WAIT).await;
+                    tokio::time::sleep(UNJUDGED_WAIT).await;
                 }
                 done => return done,
             }
@@ -121,11 +124,4 @@ impl Worker {
         }
         queued
     }
-}
-
-/// Whether the broker says that a copy of the same id is being stored, and cannot say yet whether it will.
-fn is_on_its_way(error: &PublishError) -> bool {
-    std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<jetstream::Error>())
-        .is_some_and(|error| error.error_code() == ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)
 }

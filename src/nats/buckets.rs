@@ -4,17 +4,21 @@
 //! and why stands in headers. A bucket's stream is written to directly, because the library's bucket
 //! calls take no headers.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream;
 use beamline_nats::Malformed;
 use beamline_nats::jetstream::{Select, Stored as Message};
 use bytes::Bytes;
+use tokio::sync::{Mutex, MutexGuard};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Worker;
+use super::refused::{Refused, Retries};
 use super::stored::StreamReader;
-use crate::domain::Authenticated;
+use crate::domain::{Authenticated, Tick};
 use crate::log::{Revision, Scope};
 use crate::telemetry::labels::Publish;
 use crate::wire::subjects;
@@ -30,8 +34,8 @@ const REASON: &str = "Beamline-Reason";
 /// As JSON.
 const AUTHENTICATED: &str = "Beamline-Authenticated";
 
-/// How often a change without an expected revision is tried against others' changes.
-const TRIES: usize = 8;
+/// How long a change is tried against others' changes of the same key.
+pub const CHANGE_PATIENCE_MS: u64 = 4_000;
 
 /// Why a bucket was not read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,9 @@ pub enum BucketError {
         /// The one that stands; 0 if the key does not exist.
         present: u64,
     },
+    /// Others changed the key, or no change of it could be compared, for too long.
+    #[error("others change the key at the same time")]
+    Busy,
     /// The broker did not do it.
     #[error("{0}")]
     Broker(String),
@@ -87,6 +94,28 @@ pub struct Purged {
     pub revision: u64,
     /// Whether the key had a value.
     pub had_value: bool,
+}
+
+/// Whose turn it is to change a key. Changes of one worker go one after the other, so that a comparison is
+/// lost to another worker only: of a hundred that race, each would read and lose many times.
+#[derive(Debug)]
+pub struct Turns([Mutex<()>; TURNS]);
+
+/// More than requests are worked on at once, so that few keys share one.
+const TURNS: usize = 256;
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Turns {
+    /// Waits for the turn, in the order of asking; `None` if that takes too long.
+    async fn of(&self, subject: &str, patience: Duration) -> Option<MutexGuard<'_, ()>> {
+        let place = usize::try_from(xxh3_64(subject.as_bytes()) % TURNS as u64).unwrap_or_default();
+        tokio::time::timeout(patience, self.0.get(place)?.lock()).await.ok()
+    }
 }
 
 /// What a revision says of its key.
@@ -171,7 +200,8 @@ impl Bucket {
 
     /// Writes what `make` makes of the present revision (absent or deleted: `None`), if no other
     /// revision stands by then. `make` gives `None` for a delete. With `expected`, another revision
-    /// than that is a conflict (0: the key must not exist); without, others' changes are waited out.
+    /// than that is a conflict (0: the key must not exist); without, others' changes are waited out. Nothing
+    /// is tried again after `until`.
     ///
     /// # Errors
     /// What `make` says, or a [`BucketError`] as `E`.
@@ -180,12 +210,13 @@ impl Bucket {
         worker: &Worker,
         key: &str,
         expected: Option<u64>,
+        until: Tick,
         by: By<'_>,
         mut make: impl FnMut(Option<&Stored>) -> Result<Option<Bytes>, E>,
     ) -> Result<u64, E> {
-        let mut tries = 0;
+        let _turn = self.turn(worker, key, until).await?;
+        let mut retries = Retries::until(until);
         loop {
-            tries += 1;
             let last = self.get(key).await?;
             let present = last.as_ref().filter(|s| s.value.is_some());
             let present_revision = present.map_or(0, |s| s.revision);
@@ -193,32 +224,48 @@ impl Bucket {
                 return Err(BucketError::Conflict { present: present_revision }.into());
             }
             let write = make(present)?.map_or(Write::Delete, Write::Put);
-            match self.write(worker, key, write, last.as_ref().map_or(0, |s| s.revision), by).await {
-                Ok(revision) => return Ok(revision),
-                Err(BucketError::Conflict { .. }) if tries < TRIES => {}
-                Err(error) => return Err(error.into()),
+            let after = last.as_ref().map_or(0, |s| s.revision);
+            if let Some(revision) = self.write(worker, key, write, after, by).await? {
+                return Ok(revision);
             }
+            pause(worker, &mut retries).await?;
         }
     }
 
-    /// Deletes a key and its older revisions; others' changes are waited out. `None` for a key that the bucket does
-    /// not know.
+    /// Deletes a key and its older revisions; others' changes are waited out until `until`. `None` for a key that the
+    /// bucket does not know.
     ///
     /// # Errors
     /// [`BucketError`].
-    pub async fn purge(&self, worker: &Worker, key: &str, by: By<'_>) -> Result<Option<Purged>, BucketError> {
-        let mut tries = 0;
+    pub async fn purge(
+        &self,
+        worker: &Worker,
+        key: &str,
+        until: Tick,
+        by: By<'_>,
+    ) -> Result<Option<Purged>, BucketError> {
+        let _turn = self.turn(worker, key, until).await?;
+        let mut retries = Retries::until(until);
         loop {
-            tries += 1;
             let Some(last) = self.get(key).await? else { return Ok(None) };
-            match self.write(worker, key, Write::Purge, last.revision, by).await {
-                Ok(revision) => return Ok(Some(Purged { revision, had_value: last.value.is_some() })),
-                Err(BucketError::Conflict { .. }) if tries < TRIES => {}
-                Err(error) => return Err(error),
+            if let Some(revision) = self.write(worker, key, Write::Purge, last.revision, by).await? {
+                return Ok(Some(Purged { revision, had_value: last.value.is_some() }));
             }
+            pause(worker, &mut retries).await?;
         }
     }
 
+    async fn turn<'w>(
+        &self,
+        worker: &'w Worker,
+        key: &str,
+        until: Tick,
+    ) -> Result<MutexGuard<'w, ()>, BucketError> {
+        let patience = Duration::from_millis(until.since(worker.clock.tick()));
+        worker.turns.of(&self.subject(key), patience).await.ok_or(BucketError::Busy)
+    }
+
+    /// Writes over a revision; `None` if that must be read again.
     async fn write(
         &self,
         worker: &Worker,
@@ -226,7 +273,7 @@ impl Bucket {
         write: Write,
         after: u64,
         by: By<'_>,
-    ) -> Result<u64, BucketError> {
+    ) -> Result<Option<u64>, BucketError> {
         let mut headers = HeaderMap::new();
         let value = match write {
             Write::Put(value) => value,
@@ -250,29 +297,34 @@ impl Bucket {
         }
         let message =
             PublishMessage::build().payload(value).headers(headers).expected_last_subject_sequence(after);
-        let acknowledged = {
-            let _publishing = worker.publishing.read().await;
-            match worker.jetstream.send_publish(self.subject(key), message).await {
-                Ok(acknowledgement) => acknowledgement.await,
-                Err(error) => Err(error),
-            }
-        };
-        match acknowledged {
-            Ok(ack) => Ok(ack.sequence),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                let present = self.get(key).await?.filter(|s| s.value.is_some()).map_or(0, |s| s.revision);
-                Err(BucketError::Conflict { present })
-            }
-            Err(error) => {
-                worker.metrics.nats_publish_failures.inc(Publish::Policy);
-                Err(broker(error))
-            }
+        match worker.publish(&self.subject(key), message).await {
+            Ok(ack) => Ok(Some(ack.sequence)),
+            Err(error) => match Refused::of(&error) {
+                Refused::Compared | Refused::NoLeader => Ok(None),
+                Refused::CopyInFlight | Refused::NotReady | Refused::Other => {
+                    worker.metrics.nats_publish_failures.inc(Publish::Policy);
+                    Err(broker(error))
+                }
+            },
         }
     }
 
     fn subject(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.name)
     }
+}
+
+/// Waits before a change is tried again.
+async fn pause(worker: &Worker, retries: &mut Retries) -> Result<(), BucketError> {
+    let pause = retries.next(worker.clock.tick()).ok_or(BucketError::Busy)?;
+    tokio::time::sleep(pause).await;
+    Ok(())
+}
+
+/// Until when a change that begins now is tried.
+#[must_use]
+pub fn patience(worker: &Worker) -> Tick {
+    Tick(worker.clock.tick().0.saturating_add(CHANGE_PATIENCE_MS))
 }
 
 /// The key of a switch in its bucket.

@@ -39,6 +39,7 @@ pub mod link;
 pub mod log_reader;
 pub mod measuring;
 pub mod reconcile;
+mod refused;
 pub mod renewal;
 pub mod rollouts;
 pub mod simulation;
@@ -98,6 +99,8 @@ pub struct Worker {
     pub tracing: Tracing,
     /// What the connections are made with.
     pub access: Arc<connect::Access>,
+    /// Whose turn it is to change a key of a bucket.
+    pub turns: buckets::Turns,
     /// Held shared while something is published with acknowledgement, and alone while that connection is made anew.
     pub publishing: RwLock<()>,
     /// The connection for all that others can influence, but for decide requests, which have their own.

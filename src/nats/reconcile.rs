@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::append::AppendError;
-use super::buckets::{Bucket, BucketError, By, flag_key};
+use super::buckets::{Bucket, BucketError, By, flag_key, patience};
 use super::ledger::Held;
 use crate::ledger::FlagRecord;
 use crate::log::{Entry, FlagEntry, PolicyEntry, Revision};
@@ -224,7 +224,8 @@ async fn write_back(
     reason: &str,
 ) -> Result<Option<u64>, BucketError> {
     let by = By { actor: Some(&worker.settings.worker_name), reason: Some(reason), authenticated: None };
-    let put = bucket.change(worker, key, Some(0), by, |_| Ok::<_, BucketError>(value.clone()));
+    let put =
+        bucket.change(worker, key, Some(0), patience(worker), by, |_| Ok::<_, BucketError>(value.clone()));
     match put.await {
         Ok(revision) => Ok(Some(revision)),
         Err(BucketError::Conflict { .. }) => Ok(None),

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeSet;
 
-use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
@@ -22,8 +21,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use beamline_nats::jetstream::Select;
 
 use super::Worker;
+use super::refused::{Refused, Retries};
 use super::stored::StreamReader;
-use crate::domain::Stamp;
+use crate::domain::{Stamp, Tick};
 use crate::ledger::Fold;
 use crate::log::{At, Entry};
 use crate::telemetry::labels::Snapshot as Counted;
@@ -34,6 +34,8 @@ const SPAN_MS: u64 = 3_600_000;
 const PIECE: usize = 512 * 1_024;
 /// How many are kept.
 const KEEP: usize = 2;
+/// How long it may take until it shows who writes the manifest.
+const COMPARE_MS: u64 = 5_000;
 
 /// Whether a snapshot is due behind the entry at `at`, given the one before it.
 #[must_use]
@@ -122,13 +124,9 @@ async fn write(
         worker: worker.settings.worker_name.clone(),
     };
     let key = format!("{base}.manifest");
-    let first = match put(worker, &key, serde_json::to_vec(&manifest)?.into(), Some(0)).await {
-        Ok(revision) => revision,
-        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-            let theirs = messages(worker).get(Select::LastOf(&key)).await?;
-            return Ok(Some(serde_json::from_slice(&theirs.payload)?));
-        }
-        Err(error) => return Err(error.into()),
+    let first = match begin(worker, &key, &serde_json::to_vec(&manifest)?).await? {
+        Begun::At(revision) => revision,
+        Begun::ByAnother(theirs) => return Ok(Some(theirs)),
     };
     for (n, piece) in bytes.chunks(PIECE).enumerate() {
         put(worker, &format!("{base}.{n}"), Bytes::copy_from_slice(piece), None).await?;
@@ -140,6 +138,34 @@ async fn write(
         bucket.purge().filter(format!("{}.>", self::base(worker, stream, *old))).await?;
     }
     Ok(None)
+}
+
+/// Who writes a snapshot.
+enum Begun {
+    /// This worker; its manifest has this revision.
+    At(u64),
+    /// Another one.
+    ByAnother(Manifest),
+}
+
+/// Puts a manifest, if there is none yet.
+async fn begin(worker: &Worker, key: &str, manifest: &[u8]) -> Result<Begun, Failed> {
+    let mut retries = Retries::until(Tick(worker.clock.tick().0.saturating_add(COMPARE_MS)));
+    loop {
+        let refused = match put(worker, key, Bytes::copy_from_slice(manifest), Some(0)).await {
+            Ok(revision) => return Ok(Begun::At(revision)),
+            Err(error) => error,
+        };
+        if Refused::of(&refused) != Refused::Compared {
+            return Err(refused.into());
+        }
+        if let Some(theirs) = messages(worker).find(Select::LastOf(key)).await? {
+            return Ok(Begun::ByAnother(serde_json::from_slice(&theirs.payload)?));
+        }
+        // Another worker's is on its way, and may not arrive.
+        let Some(pause) = retries.next(worker.clock.tick()) else { return Err(refused.into()) };
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Takes over the log's newest snapshot that is sound. Tells where it stands; `None` where the log must be
@@ -227,7 +253,7 @@ async fn put(
     if let Some(after) = after {
         message = message.expected_last_subject_sequence(after);
     }
-    Ok(worker.jetstream.send_publish(subject.to_owned(), message).await?.await?.sequence)
+    Ok(worker.publish(subject, message).await?.sequence)
 }
 
 async fn open(worker: &Worker) -> Result<Stream, Failed> {

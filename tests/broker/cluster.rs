@@ -10,17 +10,17 @@ use crate::support::{Broker, Caller, Launch, PATIENCE, Worker, eventually, free_
 use crate::traffic::{Asking, Publishing, RECOVERY, agree, policy, result};
 
 /// An election, and the reader's own notice of it, on a busy machine.
-const ELECTION: Duration = Duration::from_secs(60);
+pub(crate) const ELECTION: Duration = Duration::from_secs(60);
 
 /// Brokers that form one cluster.
-struct Cluster {
+pub(crate) struct Cluster {
     brokers: Vec<Broker>,
     /// Where each tells of its connections.
     monitors: Vec<u16>,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let routes: [u16; 3] = std::array::from_fn(|_| free_port());
         let monitors: Vec<u16> = routes.iter().map(|_| free_port()).collect();
         let all = routes.map(|port| format!("nats-route://127.0.0.1:{port}")).join(", ");
@@ -46,7 +46,7 @@ impl Cluster {
         cluster
     }
 
-    fn urls(&self) -> String {
+    pub(crate) fn urls(&self) -> String {
         self.brokers.iter().map(Broker::url).collect::<Vec<_>>().join(",")
     }
 
@@ -55,7 +55,7 @@ impl Cluster {
         move |l| l.env("NATS_URL", &urls).flag("--replicas", 3)
     }
 
-    async fn worker(&self) -> Worker {
+    pub(crate) async fn worker(&self) -> Worker {
         let mut worker = Worker::launch(&self.brokers[0], self.settings());
         eventually("the worker is ready", ELECTION, async || worker.reasons().await.is_empty()).await;
         assert!(worker.runs());

@@ -41,6 +41,7 @@ mod logs;
 mod malformed;
 mod metrics;
 mod otlp;
+mod races;
 mod readme;
 mod refusals;
 mod renewal;

@@ -9,7 +9,7 @@ use super::{opened, settle};
 use crate::domain::TenantId;
 use crate::log::{Entry, FlagEntry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{By, flag_key};
+use crate::nats::buckets::{By, flag_key, patience};
 use crate::nats::reconcile;
 
 pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
@@ -22,7 +22,7 @@ pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     let key = flag_key(&scope);
     let value = Bytes::from(json!({ "circuit_breaker_enabled": enabled }).to_string());
     let revision = bucket
-        .change(worker, &key, body.expected_revision()?, body.by(), |_| {
+        .change(worker, &key, body.expected_revision()?, patience(worker), body.by(), |_| {
             Ok::<_, ControlError>(Some(value.clone()))
         })
         .await?;

@@ -13,7 +13,7 @@ use crate::domain::{ErrorCode, PolicyId, TenantId};
 use crate::ledger::{LaidOver, version_for};
 use crate::log::{Entry, PolicyEntry, Revision};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, By, Stored};
+use crate::nats::buckets::{Bucket, By, Stored, patience};
 use crate::nats::reconcile;
 use crate::policy::{self, Checked};
 use crate::wire::subjects::encode_key;
@@ -93,7 +93,7 @@ pub(super) async fn delete(worker: &Arc<Worker>, body: Body) -> Result<Value, Co
     let key = encode_key(tenant_id.as_str(), policy_id.as_str());
     let expected = body.expected_revision()?;
     let revision = bucket
-        .change(worker, &key, expected, body.by(), |present| match present {
+        .change(worker, &key, expected, patience(worker), body.by(), |present| match present {
             None => Err(not_found()),
             Some(_) => Ok(None),
         })
@@ -272,7 +272,7 @@ impl Change<'_> {
         let key = encode_key(self.tenant_id.as_str(), self.policy_id.as_str());
         let mut made = None;
         let revision = bucket
-            .change(self.worker, &key, expected, self.by, |present| {
+            .change(self.worker, &key, expected, patience(self.worker), self.by, |present| {
                 let (document, checked) = make(present.and_then(document_of))?;
                 self.check(&document, &checked)?;
                 let bytes = serde_json::to_vec(&*document).unwrap_or_default();

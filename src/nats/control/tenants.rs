@@ -18,7 +18,7 @@ use super::{flags, opened};
 use crate::domain::{ErrorCode, PolicyId, TenantId};
 use crate::log::{Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, By, Purged, flag_key};
+use crate::nats::buckets::{Bucket, By, Purged, flag_key, patience};
 use crate::rollout::controller::Status;
 use crate::wire::subjects::{decode_key_token, encode_key_token};
 
@@ -82,7 +82,7 @@ impl Removal<'_> {
             let purged = match stored.purged {
                 true => None,
                 false if self.policies.len() >= AT_ONCE => return Ok(false),
-                false => bucket.purge(self.worker, &key, self.by).await?,
+                false => bucket.purge(self.worker, &key, patience(self.worker), self.by).await?,
             };
             let removed = purged.is_some();
             let token = key.strip_prefix(&prefix).unwrap_or(&key);
@@ -131,7 +131,10 @@ impl Removal<'_> {
             let at = Revision { created, revision: last.revision };
             known.filter(|known| known.revision < at).map(|_| last.revision)
         } else {
-            bucket.purge(self.worker, &key, self.by).await?.map(|purged| purged.revision)
+            bucket
+                .purge(self.worker, &key, patience(self.worker), self.by)
+                .await?
+                .map(|purged| purged.revision)
         };
         let Some(revision) = revision else { return Ok(true) };
         self.flag = true;

@@ -9,7 +9,7 @@ use super::{APPLY_PATIENCE, append};
 use crate::domain::{PolicyId, TenantId};
 use crate::log::{Entry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, BucketError, By, Stored};
+use crate::nats::buckets::{Bucket, BucketError, By, Stored, patience};
 use crate::telemetry::labels::Damage as Outcome;
 
 /// Who puts it back, for the history.
@@ -108,7 +108,8 @@ async fn put_back(
         // What is in force here was valid when it came; were it no longer, it would be damage itself.
         return true;
     }
-    let put = bucket.change(worker, key, Some(damaged), BY, |_| Ok::<_, BucketError>(value.clone()));
+    let put = bucket
+        .change(worker, key, Some(damaged), patience(worker), BY, |_| Ok::<_, BucketError>(value.clone()));
     let revision = match put.await {
         Ok(revision) => revision,
         Err(BucketError::Conflict { present }) => {
