@@ -301,7 +301,7 @@ impl Fold {
     }
 
     pub(super) fn flag(&mut self, entry: &FlagEntry, step: &mut Step) -> bool {
-        if !self.flags.apply(entry) {
+        if !self.flags.apply(entry, step.now) {
             return false;
         }
         let tenants = match &entry.scope {

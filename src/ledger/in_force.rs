@@ -107,6 +107,7 @@ impl Fold {
 
     pub(super) fn policy(&mut self, entry: &PolicyEntry, step: &mut Step) -> PolicyChange {
         let over = self.overlays.over(&entry.tenant_id, &entry.policy_id);
+        self.register.note_newest(entry.revision, step.now);
         let (change, touched) = self.register.apply(entry, over, self.version);
         if matches!(change, PolicyChange::Stale | PolicyChange::Refused(_)) {
             return change;

@@ -53,7 +53,7 @@ pub use ahead::AHEAD;
 pub use fold::{Applied, Fold, Moved, What};
 pub use in_force::Repeated;
 pub use overlays::{LaidOver, Leaver, Overlays, Rollout};
-pub use register::{FlagRecord, Flags, Laid, Live, Owner, PolicyChange, PolicyRecord, Register};
+pub use register::{FlagRecord, Flags, Laid, Live, Newest, Owner, PolicyChange, PolicyRecord, Register};
 pub use seen::{Kind, Seen};
 pub use snapshot::SnapshotError;
 pub use verdicts::{Metering, Verdicts};

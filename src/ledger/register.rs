@@ -10,7 +10,7 @@ use super::overlays::LaidOver;
 use super::pool::Pool;
 use super::version::version_for;
 use crate::breaker::Settings;
-use crate::domain::{PolicyId, ProviderId, TenantId};
+use crate::domain::{PolicyId, ProviderId, Stamp, TenantId};
 use crate::log::{FlagEntry, FoldVersion, PolicyEntry, Revision, Scope, StepInForce};
 use crate::policy::{self, Fault, Policy};
 
@@ -78,10 +78,29 @@ pub enum PolicyChange {
     Refused(Vec<Fault>),
 }
 
+/// The greatest revision of a bucket that the log has told of. A bucket that ends before it was put back to
+/// an older state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// Which.
+    pub revision: Revision,
+    /// When it was seen, by the log's time, or a later moment: that of the snapshot that tells of it.
+    pub at: Stamp,
+}
+
+impl Newest {
+    fn note(&mut self, revision: Revision, now: Stamp) {
+        if revision > self.revision {
+            *self = Self { revision, at: now };
+        }
+    }
+}
+
 /// The emergency switches that the log has told of.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     flags: BTreeMap<Scope, FlagRecord>,
+    newest: Newest,
 }
 
 /// One emergency switch.
@@ -95,7 +114,8 @@ pub struct FlagRecord {
 
 impl Flags {
     /// Takes an entry; `false` if it is not newer than what was seen.
-    pub fn apply(&mut self, entry: &FlagEntry) -> bool {
+    pub fn apply(&mut self, entry: &FlagEntry, now: Stamp) -> bool {
+        self.newest.note(entry.revision, now);
         let newer = self.flags.get(&entry.scope).is_none_or(|known| entry.revision > known.revision);
         if newer {
             let record = FlagRecord { revision: entry.revision, enabled: entry.circuit_breaker_enabled };
@@ -117,6 +137,12 @@ impl Flags {
         self.flags.get(scope).copied()
     }
 
+    /// The greatest revision.
+    #[must_use]
+    pub const fn newest(&self) -> Newest {
+        self.newest
+    }
+
     /// All that were ever set.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Scope, &FlagRecord)> + Clone {
         self.flags.iter()
@@ -128,6 +154,7 @@ impl Flags {
 pub struct Register {
     policies: BTreeMap<(TenantId, PolicyId), PolicyRecord>,
     pool: Pool,
+    newest: Newest,
 }
 
 impl Register {
@@ -189,6 +216,17 @@ impl Register {
             }
         }
         changed
+    }
+
+    /// Notes that a revision was seen, whatever came of it.
+    pub fn note_newest(&mut self, revision: Revision, now: Stamp) {
+        self.newest.note(revision, now);
+    }
+
+    /// The greatest revision.
+    #[must_use]
+    pub const fn newest(&self) -> Newest {
+        self.newest
     }
 
     /// Notes that a newer revision than the one in force was seen (and refused).

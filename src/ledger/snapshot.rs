@@ -290,6 +290,7 @@ impl Fold {
                     return Err(SnapshotError::Content(format!("the policy {} is refused", row.policy_id)));
                 }
                 self.register_mut().note_seen(&row.tenant_id, &row.policy_id, row.seen);
+                self.register_mut().note_newest(row.seen, step.now);
             }
         }
         Ok(())

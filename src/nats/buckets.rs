@@ -3,24 +3,29 @@
 //! A value is the bare JSON document, so that `nats kv put` and `nats kv get` work on it. Who changed it
 //! and why stands in headers. A bucket's stream is written to directly, because the library's bucket
 //! calls take no headers.
+//!
+//! **A bucket that went back.** Put back alone from a backup, a bucket is as old as it was made and ends
+//! before revisions that the log has seen. The fold would take no change of it until its revisions are
+//! greater again. So no verb changes such a bucket: it waits until [`super::reconcile`] has put the bucket
+//! right, which takes moments.
 
-use std::time::Duration;
+mod advance;
+mod change;
 
-use async_nats::HeaderMap;
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::Stream;
+pub use advance::ADVANCED;
+pub use change::{CHANGE_PATIENCE_MS, Turns, patience};
+
+use async_nats::jetstream::stream::{Info, Stream};
 use beamline_nats::Malformed;
 use beamline_nats::jetstream::{Select, Stored as Message};
 use bytes::Bytes;
-use tokio::sync::{Mutex, MutexGuard};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::Worker;
-use super::refused::{Refused, Retries};
+use super::reconcile::{policy_of, scope_of};
 use super::stored::StreamReader;
-use crate::domain::{Authenticated, Tick};
+use crate::domain::Authenticated;
+use crate::ledger::Newest;
 use crate::log::{Revision, Scope};
-use crate::telemetry::labels::Publish;
 use crate::wire::subjects;
 
 /// How the bucket marks a delete, and one that takes the older revisions along.
@@ -34,9 +39,6 @@ const REASON: &str = "Beamline-Reason";
 /// As JSON.
 const AUTHENTICATED: &str = "Beamline-Authenticated";
 
-/// How long a change is tried against others' changes of the same key.
-pub const CHANGE_PATIENCE_MS: u64 = 4_000;
-
 /// Why a bucket was not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
@@ -49,6 +51,9 @@ pub enum BucketError {
     /// Others changed the key, or no change of it could be compared, for too long.
     #[error("others change the key at the same time")]
     Busy,
+    /// It ends before what the log has seen of it, and was not put right in time.
+    #[error("the bucket holds an older state than is in force, which is being put back")]
+    WentBack,
     /// The broker did not do it.
     #[error("{0}")]
     Broker(String),
@@ -96,41 +101,56 @@ pub struct Purged {
     pub had_value: bool,
 }
 
-/// Whose turn it is to change a key. Changes of one worker go one after the other, so that a comparison is
-/// lost to another worker only: of a hundred that race, each would read and lose many times.
-#[derive(Debug)]
-pub struct Turns([Mutex<()>; TURNS]);
-
-/// More than requests are worked on at once, so that few keys share one.
-const TURNS: usize = 256;
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::default()))
-    }
+/// What a bucket holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// Policies.
+    Policies,
+    /// Emergency switches.
+    Flags,
 }
 
-impl Turns {
-    /// Waits for the turn, in the order of asking; `None` if that takes too long.
-    async fn of(&self, subject: &str, patience: Duration) -> Option<MutexGuard<'_, ()>> {
-        let place = usize::try_from(xxh3_64(subject.as_bytes()) % TURNS as u64).unwrap_or_default();
-        tokio::time::timeout(patience, self.0.get(place)?.lock()).await.ok()
+impl Holds {
+    /// The bucket's name.
+    #[must_use]
+    pub fn name(self, worker: &Worker) -> &str {
+        match self {
+            Self::Policies => &worker.settings.names.policies_bucket,
+            Self::Flags => &worker.settings.names.flags_bucket,
+        }
     }
-}
 
-/// What a revision says of its key.
-enum Write {
-    Put(Bytes),
-    Delete,
-    Purge,
+    /// The greatest revision that this worker knows of.
+    #[must_use]
+    pub fn newest(self, worker: &Worker) -> Newest {
+        match self {
+            Self::Policies => worker.ledger.newest_policy(),
+            Self::Flags => worker.ledger.newest_flag(),
+        }
+    }
+
+    /// The last revision of a key that the fold has seen.
+    fn seen(self, worker: &Worker, key: &str) -> Option<Revision> {
+        let fold = worker.ledger.fold();
+        match self {
+            Self::Policies => {
+                let (tenant_id, policy_id) = policy_of(key)?;
+                fold.register().get(&tenant_id, &policy_id).map(|record| record.seen)
+            }
+            Self::Flags => fold.flags().get(&scope_of(key)?).map(|flag| flag.revision),
+        }
+    }
 }
 
 /// One bucket.
 #[derive(Clone, Debug)]
 pub struct Bucket {
+    holds: Holds,
     name: String,
     stream: Stream,
     messages: StreamReader,
+    /// What the log had seen of it before it was opened.
+    newest: Newest,
 }
 
 impl Bucket {
@@ -138,12 +158,40 @@ impl Bucket {
     ///
     /// # Errors
     /// [`BucketError::Broker`].
-    pub async fn open(worker: &Worker, name: &str) -> Result<Self, BucketError> {
+    pub async fn open(worker: &Worker, holds: Holds) -> Result<Self, BucketError> {
+        // Before the bucket is asked: what was seen stands in it.
+        let newest = holds.newest(worker);
+        let name = holds.name(worker);
         let stream_name = format!("KV_{name}");
         let messages = StreamReader::of(worker, &stream_name);
         let _publishing = worker.publishing.read().await;
         let stream = worker.jetstream.get_stream(stream_name).await.map_err(broker)?;
-        Ok(Self { name: name.to_owned(), stream, messages })
+        Ok(Self { holds, name: name.to_owned(), stream, messages, newest })
+    }
+
+    /// What the log had seen of it before it was opened.
+    #[must_use]
+    pub const fn newest(&self) -> Newest {
+        self.newest
+    }
+
+    /// Whether it ended before that, as of when it was opened.
+    #[must_use]
+    pub fn went_back(&self) -> bool {
+        self.ends_before(None)
+    }
+
+    /// The same, or before what was compared of it.
+    #[must_use]
+    pub fn ends_before(&self, compared: Option<Revision>) -> bool {
+        let last = revision_of(self.stream.cached_info());
+        [Some(self.newest.revision), compared].into_iter().flatten().any(|known| is_past(known, last))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// When it was made, and its last revision.
@@ -151,8 +199,7 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Broker`].
     pub async fn last(&self) -> Result<Revision, BucketError> {
-        let info = self.stream.get_info().await.map_err(broker)?;
-        Ok(Revision { created: nanos(info.created), revision: info.state.last_sequence })
+        Ok(revision_of(&self.stream.get_info().await.map_err(broker)?))
     }
 
     /// When it was made, as of when it was opened.
@@ -198,133 +245,18 @@ impl Bucket {
         }))
     }
 
-    /// Writes what `make` makes of the present revision (absent or deleted: `None`), if no other
-    /// revision stands by then. `make` gives `None` for a delete. With `expected`, another revision
-    /// than that is a conflict (0: the key must not exist); without, others' changes are waited out. Nothing
-    /// is tried again after `until`.
-    ///
-    /// # Errors
-    /// What `make` says, or a [`BucketError`] as `E`.
-    pub async fn change<E: From<BucketError>>(
-        &self,
-        worker: &Worker,
-        key: &str,
-        expected: Option<u64>,
-        until: Tick,
-        by: By<'_>,
-        mut make: impl FnMut(Option<&Stored>) -> Result<Option<Bytes>, E>,
-    ) -> Result<u64, E> {
-        let _turn = self.turn(worker, key, until).await?;
-        let mut retries = Retries::until(until);
-        loop {
-            let last = self.get(key).await?;
-            let present = last.as_ref().filter(|s| s.value.is_some());
-            let present_revision = present.map_or(0, |s| s.revision);
-            if expected.is_some_and(|e| e != present_revision) {
-                return Err(BucketError::Conflict { present: present_revision }.into());
-            }
-            let write = make(present)?.map_or(Write::Delete, Write::Put);
-            let after = last.as_ref().map_or(0, |s| s.revision);
-            if let Some(revision) = self.write(worker, key, write, after, by).await? {
-                return Ok(revision);
-            }
-            pause(worker, &mut retries).await?;
-        }
-    }
-
-    /// Deletes a key and its older revisions; others' changes are waited out until `until`. `None` for a key that the
-    /// bucket does not know.
-    ///
-    /// # Errors
-    /// [`BucketError`].
-    pub async fn purge(
-        &self,
-        worker: &Worker,
-        key: &str,
-        until: Tick,
-        by: By<'_>,
-    ) -> Result<Option<Purged>, BucketError> {
-        let _turn = self.turn(worker, key, until).await?;
-        let mut retries = Retries::until(until);
-        loop {
-            let Some(last) = self.get(key).await? else { return Ok(None) };
-            if let Some(revision) = self.write(worker, key, Write::Purge, last.revision, by).await? {
-                return Ok(Some(Purged { revision, had_value: last.value.is_some() }));
-            }
-            pause(worker, &mut retries).await?;
-        }
-    }
-
-    async fn turn<'w>(
-        &self,
-        worker: &'w Worker,
-        key: &str,
-        until: Tick,
-    ) -> Result<MutexGuard<'w, ()>, BucketError> {
-        let patience = Duration::from_millis(until.since(worker.clock.tick()));
-        worker.turns.of(&self.subject(key), patience).await.ok_or(BucketError::Busy)
-    }
-
-    /// Writes over a revision; `None` if that must be read again.
-    async fn write(
-        &self,
-        worker: &Worker,
-        key: &str,
-        write: Write,
-        after: u64,
-        by: By<'_>,
-    ) -> Result<Option<u64>, BucketError> {
-        let mut headers = HeaderMap::new();
-        let value = match write {
-            Write::Put(value) => value,
-            Write::Delete => {
-                headers.insert(OPERATION, DELETED);
-                Bytes::new()
-            }
-            Write::Purge => {
-                headers.insert(OPERATION, PURGED);
-                headers.insert(ROLLUP.0, ROLLUP.1);
-                Bytes::new()
-            }
-        };
-        let authenticated = by.authenticated.and_then(|who| serde_json::to_string(who).ok());
-        for (name, text) in
-            [(ACTOR, by.actor), (REASON, by.reason), (AUTHENTICATED, authenticated.as_deref())]
-        {
-            if let Some(text) = text {
-                headers.insert(name, subjects::escape_text(text).as_ref());
-            }
-        }
-        let message =
-            PublishMessage::build().payload(value).headers(headers).expected_last_subject_sequence(after);
-        match worker.publish(&self.subject(key), message).await {
-            Ok(ack) => Ok(Some(ack.sequence)),
-            Err(error) => match Refused::of(&error) {
-                Refused::Compared | Refused::NoLeader => Ok(None),
-                Refused::CopyInFlight | Refused::NotReady | Refused::Other => {
-                    worker.metrics.nats_publish_failures.inc(Publish::Policy);
-                    Err(broker(error))
-                }
-            },
-        }
-    }
-
     fn subject(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.name)
     }
 }
 
-/// Waits before a change is tried again.
-async fn pause(worker: &Worker, retries: &mut Retries) -> Result<(), BucketError> {
-    let pause = retries.next(worker.clock.tick()).ok_or(BucketError::Busy)?;
-    tokio::time::sleep(pause).await;
-    Ok(())
+/// Whether a revision of a bucket lies past its last one.
+fn is_past(known: Revision, last: Revision) -> bool {
+    known.created == last.created && known.revision > last.revision
 }
 
-/// Until when a change that begins now is tried.
-#[must_use]
-pub fn patience(worker: &Worker) -> Tick {
-    Tick(worker.clock.tick().0.saturating_add(CHANGE_PATIENCE_MS))
+fn revision_of(info: &Info) -> Revision {
+    Revision { created: nanos(info.created), revision: info.state.last_sequence }
 }
 
 /// The key of a switch in its bucket.

@@ -15,6 +15,7 @@ mod lanes;
 mod policies;
 mod reply;
 mod rollouts;
+mod settle;
 mod tenants;
 
 pub use policies::put_if_absent;
@@ -29,7 +30,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use super::buckets::Bucket;
+use super::buckets::{Bucket, Holds};
 use super::events::Event;
 use super::headers::{Received, field_of, incoming};
 use crate::config::ControlIdentity;
@@ -283,34 +284,8 @@ fn answer_now(worker: &Worker, message: &Received<'_>, body: &Value) -> bool {
 }
 
 /// Opens a bucket, if the broker is there.
-async fn opened(worker: &Worker, name: &str) -> Result<Bucket, ControlError> {
-    Ok(worker.link.answers(ANSWER_PATIENCE, Bucket::open(worker, name)).await??)
-}
-
-/// What an answer says of a change: whether it is in force on this worker, and a warning if not.
-async fn settle(
-    worker: &Worker,
-    appended: Result<u64, super::append::AppendError>,
-    warnings: &mut Vec<String>,
-) -> bool {
-    let in_force = match appended {
-        Ok(position) => worker.ledger.wait_applied(position, APPLY_PATIENCE).await,
-        Err(error) => {
-            let error = error.to_string();
-            if let Some(stands_for) = worker.line_due("change_not_appended", &error) {
-                tracing::warn!(event = "change_not_appended", error, stands_for);
-            }
-            worker.ledger.note_lacking();
-            false
-        }
-    };
-    if !in_force {
-        warnings.push(
-            "the change is durable but was not seen in the log within 5 s; it comes into force when the log moves"
-                .to_owned(),
-        );
-    }
-    in_force
+async fn opened(worker: &Worker, holds: Holds) -> Result<Bucket, ControlError> {
+    Ok(worker.link.answers(ANSWER_PATIENCE, Bucket::open(worker, holds)).await??)
 }
 
 /// Appends a command that has no bucket and waits until it is applied here.

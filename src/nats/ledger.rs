@@ -14,12 +14,14 @@
 mod closed;
 mod reach;
 mod reader;
+mod taken;
 mod told;
 mod watchdog;
 
 pub use closed::ClosedBlocks;
 pub use reader::run;
 pub(super) use reader::{read as read_entry, read_under as read_entry_under};
+pub use taken::Taken;
 pub use watchdog::{Health, watch as run_watchdog};
 pub(super) use watchdog::{nanos_of, stamp_of};
 
@@ -29,8 +31,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::domain::{PolicyId, TenantId};
-use crate::ledger::{FlagRecord, Flags, Fold, Register, Verdicts};
+use crate::domain::{PolicyId, Stamp, TenantId};
+use crate::ledger::{FlagRecord, Flags, Fold, Newest, Register, Verdicts, What};
 use crate::log::{FoldVersion, Revision, Scope};
 use crate::state::State;
 use crate::telemetry::Metrics;
@@ -55,6 +57,7 @@ pub struct Ledger {
     progress: watch::Sender<Progress>,
     health: watch::Sender<Health>,
     closed: watch::Sender<ClosedBlocks>,
+    changes: Mutex<taken::Changes>,
     /// Whether the buckets were compared with this fold. Written under the lock of `progress`.
     complete: AtomicBool,
     lacking: Notify,
@@ -110,6 +113,7 @@ impl Ledger {
             progress: watch::Sender::new(Progress::default()),
             health: watch::Sender::new(Health::default()),
             closed: watch::Sender::new(ClosedBlocks::default()),
+            changes: Mutex::default(),
             complete: AtomicBool::new(false),
             lacking: Notify::new(),
             fold_version: AtomicU32::new(0),
@@ -195,6 +199,45 @@ impl Ledger {
             known.extend(self.lost().flags.iter().cloned());
         }
         known
+    }
+
+    /// The greatest revision of the bucket of policies that this worker knows of.
+    #[must_use]
+    pub fn newest_policy(&self) -> Newest {
+        let newest = self.fold().register().newest();
+        self.or_lost(newest, |lost| lost.policies.iter().map(|held| held.revision).max())
+    }
+
+    /// The greatest revision of the bucket of switches that this worker knows of.
+    #[must_use]
+    pub fn newest_flag(&self) -> Newest {
+        let newest = self.fold().flags().newest();
+        self.or_lost(newest, |lost| lost.flags.iter().map(|(_, flag)| flag.revision).max())
+    }
+
+    fn or_lost(&self, newest: Newest, of: impl FnOnce(&Lost) -> Option<Revision>) -> Newest {
+        let lost = if self.is_complete() { None } else { of(&self.lost()) };
+        match lost.filter(|lost| *lost > newest.revision) {
+            // Nobody knows when it was seen; the memory of it is newer than any backup.
+            Some(revision) => Newest { revision, at: Stamp(u64::MAX) },
+            None => newest,
+        }
+    }
+
+    /// Takes note of what the fold did with an entry.
+    fn note_change(&self, position: u64, what: &What) {
+        self.changes().note(position, what);
+    }
+
+    /// What the fold did with the change at a place of the log that was passed; `None` where that is no
+    /// longer remembered.
+    #[must_use]
+    pub fn taken(&self, position: u64) -> Option<Taken> {
+        self.changes().at(position)
+    }
+
+    fn changes(&self) -> MutexGuard<'_, taken::Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self) -> MutexGuard<'_, Lost> {

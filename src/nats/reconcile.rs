@@ -5,8 +5,10 @@
 //! reads the revisions that it has not compared yet, and those that the fold has not seen are
 //! appended, under an id that makes a second worker's copy vanish; of several revisions of a key only
 //! the newest. A bucket that was made anew is compared whole, and the policies or switches that it lost
-//! are put back. So is the last valid value of a key that ends with no valid document (`damage`).
+//! are put back. So is the last valid value of a key that ends with no valid document (`damage`), and what
+//! is in force where a bucket was put back to an older state (`back`).
 
+mod back;
 mod damage;
 mod heal;
 mod scan;
@@ -19,14 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::append::AppendError;
-use super::buckets::{Bucket, BucketError, By, flag_key, patience};
+use super::buckets::{Bucket, BucketError, By, Holds, flag_key};
 use super::ledger::Held;
 use crate::ledger::FlagRecord;
 use crate::log::{Entry, FlagEntry, PolicyEntry, Revision};
 use crate::wire::subjects;
+use back::{Seen, holds_older, put_right};
 use damage::Damages;
-use heal::{FLAGS, POLICIES, heal, report};
+use heal::{FLAGS, Kind, POLICIES, heal, report};
 use scan::{Scan, flag_unseen, policy_unseen, scan};
+pub(super) use scan::{policy_of, scope_of};
 
 /// How long an appended entry may take to come back through the reader.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +40,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Why something stands in a bucket that nobody put there.
 const MADE_ANEW: &str = "the bucket was made anew";
 const PURGED: &str = "the bucket did not hold it";
+const WENT_BACK: &str = "the bucket went back to an older state and did not hold it";
 
 /// Why a comparison was not finished; the next one begins where it stopped.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +59,15 @@ pub enum ReconcileError {
 /// How far each bucket has been compared, and what is wrong in it.
 #[derive(Debug, Default)]
 pub struct Compared {
-    policies: Option<Revision>,
-    flags: Option<Revision>,
-    damaged_policies: Damages,
-    damaged_flags: Damages,
+    policies: OfBucket,
+    flags: OfBucket,
     rebuilds: u64,
+}
+
+#[derive(Debug, Default)]
+struct OfBucket {
+    done: Option<Revision>,
+    damages: Damages,
 }
 
 /// Compares after each interval, after each reconnect, after each rebuild and where a change is known to
@@ -100,29 +109,62 @@ pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), Reconc
     let rebuilds = worker.ledger.progress().borrow().rebuilds;
     if rebuilds != compared.rebuilds {
         // The fold began anew and may lack anything.
-        (compared.policies, compared.flags, compared.rebuilds) = (None, None, rebuilds);
+        (compared.policies.done, compared.flags.done, compared.rebuilds) = (None, None, rebuilds);
     }
-    let bucket = Bucket::open(worker, &worker.settings.names.policies_bucket).await?;
-    if let Some(scan) = scan(worker, &bucket, compared.policies, &POLICIES).await? {
-        let mut appended = append_all(worker, &scan, policy_unseen).await?;
-        if scan.whole {
-            appended = restore_or_delete(worker, &bucket, &scan).await?.or(appended);
-        }
-        compared.policies = Some(finish(worker, &scan, appended).await?);
-        report(worker, &scan, &mut compared.damaged_policies, &POLICIES);
-    }
-    heal(worker, &bucket, &mut compared.damaged_policies, &POLICIES).await;
-    let bucket = Bucket::open(worker, &worker.settings.names.flags_bucket).await?;
-    if let Some(scan) = scan(worker, &bucket, compared.flags, &FLAGS).await? {
-        let mut appended = append_all(worker, &scan, flag_unseen).await?;
-        if scan.whole {
-            appended = restore_flags(worker, &bucket, &scan).await?.or(appended);
-        }
-        compared.flags = Some(finish(worker, &scan, appended).await?);
-        report(worker, &scan, &mut compared.damaged_flags, &FLAGS);
-    }
-    heal(worker, &bucket, &mut compared.damaged_flags, &FLAGS).await;
+    // Switches first: they are few, and an emergency does not wait for many policies.
+    compare(worker, &mut compared.flags, &FLAGS).await?;
+    compare(worker, &mut compared.policies, &POLICIES).await?;
     worker.ledger.note_compared(rebuilds);
+    Ok(())
+}
+
+/// Compares one bucket, and puts it right if it went back.
+async fn compare(worker: &Worker, of: &mut OfBucket, kind: &Kind) -> Result<(), ReconcileError> {
+    let bucket = Bucket::open(worker, kind.holds).await?;
+    let mut done = of.done;
+    let mut went_back = bucket.ends_before(done);
+    if went_back {
+        begin_putting_right(worker, &bucket).await?;
+        done = None;
+    }
+    loop {
+        // Before the bucket is read: what was seen stands in it.
+        let seen = if done.is_none() { (kind.seen)(worker, bucket.created()) } else { Seen::new() };
+        let Some(scan) = scan(worker, &bucket, done, kind).await? else { break };
+        if !went_back && (scan.unfinished || (scan.whole && holds_older(&scan, &seen))) {
+            went_back = true;
+            begin_putting_right(worker, &bucket).await?;
+            done = None;
+            continue;
+        }
+        let mut appended = append_all(worker, &scan, kind.unseen).await?;
+        if went_back {
+            appended = put_right(worker, &bucket, &scan, &seen, kind).await?.or(appended);
+        }
+        if scan.whole {
+            let restored = match kind.holds {
+                Holds::Policies => restore_or_delete(worker, &bucket, &scan, went_back).await?,
+                Holds::Flags => restore_flags(worker, &bucket, &scan, went_back).await?,
+            };
+            appended = restored.or(appended);
+        }
+        of.done = Some(finish(worker, &scan, appended).await?);
+        if went_back {
+            bucket.end_advance(worker).await?;
+        }
+        report(worker, &scan, &mut of.damages, kind);
+        break;
+    }
+    heal(worker, &bucket, &mut of.damages, kind).await;
+    Ok(())
+}
+
+/// Reports a bucket that went back, and makes room for what is to be written.
+async fn begin_putting_right(worker: &Worker, bucket: &Bucket) -> Result<(), ReconcileError> {
+    let (last, seen) = (bucket.last().await?.revision, bucket.newest().revision.revision);
+    worker.metrics.bucket_went_back.inc();
+    tracing::error!(event = "bucket_went_back", bucket = bucket.name(), revision = last, seen);
+    bucket.advance(worker, seen).await?;
     Ok(())
 }
 
@@ -139,24 +181,26 @@ async fn append_all(
 }
 
 /// What the fold has in force and a bucket does not even know. Of the same bucket it was purged, key
-/// and all: it is deleted, under a revision of its own. Where the bucket was made anew it was lost with
-/// the old one, and is put back: losing a bucket must not take every tenant's policy with it.
+/// and all: it is deleted, under a revision of its own. Where the bucket was made anew, or went back, it was
+/// lost with the old one, and is put back: losing a bucket must not take every tenant's policy with it.
 async fn restore_or_delete(
     worker: &Worker,
     bucket: &Bucket,
     scan: &Scan,
+    went_back: bool,
 ) -> Result<Option<u64>, ReconcileError> {
     let mut appended = None;
     for Held { tenant_id, policy_id, revision, document } in worker.ledger.in_force() {
         let key = subjects::encode_key(tenant_id.as_str(), policy_id.as_str());
-        if scan.keys.contains(&key) {
+        if scan.keys.contains_key(&key) {
             continue;
         }
-        let purged = revision.created == scan.last.created;
+        let same = revision.created == scan.last.created;
+        let purged = same && !went_back;
         let document = (!purged).then_some(document);
         let (value, reason) = match &document {
             None => (None, PURGED),
-            Some(document) => (Some(Bytes::from(document.to_string())), MADE_ANEW),
+            Some(document) => (Some(Bytes::from(document.to_string())), lost_by(same)),
         };
         let Some(revision) = write_back(worker, bucket, &key, value, reason).await? else { continue };
         tracing::warn!(event = "policy_not_in_bucket", key, put_back = !purged);
@@ -178,15 +222,21 @@ async fn restore_or_delete(
 }
 
 /// The same for switches: one that was set and that the bucket does not know.
-async fn restore_flags(worker: &Worker, bucket: &Bucket, scan: &Scan) -> Result<Option<u64>, ReconcileError> {
+async fn restore_flags(
+    worker: &Worker,
+    bucket: &Bucket,
+    scan: &Scan,
+    went_back: bool,
+) -> Result<Option<u64>, ReconcileError> {
     let mut appended = None;
     for (scope, FlagRecord { revision, enabled }) in worker.ledger.flags_set() {
         let key = flag_key(&scope);
-        if scan.keys.contains(&key) {
+        if scan.keys.contains_key(&key) {
             continue;
         }
-        let purged = revision.created == scan.last.created;
-        if purged && enabled {
+        let same = revision.created == scan.last.created;
+        let purged = same && !went_back;
+        if same && enabled {
             // As one that is not there.
             continue;
         }
@@ -194,7 +244,7 @@ async fn restore_flags(worker: &Worker, bucket: &Bucket, scan: &Scan) -> Result<
             (true, None, PURGED)
         } else {
             let value = serde_json::json!({ "circuit_breaker_enabled": enabled }).to_string();
-            (enabled, Some(Bytes::from(value)), MADE_ANEW)
+            (enabled, Some(Bytes::from(value)), lost_by(same))
         };
         let Some(revision) = write_back(worker, bucket, &key, value, reason).await? else { continue };
         tracing::warn!(event = "flag_not_in_bucket", key, put_back = !purged);
@@ -214,6 +264,11 @@ async fn restore_flags(worker: &Worker, bucket: &Bucket, scan: &Scan) -> Result<
     Ok(appended)
 }
 
+/// Why a bucket does not hold what is in force; `same` says that it is the one that held it.
+const fn lost_by(same: bool) -> &'static str {
+    if same { WENT_BACK } else { MADE_ANEW }
+}
+
 /// Writes what a bucket has lost, or the mark of its delete. `None` if another worker was first, which
 /// then appends it.
 async fn write_back(
@@ -224,8 +279,7 @@ async fn write_back(
     reason: &str,
 ) -> Result<Option<u64>, BucketError> {
     let by = By { actor: Some(&worker.settings.worker_name), reason: Some(reason), authenticated: None };
-    let put =
-        bucket.change(worker, key, Some(0), patience(worker), by, |_| Ok::<_, BucketError>(value.clone()));
+    let put = bucket.replace(worker, key, 0, by, value);
     match put.await {
         Ok(revision) => Ok(Some(revision)),
         Err(BucketError::Conflict { .. }) => Ok(None),

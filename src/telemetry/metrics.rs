@@ -71,6 +71,8 @@ pub struct Metrics {
     pub rollout_blocks_differ: Counter,
     /// Values in buckets that are no document.
     pub bucket_damage: Counters<Damage>,
+    /// Buckets that ended before what the log has seen.
+    pub bucket_went_back: Counter,
     /// Messages that could not be published.
     pub nats_publish_failures: Counters<Publish>,
     /// Messages that could not be read.
@@ -168,6 +170,7 @@ impl Exposition {
             nats_remade: r.add(metric::NATS_REMADE, Counter::default()),
             rollout_blocks_differ: r.add(metric::ROLLOUT_BLOCKS_DIFFER, Counter::default()),
             bucket_damage: r.add(metric::BUCKET_DAMAGE, Counters::new("outcome")),
+            bucket_went_back: r.add(metric::BUCKET_WENT_BACK, Counter::default()),
             nats_publish_failures: r.add(metric::NATS_PUBLISH_FAILURES, Counters::new("kind")),
             nats_malformed: r.add(metric::NATS_MALFORMED, Counters::new("source")),
             replies_dropped: r.add(metric::REPLIES_DROPPED, Counter::default()),

@@ -73,6 +73,7 @@ pub mod metric {
         ROLLOUT_BLOCKS_DIFFER = "router_rollout_blocks_differ_total", "Windows of evidence of which this worker counted another block than the one in the stream of rollouts";
         NATS_REMADE = "router_nats_remade_total", "Streams, buckets and consumers of the router that were gone and that this worker made again";
         BUCKET_DAMAGE = "router_bucket_damage_total", "Values in the buckets of policies and flags that are no valid document, by what became of them";
+        BUCKET_WENT_BACK = "router_bucket_went_back_total", "Times that a bucket of policies or flags ended before revisions that the log has seen, as one that is put back from a backup";
         NATS_PUBLISH_FAILURES = "router_nats_publish_failures_total", "Messages that could not be published, by kind";
         NATS_MALFORMED = "router_nats_malformed_total", "Messages whose subject or headers cannot be read, by where they came from";
         REPLIES_DROPPED = "router_replies_dropped_total", "Requests dropped because their reply subject is no inbox";

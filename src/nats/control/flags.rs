@@ -4,12 +4,13 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::body::Body;
+use super::opened;
 use super::reply::ControlError;
-use super::{opened, settle};
+use super::settle::settle;
 use crate::domain::TenantId;
 use crate::log::{Entry, FlagEntry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{By, flag_key, patience};
+use crate::nats::buckets::{By, Holds, flag_key, patience};
 use crate::nats::reconcile;
 
 pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
@@ -18,7 +19,7 @@ pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     let enabled: bool = body
         .get("circuit_breaker_enabled", "true or false")?
         .ok_or_else(|| ControlError::field("circuit_breaker_enabled", "is required"))?;
-    let bucket = opened(worker, &worker.settings.names.flags_bucket).await?;
+    let bucket = opened(worker, Holds::Flags).await?;
     let key = flag_key(&scope);
     let value = Bytes::from(json!({ "circuit_breaker_enabled": enabled }).to_string());
     let revision = bucket
@@ -56,8 +57,8 @@ pub(super) async fn enter(
         authenticated: by.authenticated.cloned(),
     });
     let unique = reconcile::unique(&flag_key(scope), revision.created, revision.revision);
-    let appended = worker.append(&entry, Some(&unique)).await.map(|a| a.position);
-    settle(worker, appended, warnings).await
+    let appended = worker.append(&entry, Some(&unique)).await;
+    settle(worker, appended, revision, |fold| Some(fold.flags().get(scope)?.revision), warnings).await
 }
 
 pub(super) fn get(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {

@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::reply::ControlError;
-use super::{ANSWER_PATIENCE, opened, page, settle};
+use super::settle::settle;
+use super::{ANSWER_PATIENCE, opened, page};
 use crate::config::Names;
 use crate::document::{Fault, read_text};
 use crate::domain::{ErrorCode, PolicyId, TenantId};
-use crate::ledger::{LaidOver, version_for};
+use crate::ledger::{Fold, LaidOver, version_for};
 use crate::log::{Entry, PolicyEntry, Revision};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, By, Stored, patience};
+use crate::nats::buckets::{Bucket, By, Holds, Stored, patience};
 use crate::nats::reconcile;
 use crate::policy::{self, Checked};
 use crate::wire::subjects::encode_key;
@@ -342,8 +343,9 @@ impl Change<'_> {
             authenticated: self.by.authenticated.cloned(),
         });
         let unique = reconcile::unique(key, created, revision);
-        let appended = self.worker.append(&entry, Some(&unique)).await.map(|a| a.position);
-        settle(self.worker, appended, warnings).await
+        let appended = self.worker.append(&entry, Some(&unique)).await;
+        let seen = |fold: &Fold| Some(fold.register().get(self.tenant_id, self.policy_id)?.seen);
+        settle(self.worker, appended, Revision { created, revision }, seen, warnings).await
     }
 }
 
@@ -362,7 +364,7 @@ fn check_subjects(names: &Names, checked: &Checked) -> Result<(), Vec<Fault>> {
 }
 
 pub(super) async fn open(worker: &Worker) -> Result<Bucket, ControlError> {
-    opened(worker, &worker.settings.names.policies_bucket).await
+    opened(worker, Holds::Policies).await
 }
 
 fn document_of(stored: &Stored) -> Option<Result<Value, ControlError>> {

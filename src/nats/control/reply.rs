@@ -88,7 +88,9 @@ impl From<BucketError> for ControlError {
                 details: Some(json!({ "field": "expected_revision", "revision": present })),
                 bucket: None,
             },
-            BucketError::Busy => Self::new(ErrorCode::Unavailable, format!("{error}; try again")),
+            BucketError::Busy | BucketError::WentBack => {
+                Self::new(ErrorCode::Unavailable, format!("{error}; try again"))
+            }
             BucketError::Broker(reason) => {
                 let message = "the bucket could not be read or changed; try again";
                 Self { bucket: Some(reason), ..Self::new(ErrorCode::Unavailable, message) }

@@ -7,6 +7,7 @@
 //!
 //! A request that is cut short is repeated: what it left is met again, also what it purged and did not enter in the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -18,9 +19,9 @@ use super::{flags, opened};
 use crate::domain::{ErrorCode, PolicyId, TenantId};
 use crate::log::{Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, By, Purged, flag_key, patience};
+use crate::nats::buckets::{Bucket, BucketError, By, Holds, Purged, flag_key, patience};
 use crate::rollout::controller::Status;
-use crate::wire::subjects::{decode_key_token, encode_key_token};
+use crate::wire::subjects::{decode_key_token, encode_key, encode_key_token};
 
 /// Policies that one request removes; the next goes on. Each takes some round trips to the broker, and a common client
 /// waits for 5 s.
@@ -71,12 +72,15 @@ impl Removal<'_> {
     /// Removes policies, also those that were deleted before and have a history. `false`: some are left.
     async fn policies(&mut self) -> Result<bool, ControlError> {
         let bucket = policies::open(self.worker).await?;
+        bucket.settled(self.worker, patience(self.worker)).await?;
         let prefix = format!("{}.", encode_key_token(self.tenant_id.as_str()));
         let (end, mut from) = (bucket.last().await?.revision, 1);
+        let mut met = BTreeSet::new();
         while from <= end
             && let Some((key, stored)) = bucket.next(&format!("{prefix}>"), from).await?
         {
             from = stored.revision + 1;
+            met.insert(key.clone());
             let marker = Purged { revision: stored.revision, had_value: false };
             // What was put after an older marker is met later.
             let purged = match stored.purged {
@@ -99,7 +103,15 @@ impl Removal<'_> {
                 return Ok(false);
             }
         }
-        Ok(true)
+        let created = bucket.created();
+        let is_lost =
+            self.worker.ledger.fold().register().of_tenant(self.tenant_id).any(|(policy_id, live)| {
+                let Revision { created: made, revision } = live.revision;
+                let key = encode_key(self.tenant_id.as_str(), policy_id.as_str());
+                made == created && revision <= end && !met.contains(&key)
+            });
+        // Put back from a backup, the bucket gets it back in a moment.
+        if is_lost { Err(BucketError::WentBack.into()) } else { Ok(true) }
     }
 
     /// Enters the delete in the log, if anybody may have the policy in force. Whether it did.
@@ -121,7 +133,7 @@ impl Removal<'_> {
 
     /// Takes the switch away, which is on then, as one that was never set. `false`: it is not in force.
     async fn flag(&mut self) -> Result<bool, ControlError> {
-        let bucket = opened(self.worker, &self.worker.settings.names.flags_bucket).await?;
+        let bucket = opened(self.worker, Holds::Flags).await?;
         let scope = Scope::Tenant { tenant_id: self.tenant_id.clone() };
         let key = flag_key(&scope);
         let Some(last) = bucket.get(&key).await? else { return Ok(true) };

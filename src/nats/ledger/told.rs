@@ -22,6 +22,9 @@ pub(super) fn tell(
     applied: &Applied,
     live: bool,
 ) {
+    if matches!(entry, Entry::Policy(_) | Entry::Flag(_) | Entry::Force(_) | Entry::Reset(_)) {
+        worker.ledger.note_change(at.position, &applied.what);
+    }
     match (entry, &applied.what) {
         (Entry::Result(outcome), What::Result { disposition, .. }) => {
             if live {

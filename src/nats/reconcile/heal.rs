@@ -3,14 +3,16 @@
 use bytes::Bytes;
 use serde_json::json;
 
+use super::back::Seen;
 use super::damage::{Damages, Known, Remedy};
 use super::scan::{Scan, flag_entry, flag_unseen, policy_entry, policy_of, policy_unseen, scope_of};
 use super::{APPLY_PATIENCE, append};
 use crate::domain::{PolicyId, TenantId};
 use crate::log::{Entry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, BucketError, By, Stored, patience};
+use crate::nats::buckets::{Bucket, BucketError, By, Holds, Stored, flag_key};
 use crate::telemetry::labels::Damage as Outcome;
+use crate::wire::subjects::encode_key;
 
 /// Who puts it back, for the history.
 const BY: By<'static> = By {
@@ -21,21 +23,36 @@ const BY: By<'static> = By {
 
 /// What one bucket holds.
 pub(super) struct Kind {
+    pub(super) holds: Holds,
     pub(super) entry: fn(&str, &Stored, i64) -> Option<Entry<'static>>,
     pub(super) unseen: fn(&Worker, &Entry<'_>) -> bool,
-    known: fn(&Worker, &str, Revision) -> Known,
+    pub(super) known: fn(&Worker, &str, Revision) -> Known,
+    /// The keys of a bucket that was made then, as the log tells of them.
+    pub(super) seen: fn(&Worker, i64) -> Seen,
     /// Whose a key is, for the log.
     of: fn(&str) -> (Option<TenantId>, Option<PolicyId>),
 }
 
-pub(super) const POLICIES: Kind =
-    Kind { entry: policy_entry, unseen: policy_unseen, known: policy_known, of: whose_policy };
-pub(super) const FLAGS: Kind =
-    Kind { entry: flag_entry, unseen: flag_unseen, known: flag_known, of: whose_flag };
+pub(super) const POLICIES: Kind = Kind {
+    holds: Holds::Policies,
+    entry: policy_entry,
+    unseen: policy_unseen,
+    known: policy_known,
+    seen: policies_seen,
+    of: whose_policy,
+};
+pub(super) const FLAGS: Kind = Kind {
+    holds: Holds::Flags,
+    entry: flag_entry,
+    unseen: flag_unseen,
+    known: flag_known,
+    seen: flags_seen,
+    of: whose_flag,
+};
 
 /// Reports the damage that a comparison met.
 pub(super) fn report(worker: &Worker, scan: &Scan, damages: &mut Damages, kind: &Kind) {
-    for (key, revision) in damages.note(&scan.keys, &scan.damaged, scan.whole, worker.clock.tick()) {
+    for (key, revision) in damages.note(scan.keys.keys(), &scan.damaged, scan.whole, worker.clock.tick()) {
         worker.metrics.bucket_damage.inc(Outcome::Found);
         let due = worker.line_due("bucket_value_refused", &format!("{key} {revision}"));
         let Some(stands_for) = due else { continue };
@@ -108,8 +125,7 @@ async fn put_back(
         // What is in force here was valid when it came; were it no longer, it would be damage itself.
         return true;
     }
-    let put = bucket
-        .change(worker, key, Some(damaged), patience(worker), BY, |_| Ok::<_, BucketError>(value.clone()));
+    let put = bucket.replace(worker, key, damaged, BY, value.clone());
     let revision = match put.await {
         Ok(revision) => revision,
         Err(BucketError::Conflict { present }) => {
@@ -174,6 +190,27 @@ fn flag_known(worker: &Worker, key: &str, damaged: Revision) -> Known {
     }
     let value = json!({ "circuit_breaker_enabled": record.enabled }).to_string();
     Known::Last { value: Some(Bytes::from(value)), repeated: None }
+}
+
+fn policies_seen(worker: &Worker, created: i64) -> Seen {
+    let key = |tenant_id: &TenantId, policy_id: &PolicyId| encode_key(tenant_id.as_str(), policy_id.as_str());
+    // What is lost with the log first: what the fold knows is newer.
+    let held = worker.ledger.in_force().into_iter().filter(|held| held.revision.created == created);
+    let mut seen: Seen =
+        held.map(|held| (key(&held.tenant_id, &held.policy_id), held.revision.revision)).collect();
+    let fold = worker.ledger.fold();
+    let of_bucket = fold.register().iter().filter(|(_, record)| record.seen.created == created);
+    seen.extend(of_bucket.map(|((tenant, policy), record)| (key(tenant, policy), record.seen.revision)));
+    seen
+}
+
+fn flags_seen(worker: &Worker, created: i64) -> Seen {
+    let mut seen = Seen::new();
+    let set = worker.ledger.flags_set().into_iter().filter(|(_, flag)| flag.revision.created == created);
+    for (scope, flag) in set {
+        seen.entry(flag_key(&scope)).or_insert(flag.revision.revision);
+    }
+    seen
 }
 
 fn whose_policy(key: &str) -> (Option<TenantId>, Option<PolicyId>) {

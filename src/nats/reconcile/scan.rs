@@ -1,6 +1,6 @@
 //! What a bucket holds that the fold has not seen, and what of it is no valid document.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -8,10 +8,11 @@ use serde_json::Value;
 use super::ReconcileError;
 use super::heal::Kind;
 use crate::document::read_text;
-use crate::domain::{PolicyId, TenantId};
+use crate::domain::{PolicyId, Stamp, TenantId};
 use crate::log::{Entry, FlagEntry, PolicyEntry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, Stored, flag_key};
+use crate::nats::buckets::{ADVANCED, Bucket, Stored, flag_key};
+use crate::nats::ledger::stamp_of;
 use crate::policy;
 use crate::telemetry::labels::Source;
 use crate::wire::subjects;
@@ -22,12 +23,36 @@ pub(super) struct Scan {
     pub(super) last: Revision,
     /// Whether it was read from its beginning.
     pub(super) whole: bool,
-    /// Every key that was met, deleted ones included.
-    pub(super) keys: BTreeSet<String>,
+    /// Every key that was met, deleted ones included, with its last revision.
+    pub(super) keys: BTreeMap<String, Last>,
+    /// Whether a worker puts the bucket right, or died over it.
+    pub(super) unfinished: bool,
     /// The newest entry of each key that the fold has not seen, by revision.
     pub(super) lacking: BTreeMap<u64, (String, Entry<'static>)>,
     /// Keys that end with a value that is no valid document, and its revision.
     pub(super) damaged: BTreeMap<String, u64>,
+}
+
+/// The last revision of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    /// Its number.
+    pub(super) revision: u64,
+    /// When it was stored.
+    pub(super) at: Stamp,
+    /// What it is.
+    pub(super) holds: Holding,
+}
+
+/// What a revision is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holding {
+    /// A valid document.
+    Value,
+    /// A delete.
+    Nothing,
+    /// No valid document.
+    Damage,
 }
 
 /// Reads what was not compared yet; `None` if there is nothing.
@@ -38,14 +63,16 @@ pub(super) async fn scan(
     kind: &Kind,
 ) -> Result<Option<Scan>, ReconcileError> {
     let last = bucket.last().await?;
-    let begun = done.filter(|d| d.created == last.created);
+    // A bucket that ends before what was compared is another one, too.
+    let begun = done.filter(|d| d.created == last.created && d.revision <= last.revision);
     if begun.is_some_and(|d| d.revision >= last.revision) {
         return Ok(None);
     }
     let mut scan = Scan {
         last,
         whole: begun.is_none(),
-        keys: BTreeSet::new(),
+        keys: BTreeMap::new(),
+        unfinished: false,
         lacking: BTreeMap::new(),
         damaged: BTreeMap::new(),
     };
@@ -59,12 +86,21 @@ pub(super) async fn scan(
             worker.link.note_malformed(Source::Bucket, malformed, &worker.metrics);
         }
         scan.last.revision = scan.last.revision.max(stored.revision);
+        if key == ADVANCED {
+            scan.unfinished = !stored.purged;
+            continue;
+        }
         let entry = (kind.entry)(&key, &stored, last.created);
-        // A key that is deleted holds nothing that could be wrong, whatever its name.
-        if entry.is_some() || stored.value.is_none() {
-            scan.damaged.remove(&key);
-        } else {
+        let holds = match (&stored.value, &entry) {
+            // A key that is deleted holds nothing that could be wrong, whatever its name.
+            (None, _) => Holding::Nothing,
+            (Some(_), Some(_)) => Holding::Value,
+            (Some(_), None) => Holding::Damage,
+        };
+        if holds == Holding::Damage {
             scan.damaged.insert(key.clone(), stored.revision);
+        } else {
+            scan.damaged.remove(&key);
         }
         match entry {
             Some(entry) if (kind.unseen)(worker, &entry) => {
@@ -75,7 +111,8 @@ pub(super) async fn scan(
             }
             _ => {}
         }
-        scan.keys.insert(key);
+        let at = stamp_of(&stored.at).unwrap_or_default();
+        scan.keys.insert(key, Last { revision: stored.revision, at, holds });
     }
     Ok(Some(scan))
 }
@@ -117,13 +154,13 @@ pub(super) fn policy_unseen(worker: &Worker, entry: &Entry<'_>) -> bool {
 }
 
 /// The policy that a key is of.
-pub(super) fn policy_of(key: &str) -> Option<(TenantId, PolicyId)> {
+pub(in crate::nats) fn policy_of(key: &str) -> Option<(TenantId, PolicyId)> {
     let (tenant_id, policy_id) = subjects::decode_key(key)?;
     Some((TenantId::try_new(tenant_id).ok()?, PolicyId::try_new(policy_id).ok()?))
 }
 
 /// The switch that a key is of.
-pub(super) fn scope_of(key: &str) -> Option<Scope> {
+pub(in crate::nats) fn scope_of(key: &str) -> Option<Scope> {
     let scope = match key.strip_prefix("tenant.") {
         Some(token) => {
             Scope::Tenant { tenant_id: TenantId::try_new(subjects::decode_key_token(token)?).ok()? }

@@ -13,3 +13,4 @@ mod overrun;
 mod snapshots;
 mod standstill;
 mod streams;
+mod went_back;

@@ -178,6 +178,11 @@ impl Broker {
         self.process.as_ref().unwrap().signal("CONT");
     }
 
+    /// Where it keeps a stream.
+    pub(crate) fn stream_folder(&self, stream: &str) -> PathBuf {
+        self.folder.path().join("store/jetstream/$G/streams").join(stream)
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

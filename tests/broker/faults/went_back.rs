@@ -1,0 +1,206 @@
+//! Buckets that are put back alone from a backup: as old as they were made, and ending before revisions that
+//! the log has seen.
+
+use std::path::Path;
+use std::process::Command;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Broker, Caller, Launch, Worker, eventually, request};
+use crate::traffic::{RECOVERY, agree, policy, quick_breaker};
+
+const BUCKETS: [&str; 2] = ["KV_BEAMLINE_POLICIES", "KV_BEAMLINE_FLAGS"];
+
+fn eager(launch: Launch) -> Launch {
+    launch.flag("--reconcile-interval-ms", 500)
+}
+
+fn to(provider: &str) -> Value {
+    policy(&[provider], quick_breaker())
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(done.success(), "{from:?} to {to:?}");
+}
+
+/// A copy of both buckets as they stand in the store of a broker that does not run.
+struct Backup(TempDir);
+
+impl Backup {
+    fn of(broker: &Broker) -> Self {
+        let backup = Self(tempfile::tempdir().unwrap());
+        for bucket in BUCKETS {
+            copy(&broker.stream_folder(bucket), &backup.0.path().join(bucket));
+        }
+        backup
+    }
+
+    fn put_back(&self, broker: &Broker) {
+        for bucket in BUCKETS {
+            let folder = broker.stream_folder(bucket);
+            std::fs::remove_dir_all(&folder).unwrap();
+            copy(&self.0.path().join(bucket), &folder);
+        }
+    }
+}
+
+async fn set(caller: &Caller, tenant: Option<&str>, enabled: bool) -> Value {
+    let mut body = json!({"scope": "global", "circuit_breaker_enabled": enabled});
+    if let Some(tenant) = tenant {
+        body["scope"] = json!("tenant");
+        body["tenant_id"] = json!(tenant);
+    }
+    caller.control("flag.set", &body).await
+}
+
+/// Repeats a verb until it is done and in force.
+async fn in_force(what: &str, verb: impl AsyncFn() -> Value) -> Value {
+    eventually(what, RECOVERY, async || {
+        let answer = verb().await;
+        (answer["ok"] == true && answer["in_force"] == true).then_some(answer)
+    })
+    .await
+}
+
+/// Two workers, a backup of their buckets, and what happened after it was made: the log tells of it.
+struct Ground {
+    broker: Broker,
+    workers: Vec<Worker>,
+    caller: Caller,
+    backup: Backup,
+}
+
+async fn ready(workers: &[Worker]) {
+    for worker in workers {
+        eventually("the worker is ready", RECOVERY, async || worker.reasons().await.is_empty()).await;
+    }
+}
+
+impl Ground {
+    async fn start() -> Self {
+        let mut broker = Broker::start().await;
+        let workers = vec![Worker::start(&broker, eager).await, Worker::start(&broker, eager).await];
+        let caller = Caller::connect(&broker).await;
+        for tenant in ["acme", "beta", "same", "edit"] {
+            caller.put_policy(tenant, &to("a")).await;
+        }
+        assert_eq!(set(&caller, None, true).await["ok"], true);
+        broker.stop().await;
+        let backup = Backup::of(&broker);
+        broker.restart().await;
+        ready(&workers).await;
+        for provider in ["b", "c", "d"] {
+            let answer = in_force("put", async || {
+                caller.control("policy.put", &json!({"tenant_id": "acme", "policy": to(provider)})).await
+            });
+            answer.await;
+        }
+        caller.put_policy("later", &to("a")).await;
+        caller.command("policy.delete", &json!({"tenant_id": "beta", "policy_id": "default"})).await;
+        caller.put_policy("edit", &to("b")).await;
+        for enabled in [false, true] {
+            assert_eq!(set(&caller, None, enabled).await["in_force"], true);
+        }
+        assert_eq!(set(&caller, Some("acme"), false).await["in_force"], true);
+        for worker in &workers {
+            worker.follows(&caller).await;
+        }
+        broker.stop().await;
+        Self { broker, workers, caller, backup }
+    }
+
+    async fn provider(&self, tenant: &str) -> Value {
+        self.caller.decide(&request(tenant, "r-1")).await["decision"]["provider_id"].clone()
+    }
+
+    /// Each of several answers, which different workers give.
+    async fn every_worker(&self, what: &str, look: impl AsyncFn() -> bool) {
+        eventually(what, RECOVERY, async || {
+            for _ in 0..12 {
+                if !look().await {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+
+    /// What is in force stands in the buckets again, and verbs work.
+    async fn is_put_right(&self) {
+        let caller = &self.caller;
+        // The emergency switch first.
+        in_force("the switch is off", async || set(caller, None, false).await).await;
+        self.every_worker("the switch is off everywhere", async || !caller.flag(None).await).await;
+        let put = in_force("a put", async || {
+            caller.control("policy.put", &json!({"tenant_id": "acme", "policy": to("e")})).await
+        })
+        .await;
+        self.every_worker("it holds everywhere", async || {
+            let decided = caller.decide(&request("acme", "r-1")).await;
+            decided["decision"]["policy_revision"] == put["revision"]
+        })
+        .await;
+        assert_eq!(self.provider("acme").await, "e");
+
+        let bucket = caller.policies().await;
+        eventually("what was put later is put back", RECOVERY, async || {
+            bucket.get("later.default").await.unwrap().is_some()
+        })
+        .await;
+        eventually("what was deleted is deleted", RECOVERY, async || {
+            bucket.get("beta.default").await.unwrap().is_none()
+        })
+        .await;
+        assert_eq!(self.provider("later").await, "a");
+        assert_eq!(caller.decide(&request("beta", "r-1")).await["error"]["code"], "policy_not_found");
+        assert!(!caller.flag(Some("acme")).await, "set after the backup");
+        // Compare-and-set by what the bucket holds now.
+        let same = bucket.entry("same.default").await.unwrap().unwrap().revision;
+        let body = json!({"tenant_id": "same", "policy": to("b"), "expected_revision": same});
+        in_force("a comparison", async || caller.control("policy.put", &body).await).await;
+        self.every_worker("it holds", async || self.provider("same").await == "b").await;
+
+        let workers: Vec<_> = self.workers.iter().collect();
+        agree(&workers, caller.log_end().await).await;
+        let told: usize = self.workers.iter().map(|worker| worker.events("bucket_went_back").len()).sum();
+        assert!(told >= 2, "one for each bucket");
+        // It is over: nobody finds an older state again.
+        let again = Worker::start(&self.broker, eager).await;
+        assert_eq!(again.events("bucket_went_back"), [] as [Value; 0]);
+        assert_eq!(again.count("router_bucket_went_back_total").await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_put_back_alone_under_running_workers_are_put_right_and_verbs_work() {
+    let mut ground = Ground::start().await;
+    ground.backup.put_back(&ground.broker);
+    ground.broker.restart().await;
+    ready(&ground.workers).await;
+    ground.is_put_right().await;
+    assert_eq!(ground.provider("edit").await, "b");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_put_back_alone_while_no_worker_runs_are_put_right_and_what_was_edited_since_holds() {
+    let mut ground = Ground::start().await;
+    for worker in &mut ground.workers {
+        worker.kill();
+    }
+    ground.backup.put_back(&ground.broker);
+    ground.broker.restart().await;
+    // As `nats kv put` does it. Its revision is less than the one that the log has seen of the key.
+    let bucket = ground.caller.policies().await;
+    let revision = bucket.put("edit.default", Bytes::from(to("z").to_string())).await.unwrap();
+    for worker in &mut ground.workers {
+        *worker = Worker::launch(&ground.broker, eager);
+    }
+    ready(&ground.workers).await;
+    ground.is_put_right().await;
+    ground.every_worker("what was edited holds", async || ground.provider("edit").await == "z").await;
+    assert!(bucket.entry("edit.default").await.unwrap().unwrap().revision > revision);
+}
