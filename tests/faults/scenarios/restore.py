@@ -1,0 +1,127 @@
+"""Stores that are put back to an older state, whole or in parts, and a log that is deleted."""
+
+from typing import Optional
+
+from harness.broker import Broker
+from harness.load import control, done, policy
+from harness.process import now_ms
+from .stage import Stage, scenario
+
+LOG = "BEAMLINE_LOG"
+BUCKETS = ["KV_BEAMLINE_POLICIES", "KV_BEAMLINE_FLAGS"]
+
+
+async def back_in_time(stage: Stage, names: Optional[list[str]]) -> Broker:
+    """Two workers under load, of whose broker the store, or these streams of it, is put back to 12 s ago."""
+    broker = await stage.broker()
+    await stage.start(stage.add("w0", broker.url), stage.add("w1", broker.url))
+    # So that buckets have something to lose: a switch that was used.
+    await done(stage.operator, "flag.set", {"scope": "global", "circuit_breaker_enabled": True, "reason": "begin"})
+    await stage.load(rate=50.0)
+    await stage.runs(8)
+
+    await broker.stop()
+    saved, since = stage.folder / "saved", now_ms()
+    broker.save(saved)
+    await broker.start()
+    await stage.all_ready()
+    for timeout in (1100, 1200, 1300):
+        for tenant in stage.tenants:
+            await done(stage.operator, "policy.put", {"tenant_id": tenant, "policy": policy(timeout_ms=timeout)})
+    for enabled in (False, True):
+        body = {"scope": "global", "circuit_breaker_enabled": enabled, "reason": "between"}
+        await done(stage.operator, "flag.set", body)
+    await stage.runs(10)
+
+    await broker.stop()
+    broker.put_back(saved, names)
+    await broker.start()
+    if names is None or LOG in names:
+        stage.lost.append((since, now_ms()))
+    for worker in stage.workers:
+        # The state is made anew: what it counted before is of another log.
+        worker.steady = worker.steady and names == BUCKETS
+    await stage.all_ready()
+    return broker
+
+
+async def changes_hold(stage: Stage) -> None:
+    """A policy and the switch that are put now, and are answered as in force, hold on every worker."""
+    put = await done(stage.operator, "policy.put", {"tenant_id": "t0", "policy": policy(timeout_ms=1700)})
+
+    async def policy_holds() -> bool:
+        shown = [(await worker.settings("t0", "alpha"))["timeout_ms"] for worker in stage.workers]
+        if set(shown) != {1700}:
+            raise RuntimeError(f"timeout_ms {shown}, revision {put['revision']}")
+        return True
+    await stage.demand("the policy that is answered as in force holds", 15, policy_holds)
+    for enabled in (False, True):
+        body = {"scope": "global", "circuit_breaker_enabled": enabled, "reason": "after"}
+        await done(stage.operator, "flag.set", body)
+
+        async def switched(enabled: bool = enabled) -> bool:
+            off = {one["flag_off"] for worker in stage.workers for one in await worker.breakers()}
+            return off == {not enabled}
+        await stage.demand(f"flag {'on' if enabled else 'off'} that is answered as in force holds", 15, switched)
+
+
+async def restarted_alike(stage: Stage) -> None:
+    """A worker that starts now comes to the state of those that run; the judgement compares them."""
+    worker = stage.workers[1]
+    await worker.stop()
+    worker.launch()
+    await stage.all_ready()
+
+
+@scenario("store-restored", "the whole store is put back to an older state", seconds=300.0)
+async def store_restored(stage: Stage) -> None:
+    await back_in_time(stage, None)
+    await changes_hold(stage)
+    await stage.runs(6)
+    await restarted_alike(stage)
+    await stage.runs(3)
+
+
+@scenario("log-restored", "the log alone is put back to an older state: buckets and snapshots are newer", seconds=300.0)
+async def log_restored(stage: Stage) -> None:
+    await back_in_time(stage, [LOG])
+    await restarted_alike(stage)
+    await changes_hold(stage)
+    await stage.runs(6)
+
+
+@scenario("buckets-restored", "the buckets of policies and flags alone are put back: their revisions go back", seconds=300.0)
+async def buckets_restored(stage: Stage) -> None:
+    await back_in_time(stage, BUCKETS)
+    await changes_hold(stage)
+    await stage.runs(6)
+    await restarted_alike(stage)
+    await stage.runs(3)
+    for verb, body in (("policy.get", {"tenant_id": "t0", "policy_id": "default"}), ("flag.get", {})):
+        answer = await control(stage.operator, verb, body)
+        if not answer["ok"]:
+            stage.fault(f"{verb}: {answer['error']}")
+
+
+@scenario("log-deleted", "the log's stream is deleted under load; two workers race to make it again", short=True)
+async def log_deleted(stage: Stage) -> None:
+    broker = await stage.broker()
+    await stage.start(stage.add("w0", broker.url), stage.add("w1", broker.url))
+    await stage.load(rate=stage.short(50.0, 80.0))
+    begin = now_ms()
+    await stage.runs(stage.short(4, 8))
+    jetstream = stage.operator.jetstream(timeout=5)
+    first = (await jetstream.stream_info(LOG)).created
+    for _ in range(stage.short(1, 3)):
+        await jetstream.delete_stream(LOG)
+
+        async def again() -> bool:
+            return (await jetstream.stream_info(LOG)).created != first
+        await stage.demand("the log is made again", 40, again)
+        first = (await jetstream.stream_info(LOG)).created
+        await stage.all_ready()
+        await stage.runs(stage.short(4, 8))
+    # What the last log does not hold was acknowledged by one before it, made before this moment.
+    stage.lost.append((begin - 60_000, round(first.timestamp() * 1000)))
+    for worker in stage.workers:
+        worker.steady = False
