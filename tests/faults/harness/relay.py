@@ -94,8 +94,8 @@ class Relay:
                     pump.cancel()
                 far_writer.close()
                 self.writers.discard(far_writer)
-        except OSError:
-            pass  # The target is down: this client sees its connection closed.
+        except (OSError, asyncio.CancelledError):
+            pass  # The target is down, or the relay ends: this client sees its connection closed.
         finally:
             writer.close()
             self.writers.discard(writer)

@@ -108,13 +108,12 @@ class Breaker:
                 return "ignored"
             self._probed(now, failure, slow, hint)
             return "applied"
+        if neither:
+            return "ignored"
         if began < self.boundary:
             if hint and self.judges() and self.state == "open":
                 self._hold(hint)
-            # Of a late result that also counts as neither the documents do not say which it is.
             return "late"
-        if neither:
-            return "ignored"
         if self.judges():
             if self.state != "closed":
                 return "ignored"
