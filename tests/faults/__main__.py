@@ -6,6 +6,7 @@
     python3 tests/faults --short            the short form of a few, as "make test" runs them
     python3 tests/faults --list             what there is
     python3 tests/faults --judge FILE       judges a recording that a failed run has kept
+    --keep                                  keeps what passing ones leave, too
     --program PATH                          the router; target/release/beamline-router without
 
 One line for each: its verdict, how long it took, figures; then what is wrong, if anything is. What a failed one leaves
@@ -50,7 +51,7 @@ async def run_one(scenario: Scenario, options: Options) -> bool:
             verdict = Verdict([*stage.faults, f"not done within {scenario.seconds:.0f} s"], {}, stage.notes)
         except (Failure, OSError, RuntimeError) as error:
             verdict = Verdict([*stage.faults, f"it could not go on: {error}"], {}, stage.notes)
-        kept = stage.keep() if verdict.faults else None
+        kept = stage.keep() if verdict.faults or options.keep_all else None
     figures = ", ".join(f"{value} {name}" for name, value in verdict.figures.items())
     notes = "".join(f"; {note}" for note in verdict.notes)
     say(f"faults: {'FAIL' if verdict.faults else 'pass'} {scenario.name} ({time.monotonic() - began:.0f} s): {figures}{notes}")
@@ -97,6 +98,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="NAME")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--judge", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--program", default=os.environ.get("BEAMLINE_ROUTER_BIN"), metavar="PATH")
     given = parser.parse_args()
@@ -115,6 +117,7 @@ def main() -> int:
         parser.error(f"{program} is not there: build it, or name it with --program")
     options = Options(
         ROOT, str(program.resolve()), tool("NATS_SERVER_BIN", "nats-server", ROOT), given.short, target / "faults",
+        given.keep,
     )
     chosen = [one for one in SCENARIOS if (one.name in given.only) or (not given.only and (one.short or not given.short))]
     try:

@@ -208,15 +208,14 @@ def probes(model: Model) -> list[str]:
 
 
 def digests(model: Model) -> list[str]:
-    """Workers at one position have one digest, at the end and at every scrape; those of a lost log are left out."""
+    """Workers at one position have one digest, at the end and at every look; those of a lost log are left out."""
     at_end = {worker.name: worker.digest for worker in model.recording.workers}
     faults = [f"digests differ at {model.fold.position}: {at_end}"] if len(set(at_end.values())) > 1 else []
     since = max((until for _, until in model.recording.lost), default=0)
     found: dict[int, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name, looks in model.recording.looks.items():
-        for before, look in zip(looks, looks[1:]):
-            # A page is not made in one moment: a position counts where two pages in a row have it.
-            if look.at > since and (before.position, before.digest) == (look.position, look.digest):
+        for look in looks:
+            if look.at > since:
                 found[look.position][look.digest].add(name)
     faults += [
         f"digests differ at {position}: { {digest: sorted(names) for digest, names in by_digest.items()} }"

@@ -1,4 +1,4 @@
-"""Workers: `beamline-router serve`, what they serve over HTTP, and a watch that scrapes them all the time."""
+"""Workers: `beamline-router serve`, what they serve over HTTP, and a watch that looks at them all the time."""
 
 import asyncio
 import json
@@ -162,18 +162,17 @@ class Worker:
 
 @dataclass
 class Look:
-    """What a scrape of a worker found."""
+    """What an overview of a worker showed."""
 
     at: int
     position: int
     digest: int
     ready: bool
-    stale: bool = False
 
 
 @dataclass
 class Watch:
-    """Scrapes workers all the time, and keeps what their place in the log and their digest were."""
+    """Looks at workers all the time, and keeps what their place in the log and their digest were."""
 
     workers: list[Worker]
     every: float = 0.25
@@ -199,9 +198,7 @@ class Watch:
     async def _look(self, worker: Worker) -> None:
         if not worker.process or not worker.process.runs():
             return
-        page = parse_metrics((await get(worker.host, worker.http, "/metrics", 1.0))[1])
-        look = Look(
-            now_ms(), int(page["router_log_position"][0][1]), int(page["router_log_state_digest"][0][1]),
-            page["router_ready"][0][1] == 1,
-        )
+        page = json.loads((await get(worker.host, worker.http, "/api/v1/overview", 1.0))[1])
+        # The digest comes with the position that it is of.
+        look = Look(now_ms(), page["digest"]["position"], page["digest"]["value"], page["ready"])
         self.looks[worker.name].append(look)

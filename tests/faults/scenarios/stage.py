@@ -33,6 +33,7 @@ class Options:
     nats_server: str
     short: bool
     keep: pathlib.Path
+    keep_all: bool = False
 
 
 @dataclass
