@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # One step after the other: each says what it does, and cargo uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help demo bench load rollout-figures test fuzz build lint fmt tools clean
+.PHONY: help demo bench load rollout-figures faults test fuzz build lint fmt tools clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -55,6 +55,17 @@ rollout-figures: ## Measure the judge of rollouts by simulation: make rollout-fi
 	$(step) 'figures'
 	@$(target_dir)/release/examples/rollout_figures $(ARGS)
 
+# Each scenario ends what it started, on Ctrl-C too.
+faults: ## Break brokers, paths, disks and stores, and judge by a model of the log: make faults ARGS='--only leader-kill'
+	$(step) 'tools'
+	@$(PYTHON) scripts/tools.py faults
+	$(step) 'build (release)'
+	@$(CARGO) build --release --locked --bin beamline-router
+	$(step) 'model'
+	@$(PYTHON) -m unittest discover -s tests/faults/unit
+	$(step) 'faults'
+	@$(PYTHON) tests/faults $(ARGS)
+
 test: ## Prove all of it: format, licences, deploy files, lints, docs, tests
 	$(step) 'tools'
 	@$(PYTHON) scripts/tools.py test
@@ -70,6 +81,9 @@ test: ## Prove all of it: format, licences, deploy files, lints, docs, tests
 	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
 	$(step) 'tests (cargo test)'
 	@$(CARGO) test --locked --workspace
+	$(step) 'faults (short)'
+	@$(PYTHON) -m unittest discover -s tests/faults/unit
+	@$(PYTHON) tests/faults --short --program $(target_dir)/debug/beamline-router
 	$(step) 'instructions of a decision (callgrind)'
 	@$(PYTHON) scripts/instructions.py
 

@@ -2,8 +2,10 @@
 """Gets the programs that the demo and the tests need, pinned, into .tools/ (git-ignored). No root needed.
 
     scripts/tools.py demo    nats-server
+    scripts/tools.py faults  nats-server, Python packages; as root also Debian's iproute2, if there is no program ip
     scripts/tools.py test    nats-server, rotel (an OTLP collector), Prometheus and Alertmanager, valgrind,
-                             Python packages; as root also Debian's Chromium with its driver, if there is none
+                             Python packages; as root also Debian's Chromium with its driver and iproute2, if
+                             they are not there
     scripts/tools.py env     prints shell exports for what is there: eval "$(scripts/tools.py env)"
 
 Where things are afterwards:
@@ -16,7 +18,8 @@ Where things are afterwards:
     .tools/valgrind          Debian's package, unpacked, unless the machine has one
     .tools/python            nats-py, PyYAML, jsonschema and PyNaCl; put it on PYTHONPATH
     .tools/schemathesis      schemathesis, in a folder of its own since it pins other versions
-    chromedriver             on PATH, from Debian's package chromium-driver; the only one that is installed
+    chromedriver, ip         on PATH, from Debian's packages chromium-driver and iproute2; the only ones that are
+                             installed
 
 Tests look for a program at its variable (NATS_SERVER_BIN, ROTEL_BIN, PROMETHEUS_BIN, PROMTOOL_BIN,
 ALERTMANAGER_BIN, AMTOOL_BIN, CHROMEDRIVER_BIN), then in .tools/bin, then on PATH.
@@ -61,6 +64,8 @@ PACKAGES = [
 SCHEMATHESIS = (ROOT / "scripts/schemathesis.txt").read_text().split()
 # A browser and what drives it. Its many libraries are the system's, so this is installed, not unpacked.
 CHROMIUM = ["chromium", "chromium-driver"]
+# Network namespaces and their links, for scenarios of faults. Debian pins it by its release.
+IPROUTE = ["iproute2"]
 SHARE = "usr/share/prometheus/alertmanager"
 # What Debian 12 has: package, program in it, its name here, the least version. Debian pins them by its release.
 DEBIAN = [
@@ -253,17 +258,38 @@ def get_valgrind():
     say(f"valgrind {dotted(version(found))}: {shown(found)}")
 
 
+def install(name, packages):
+    """Installs packages of Debian's, as root."""
+    say(f"{name}: installing Debian's packages {' '.join(packages)} with apt-get")
+    run(["apt-get", "update"])
+    options = ["--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return run(["apt-get", "install", *options, *packages], env=environment)
+
+
+def get_iproute():
+    """Installed, since network namespaces need root anyway."""
+    program = shutil.which("ip")
+    if not program:
+        if not shutil.which("apt-get") or os.geteuid() != 0:
+            say("ip: not found, and no apt-get as root to install iproute2 with; scenarios that need network namespaces are left out")
+            return
+        done = install("ip", IPROUTE)
+        program = shutil.which("ip")
+        if done.returncode != 0 or not program:
+            say(f"ip: not to be had; scenarios that need network namespaces are left out\n{done.stderr.strip()}")
+            return
+    shown_version = run([program, "-V"]).stdout.strip().rpartition("iproute2-")[2]
+    say(f"ip {shown_version.rstrip(',').split(',')[0]}: {program}")
+
+
 def get_chromium():
     driver = os.environ.get("CHROMEDRIVER_BIN") or next((str(p) for p in on_path("chromedriver")), None)
     if not driver:
         if not shutil.which("apt-get") or os.geteuid() != 0:
             say("chromium: no chromedriver, and no apt-get as root to install it with; the console's tests are left out")
             return
-        say(f"chromium: installing Debian's packages {' '.join(CHROMIUM)} with apt-get")
-        run(["apt-get", "update"])
-        options = ["--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        done = run(["apt-get", "install", *options, *CHROMIUM], env=environment)
+        done = install("chromium", CHROMIUM)
         driver = next((str(p) for p in on_path("chromedriver")), None)
         if done.returncode != 0 or not driver:
             say(f"chromium: not to be had; the console's tests are left out\n{done.stderr.strip()}")
@@ -305,8 +331,11 @@ def print_env():
 def main(arguments):
     if arguments == ["env"]:
         print_env()
-    elif arguments in (["demo"], ["test"]):
+    elif arguments in (["demo"], ["faults"], ["test"]):
         get_nats_server()
+        if arguments == ["faults"]:
+            get_packages(PACKAGES, PYTHON)
+            get_iproute()
         if arguments == ["test"]:
             get_rotel()
             get_debian()
@@ -314,6 +343,7 @@ def main(arguments):
             get_packages(PACKAGES, PYTHON)
             get_packages(SCHEMATHESIS, TOOLS / "schemathesis")
             get_chromium()
+            get_iproute()
     else:
         sys.exit(__doc__.strip())
 

@@ -10,6 +10,8 @@ from .recording import Recording, Shown
 
 # How far the clock by which a worker shows a window may be from this one's.
 CLOCK_MS = 1500
+# How long after a log was put back a worker may decide by the lost one: it reconnects, and then looks.
+NOTICE_MS = 5_000
 # Faults of one kind that are named one by one.
 NAMED = 4
 
@@ -22,9 +24,13 @@ class Model:
         self.fold = Fold().all(recording.log)
         self.by_position: dict[int, Message] = {message.position: message for message in recording.log}
 
-    def was_lost(self, at: int) -> bool:
+    def was_lost(self, at: int, notice: int = 0) -> bool:
         """Whether what happened then may be missing in the log, since that was put back or deleted."""
-        return any(since <= at <= until for since, until in self.recording.lost)
+        return any(since <= at <= until + notice for since, until in self.recording.lost)
+
+    def by_lost_log(self, one: Decision) -> bool:
+        """Whether a decision may have been made by a log that is lost."""
+        return self.was_lost(one.asked, NOTICE_MS) or self.was_lost(one.got, NOTICE_MS)
 
 
 def acknowledged(model: Model) -> list[str]:
@@ -171,7 +177,7 @@ def decisions(model: Model, stale_ms: int, named_ms: Optional[dict[str, int]] = 
     the bound by time, whatever it had applied. A decision that says that it is `stale` is excused from the second."""
     faults = []
     for one in model.recording.decisions:
-        if one.provider is None or one.probe or model.was_lost(one.asked) or model.was_lost(one.got):
+        if one.provider is None or one.probe or model.by_lost_log(one):
             continue
         bound = (named_ms or {}).get(one.caller, stale_ms)
         for refusal in model.fold.refusals.get((one.tenant, one.provider), []):
@@ -195,7 +201,7 @@ def probes(model: Model) -> list[str]:
     """Each probe has a slot that the log granted, and no more are in flight than the cap."""
     faults = []
     for one in model.recording.decisions:
-        if one.probe and not model.was_lost(one.asked) and not model.was_lost(one.got):
+        if one.probe and not model.by_lost_log(one):
             grants = model.fold.grants.get(one.request_id, [])
             if (one.tenant, one.provider) not in [grant.key for grant in grants]:
                 faults.append(f"the probe {one.request_id} of {one.tenant}/{one.provider} has no grant in the log")
@@ -211,7 +217,7 @@ def digests(model: Model) -> list[str]:
     """Workers at one position have one digest, at the end and at every look; those of a lost log are left out."""
     at_end = {worker.name: worker.digest for worker in model.recording.workers}
     faults = [f"digests differ at {model.fold.position}: {at_end}"] if len(set(at_end.values())) > 1 else []
-    since = max((until for _, until in model.recording.lost), default=0)
+    since = max((until + NOTICE_MS for _, until in model.recording.lost), default=0)
     found: dict[int, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name, looks in model.recording.looks.items():
         for look in looks:

@@ -1,10 +1,9 @@
 """Clusters that lose leaders and servers."""
 
-from harness.broker import current, leader
+from harness.broker import leader
 from .stage import Stage, scenario
 
 LOG = "BEAMLINE_LOG"
-REPLICATED = [LOG, "BEAMLINE_USAGE", "BEAMLINE_EVENTS", "KV_BEAMLINE_POLICIES", "KV_BEAMLINE_FLAGS", "KV_BEAMLINE_SNAPSHOTS"]
 R3 = ["--replicas", "3"]
 
 
@@ -27,7 +26,7 @@ async def leader_kill(stage: Stage) -> None:
     await stage.runs(stage.short(4, 8))
     await leader(jetstream, LOG)
     await killed.start()
-    await current(jetstream, REPLICATED)
+    await stage.whole(cluster)
     await stage.runs(stage.short(3, 8))
 
 
@@ -41,7 +40,7 @@ async def leader_stopped(stage: Stage) -> None:
         await stage.runs(15)
     finally:
         stopped.resume()
-    await current(jetstream, REPLICATED)
+    await stage.whole(cluster)
     await stage.runs(8)
 
 
@@ -58,16 +57,15 @@ async def quorum_loss(stage: Stage) -> None:
     await stage.runs(5)
     for broker in gone:
         await broker.start()
-    await current(jetstream, REPLICATED)
+    await stage.whole(cluster)
     await stage.runs(8)
 
 
 @scenario("rolling-restart", "each broker in turn is stopped by lame duck mode and started again", seconds=360.0)
 async def rolling_restart(stage: Stage) -> None:
     cluster = await three_and_two(stage)
-    jetstream = stage.operator.jetstream(timeout=2)
     for broker in cluster.brokers:
         await broker.lame_duck()
         await broker.start()
-        await current(jetstream, REPLICATED)
+        await stage.whole(cluster)
         await stage.runs(3)

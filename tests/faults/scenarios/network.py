@@ -2,10 +2,10 @@
 
 import asyncio
 
-from harness.broker import Broker, Cluster, current, leader
+from harness.broker import Broker, Cluster, leader
 from harness.network import Network, lacking
 from harness.process import free_port
-from .leaders import LOG, R3, REPLICATED
+from .leaders import LOG, R3
 from .stage import Stage, scenario
 
 # The worker's own look (a second), what it waits for an answer, and a busy machine.
@@ -64,7 +64,7 @@ async def leader_isolated(stage: Stage) -> None:
             )
         finally:
             host.heal()
-        await current(jetstream, REPLICATED)
+        await stage.whole(cluster)
         await stage.all_ready(30)
         await stage.runs(3)
 
@@ -94,7 +94,7 @@ async def leader_muted(stage: Stage) -> None:
     finally:
         for other in others:
             host.speak_to(other)
-    await current(jetstream, REPLICATED)
+    await stage.whole(cluster)
     await stage.all_ready(30)
     await stage.runs(5)
 

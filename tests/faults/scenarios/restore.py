@@ -2,7 +2,7 @@
 
 from typing import Optional
 
-from harness.broker import Broker
+from checks.recording import log_end
 from harness.load import control, done, policy
 from harness.process import now_ms
 from .stage import Stage, scenario
@@ -11,8 +11,9 @@ LOG = "BEAMLINE_LOG"
 BUCKETS = ["KV_BEAMLINE_POLICIES", "KV_BEAMLINE_FLAGS"]
 
 
-async def back_in_time(stage: Stage, names: Optional[list[str]]) -> Broker:
-    """Two workers under load, of whose broker the store, or these streams of it, is put back to 12 s ago."""
+async def back_in_time(stage: Stage, names: Optional[list[str]]) -> int:
+    """Two workers under load, of whose broker the store, or these streams of it, is put back to 12 s ago. How far the
+    log had come before."""
     broker = await stage.broker()
     await stage.start(stage.add("w0", broker.url), stage.add("w1", broker.url))
     # So that buckets have something to lose: a switch that was used.
@@ -33,6 +34,7 @@ async def back_in_time(stage: Stage, names: Optional[list[str]]) -> Broker:
         await done(stage.operator, "flag.set", body)
     await stage.runs(10)
 
+    lost_end = await log_end(stage.operator)
     await broker.stop()
     broker.put_back(saved, names)
     await broker.start()
@@ -42,7 +44,7 @@ async def back_in_time(stage: Stage, names: Optional[list[str]]) -> Broker:
         # The state is made anew: what it counted before is of another log.
         worker.steady = worker.steady and names == BUCKETS
     await stage.all_ready()
-    return broker
+    return lost_end
 
 
 async def changes_hold(stage: Stage) -> None:
@@ -84,10 +86,15 @@ async def store_restored(stage: Stage) -> None:
 
 @scenario("log-restored", "the log alone is put back to an older state: buckets and snapshots are newer", seconds=300.0)
 async def log_restored(stage: Stage) -> None:
-    await back_in_time(stage, [LOG])
-    await restarted_alike(stage)
+    lost_end = await back_in_time(stage, [LOG])
     await changes_hold(stage)
-    await stage.runs(6)
+
+    # From here on the snapshots of the lost log are at positions that the log has again.
+    async def passed() -> bool:
+        return await log_end(stage.operator) > lost_end
+    await stage.demand("the log is as long as it was", 60, passed)
+    await restarted_alike(stage)
+    await stage.runs(3)
 
 
 @scenario("buckets-restored", "the buckets of policies and flags alone are put back: their revisions go back", seconds=300.0)

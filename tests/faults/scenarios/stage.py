@@ -10,9 +10,9 @@ from typing import Any, Awaitable, Callable, Optional
 
 from checks.checks import judge, lines
 from checks.recording import Recording, record
-from harness.broker import Broker, Cluster
+from harness.broker import Broker, Cluster, healed
 from harness.load import Load, connect, done, policy, tenants
-from harness.process import Failure, eventually, now_ms
+from harness.process import Failure, eventually
 from harness.relay import Relay
 from harness.worker import Watch, Worker
 
@@ -22,6 +22,10 @@ STALE_MS = 4_000
 SETTLE = 60.0
 # So that every scenario has snapshots.
 FLAGS = ["--snapshot-every", "500"]
+REPLICATED = [
+    "BEAMLINE_LOG", "BEAMLINE_USAGE", "BEAMLINE_EVENTS", "KV_BEAMLINE_POLICIES", "KV_BEAMLINE_FLAGS",
+    "KV_BEAMLINE_SNAPSHOTS",
+]
 
 
 @dataclass
@@ -183,6 +187,11 @@ class Stage:
         """Lets all go on. The one wait that is no condition: it is how much load there is."""
         await asyncio.sleep(seconds)
 
+    async def whole(self, cluster: Cluster) -> None:
+        """Every replica of every stream is current again."""
+        for name in await healed(cluster, self.operator.jetstream(timeout=2), REPLICATED):
+            self.note(f"a replica on {name} stayed behind until its broker was restarted")
+
     async def all_ready(self, seconds: float = 60.0) -> None:
         """Every worker is ready again."""
         for worker in self.workers:
@@ -236,8 +245,3 @@ class Stage:
             name = log.name if log.suffix else f"{log.parent.name}.log"
             (to / name).write_bytes(log.read_bytes())
         return to
-
-
-def moment() -> int:
-    """Now, for `Stage.lost`."""
-    return now_ms()
