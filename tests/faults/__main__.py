@@ -54,7 +54,8 @@ async def run_one(scenario: Scenario, options: Options) -> bool:
         kept = stage.keep() if verdict.faults or options.keep_all else None
     figures = ", ".join(f"{value} {name}" for name, value in verdict.figures.items())
     notes = "".join(f"; {note}" for note in verdict.notes)
-    say(f"faults: {'FAIL' if verdict.faults else 'pass'} {scenario.name} ({time.monotonic() - began:.0f} s): {figures}{notes}")
+    word = "FAIL" if verdict.faults else "pass"
+    say(f"faults: {word} {scenario.name} ({time.monotonic() - began:.0f} s): {figures}{notes}")
     for fault in verdict.faults:
         say(f"faults:      {fault}")
     if kept:
@@ -79,7 +80,8 @@ async def run_all(scenarios: list[Scenario], options: Options) -> int:
         elif not await run_one(scenario, options):
             failed.append(scenario.name)
     passed = len(scenarios) - len(failed) - len(left_out)
-    say(f"faults: {passed} passed, {len(failed)} failed, {len(left_out)} left out{': ' + ', '.join(failed) if failed else ''}")
+    names = f": {', '.join(failed)}" if failed else ""
+    say(f"faults: {passed} passed, {len(failed)} failed, {len(left_out)} left out{names}")
     return 1 if failed else 0
 
 
@@ -119,7 +121,9 @@ def main() -> int:
         ROOT, str(program.resolve()), tool("NATS_SERVER_BIN", "nats-server", ROOT), given.short, target / "faults",
         given.keep,
     )
-    chosen = [one for one in SCENARIOS if (one.name in given.only) or (not given.only and (one.short or not given.short))]
+    chosen = [
+        one for one in SCENARIOS if (one.name in given.only) or (not given.only and (one.short or not given.short))
+    ]
     try:
         return asyncio.run(run_all(chosen, options))
     except (asyncio.CancelledError, KeyboardInterrupt):

@@ -1,7 +1,7 @@
 """The checks: each compares a part of a recording with the model, and returns what is wrong, in words."""
 
 from collections import Counter, defaultdict
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from harness.load import Ack, Decision
 from model.entries import RESULT_SUBJECT, Message
@@ -35,7 +35,8 @@ class Model:
 
 def acknowledged(model: Model) -> list[str]:
     """Each acknowledged result is in the log, and each result in the log was sent."""
-    faults, names = [], Counter()
+    faults: list[str] = []
+    names: Counter[str] = Counter()
     for message in model.recording.log:
         if message.subject.startswith(RESULT_SUBJECT) and message.msg_id:
             names[message.msg_id] += 1
@@ -43,10 +44,9 @@ def acknowledged(model: Model) -> list[str]:
         if ack.position is None or ack.acknowledged is None:
             faults.append(f"{ack.msg_id} was never acknowledged")
         elif ack.msg_id not in names and not model.was_lost(ack.acknowledged):
-            stands = model.by_position.get(ack.position)
-            faults.append(
-                f"{ack.msg_id} was acknowledged at {ack.position}, where {stands.msg_id or stands.subject if stands else 'nothing'} stands"
-            )
+            at = model.by_position.get(ack.position)
+            stands = (at.msg_id or at.subject) if at else "nothing"
+            faults.append(f"{ack.msg_id} was acknowledged at {ack.position}, where {stands} stands")
     sent = {ack.msg_id for ack in model.recording.sent}
     faults += [f"{name} stands in the log and was not sent" for name in names if name.removesuffix(":copy") not in sent]
     return faults
@@ -56,9 +56,10 @@ def metered(model: Model) -> list[str]:
     """Exactly one usage event for each result that is metered, none for others."""
     wanted = {(one.tenant, one.assignment_id): one for one in model.fold.results if one.metered()}
     found = Counter((event["tenant_id"], event.get("assignment_id")) for event in model.recording.usage)
-    sent = {(ack.tenant, ack.assignment_id): ack for ack in model.recording.sent}
+    sent: dict[tuple[Any, Any], Ack] = {(ack.tenant, ack.assignment_id): ack for ack in model.recording.sent}
     faults = [
-        f"no usage event for {key} at {one.position} ({one.disposition})" for key, one in wanted.items() if key not in found
+        f"no usage event for {key} at {one.position} ({one.disposition})"
+        for key, one in wanted.items() if key not in found
     ]
     for key, count in found.items():
         if count > 1:
@@ -160,7 +161,7 @@ def events(model: Model) -> list[str]:
                 faults.append(f"an event for {name}, which is no transition")
             continue
         of_model = wanted[name].told
-        compared = {"trips": (told[0]["trips"], of_model.trips)}
+        compared: dict[str, tuple[Any, Any]] = {"trips": (told[0]["trips"], of_model.trips)}
         if of_model.open_until is not None:
             window = told[0]["window"]
             compared["open_until"] = (told[0]["open_until"], of_model.open_until)

@@ -29,7 +29,8 @@ class Broker:
         self.process: Optional[Process] = None
         # The router's streams reserve more than a small disk's share.
         self.config.write_text(
-            f'listen: "{host}:{self.port}"\nserver_name: {name}\nlame_duck_grace_period: "1s"\nlame_duck_duration: "30s"\n'
+            f'listen: "{host}:{self.port}"\nserver_name: {name}\n'
+            'lame_duck_grace_period: "1s"\nlame_duck_duration: "30s"\n'
             f'jetstream {{ store_dir: "{self.store}", max_file_store: 1T, max_memory_store: 1G }}\n{more}\n'
         )
 
@@ -110,10 +111,8 @@ class Cluster:
         """On ports of the loopback interface."""
         routes = [free_port() for _ in range(3)]
         known = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in routes)
-        return Cluster([
-            Broker(program, folder, f"n{at}", f'cluster {{ name: faults, listen: "127.0.0.1:{port}", routes: [{known}] }}')
-            for at, port in enumerate(routes)
-        ])
+        more = [f'cluster {{ name: faults, listen: "127.0.0.1:{port}", routes: [{known}] }}' for port in routes]
+        return Cluster([Broker(program, folder, f"n{at}", lines) for at, lines in enumerate(more)])
 
     async def start(self) -> "Cluster":
         """Starts all, and waits until JetStream has a leader."""

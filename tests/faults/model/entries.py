@@ -149,7 +149,8 @@ def decode(message: Message, version: int) -> Entry:
 
 def _own(kind: str, entry: Any) -> Entry:
     if kind == "policy":
-        return Policy(entry["tenant_id"], entry["policy_id"], (entry["created"], entry["revision"]), entry.get("document"))
+        revision = (entry["created"], entry["revision"])
+        return Policy(entry["tenant_id"], entry["policy_id"], revision, entry.get("document"))
     if kind == "flag":
         tenant = entry["tenant_id"] if entry["scope"] == "tenant" else None
         return Flag(tenant, (entry["created"], entry["revision"]), entry["circuit_breaker_enabled"])
@@ -199,7 +200,8 @@ def _result(message: Message, version: int) -> Entry:
     identity = ("id", tenant, assignment) if assignment else ("body", tenant, message.body.decode("latin-1"))
     return Result(
         tenant, provider, status, fields.get("request_id"), assignment, fields.get("latency_ms"),
-        fields.get("timestamp") or None, None if code is None else str(code), fields.get("retry_after_ms") or 0, identity,
+        fields.get("timestamp") or None, None if code is None else str(code), fields.get("retry_after_ms") or 0,
+        identity,
     )
 
 

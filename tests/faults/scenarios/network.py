@@ -108,7 +108,9 @@ async def silent_cut(stage: Stage) -> None:
     network = stage.stack.enter_context(Network(["broker", "worker"]))
     near, far = network.hosts["broker"], network.hosts["worker"]
     # It listens on both of its addresses; clients of this program come by the outer one.
-    broker = Broker(stage.options.nats_server, stage.folder, "n0", 'write_deadline: "2s"', host="0.0.0.0", prefix=near.within())
+    broker = Broker(
+        stage.options.nats_server, stage.folder, "n0", 'write_deadline: "2s"', host="0.0.0.0", prefix=near.within(),
+    )
     broker.host = near.outer
     stage.stack.callback(broker.kill)
     await broker.start()

@@ -66,7 +66,7 @@ async def one_way_out(stage: Stage) -> None:
     await stage.runs(5)
 
 
-@scenario("slow-path", "a round trip of 200 ms between the only worker and the broker: breakers must recover all the same")
+@scenario("slow-path", "a round trip of 200 ms between the only worker and the broker: breakers must recover")
 async def slow_path(stage: Stage) -> None:
     broker = await stage.broker()
     relay = await stage.relay(broker)

@@ -11,7 +11,9 @@ from .stage import Stage, scenario
 LONG = 330
 
 
-@scenario("worker-kills", "twenty SIGKILLs of workers under load, at least one of three being up", seconds=420.0, short=True)
+@scenario(
+    "worker-kills", "twenty SIGKILLs of workers under load, at least one of three being up", seconds=420.0, short=True,
+)
 async def worker_kills(stage: Stage) -> None:
     broker = await stage.broker()
     await stage.start(*(stage.add(f"w{n}", broker.url) for n in range(3)))
@@ -80,7 +82,8 @@ async def late_command(stage: Stage) -> None:
     await stage.runs(8)
     for worker in stage.workers:
         forced = next(
-            one["forced"] for one in await worker.breakers() if (one["tenant_id"], one["provider_id"]) == ("t0", "gamma")
+            one["forced"] for one in await worker.breakers()
+            if (one["tenant_id"], one["provider_id"]) == ("t0", "gamma")
         )
         if not forced or forced["state"] != "closed":
             stage.fault(f"{worker.name} has {forced}: a command that waited was carried out over a newer one")

@@ -33,7 +33,8 @@ async def control_races(stage: Stage) -> None:
         got = await control(stage.operator, "policy.get", {"tenant_id": "t4", "policy_id": "default"})
         answers = await asyncio.gather(*(
             control(stage.operator, "policy.put", {
-                "tenant_id": "t4", "policy": policy(timeout_ms=1000 + 10 * round_ + n), "expected_revision": got["revision"],
+                "tenant_id": "t4", "policy": policy(timeout_ms=1000 + 10 * round_ + n),
+                "expected_revision": got["revision"],
             }, 15)
             for n in range(6)
         ))

@@ -97,7 +97,9 @@ async def log_restored(stage: Stage) -> None:
     await stage.runs(3)
 
 
-@scenario("buckets-restored", "the buckets of policies and flags alone are put back: their revisions go back", seconds=300.0)
+@scenario(
+    "buckets-restored", "the buckets of policies and flags alone are put back: their revisions go back", seconds=300.0,
+)
 async def buckets_restored(stage: Stage) -> None:
     await back_in_time(stage, BUCKETS)
     await changes_hold(stage)

@@ -209,11 +209,12 @@ class Stage:
 
     async def finish(self) -> Verdict:
         """Waits until all is quiet, and judges."""
-        assert self.load_
+        load = self.load_
+        assert load
         try:
-            await self.load_.quiet()
+            await load.quiet()
         except Failure as failure:
-            self.fault(f"{failure}: {len(self.load_.pending)} are not")
+            self.fault(f"{failure}: {len(load.pending)} are not")
         await self.all_ready()
         await self.watch.end()
         found: dict[str, list[str]] = {"settled": ["nothing was read"]}
@@ -223,7 +224,7 @@ class Stage:
             nonlocal found, figures
             try:
                 self.recording = await record(
-                    self.operator, self.load_, self.workers, self.watch, self.counted_from, self.lost
+                    self.operator, load, self.workers, self.watch, self.counted_from, self.lost
                 )
                 found, figures = judge(self.recording, self.stale_ms, self.named_ms, self.without)
             except Exception as error:  # A worker that goes on, a broker that does not answer: looked at again.
@@ -232,7 +233,7 @@ class Stage:
         # What is wrong may be late (usage is sent while we look), so it is looked at until the time is over.
         with contextlib.suppress(Failure):
             await eventually("all is as the model says", SETTLE if not self.options.short else 30.0, settled, every=1.0)
-        figures["unanswered"] = self.load_.unanswered
+        figures["unanswered"] = load.unanswered
         return Verdict(self.faults + lines(found), figures, self.notes)
 
     def keep(self) -> pathlib.Path:

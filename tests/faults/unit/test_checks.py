@@ -123,6 +123,7 @@ class Damage(unittest.TestCase):
 
     def test_a_counter_that_is_one_off_is_seen(self) -> None:
         worker = next(worker for worker in self.recording.workers if worker.results is not None)
+        assert worker.results
         worker.results["success applied"] += 1
         self.fails("counted")
 
@@ -132,6 +133,7 @@ class Damage(unittest.TestCase):
             (key, refusal) for key, refusals in fold.refusals.items() for refusal in refusals
             if refusal.until is not None and refusal.until - refusal.since > 900
         )
+        assert refusal.until
         admitted = replace(
             next(one for one in self.recording.decisions if one.provider), tenant=key[0], provider=key[1], probe=False,
             asked=refusal.until - 100, got=refusal.until - 90,

@@ -36,8 +36,8 @@ class Log:
         """An entry of the router's."""
         self.add(at, LOG_PREFIX + kind, json.dumps({"v": 1, "entry": entry}).encode())
 
-    def policy(self, at: int, tenant: str, revision: int, policy_id: str = "default", created: int = 5, gone: bool = False,
-               providers: tuple[str, ...] = ("openai",), **breaker: Any) -> None:
+    def policy(self, at: int, tenant: str, revision: int, policy_id: str = "default", created: int = 5,
+               gone: bool = False, providers: tuple[str, ...] = ("openai",), **breaker: Any) -> None:
         """A revision of a policy, enabled unless it says otherwise."""
         document = {
             "policy_id": policy_id, "providers": [{"name": name, "weight": 1} for name in providers],
@@ -50,7 +50,8 @@ class Log:
                provider: str = "openai", **more: Any) -> str:
         """Reports a result: its disposition."""
         self.names += 1
-        body = {"tenant_id": tenant, "provider_id": provider, "status": status, "assignment_id": f"a{self.names}", **more}
+        own = {"tenant_id": tenant, "provider_id": provider, "status": status, "assignment_id": f"a{self.names}"}
+        body = {**own, **more}
         self.add(at, subject, json.dumps({k: v for k, v in body.items() if v is not None}).encode())
         return self.fold.results[-1].disposition
 
@@ -187,7 +188,8 @@ class Results(unittest.TestCase):
 
     def test_the_first_of_result_and_timeout_counts(self) -> None:
         log = Log()
-        ended = {"tenant_id": "acme", "provider_id": "openai", "request_id": "r", "status": "timeout", "elapsed_ms": 5000}
+        call = {"tenant_id": "acme", "provider_id": "openai", "request_id": "r"}
+        ended = {**call, "status": "timeout", "elapsed_ms": 5000}
         log.own(6000, "ended", {**ended, "assignment_id": "x"})
         self.assertEqual(log.breaker.row, 1)
         self.assertEqual(log.result(6001, "success", assignment_id="x"), "late")
