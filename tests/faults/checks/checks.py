@@ -89,10 +89,11 @@ def counted(model: Model) -> list[str]:
             f"{one.status} {one.disposition}" for one in model.fold.results if one.position > worker.counted_from
         )
         if dict(wanted) != worker.results:
-            differs = {
-                name: (worker.results.get(name, 0), wanted.get(name, 0)) for name in wanted.keys() | worker.results.keys()
-                if worker.results.get(name, 0) != wanted.get(name, 0)
+            pairs = {
+                name: (worker.results.get(name, 0), wanted.get(name, 0))
+                for name in wanted.keys() | worker.results.keys()
             }
+            differs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
             faults.append(f"{worker.name} counts results otherwise than the model (counted, model's): {differs}")
     return faults
 
@@ -149,7 +150,7 @@ def events(model: Model) -> list[str]:
     """Each transition stands in the stream of events once, with what the model says of it."""
     found: dict[tuple, list[dict]] = defaultdict(list)
     for event in model.recording.events:
-        name = (event["position"], event["tenant_id"], event["provider_id"], event["from"], event["to"], event["reason"])
+        name = tuple(event[field] for field in ("position", "tenant_id", "provider_id", "from", "to", "reason"))
         found[name].append(event)
     wanted = {transition.name(): transition for transition in model.fold.transitions}
     faults = [f"no event for {name}" for name in wanted if name not in found]
