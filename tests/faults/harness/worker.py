@@ -18,17 +18,22 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 READY = 60.0
 
 
-async def get(host: str, port: int, path: str, timeout: float = 5.0) -> tuple[int, str]:
-    """GET: the status and the body."""
+async def get(host: str, port: int, path: str, timeout: float = 5.0, body: Optional[dict] = None) -> tuple[int, str]:
+    """GET, or POST with a body as the console does: the status and the body of the answer."""
+    sent = b"" if body is None else json.dumps(body).encode()
+    head = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
+    if body is not None:
+        head += ["Content-Type: application/json", "X-Beamline-Console: 1", f"Content-Length: {len(sent)}"]
+
     async def ask() -> tuple[int, str]:
         reader, writer = await asyncio.open_connection(host, port)
         try:
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            body = await reader.read()
-            if "transfer-encoding: chunked" in head.lower():
-                body = _unchunked(body)
-            return int(head.split()[1]), body.decode()
+            writer.write("\r\n".join([*head, "", ""]).encode() + sent)
+            answered = (await reader.readuntil(b"\r\n\r\n")).decode()
+            got = await reader.read()
+            if "transfer-encoding: chunked" in answered.lower():
+                got = _unchunked(got)
+            return int(answered.split()[1]), got.decode()
         finally:
             writer.close()
     return await asyncio.wait_for(ask(), timeout)
@@ -126,6 +131,13 @@ class Worker:
         """The settings of one breaker."""
         page = json.loads((await get(self.host, self.http, f"/api/v1/breakers/{tenant}/{provider}"))[1])
         return page["breaker"]["settings"]
+
+    async def force(self, tenant: str, provider: str, state: str, reason: str) -> None:
+        """Forces a breaker by this worker, as its console does; it has to run with `--console-actions`."""
+        path = f"/api/v1/breakers/{tenant}/{provider}/force"
+        status, answer = await get(self.host, self.http, path, 10.0, {"state": state, "reason": reason})
+        if status != 200:
+            raise Failure(f"{self.name} does not force {tenant}/{provider}: {status} {answer}")
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Its log lines with this event."""

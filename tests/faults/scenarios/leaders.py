@@ -1,10 +1,12 @@
 """Clusters that lose leaders and servers."""
 
 from harness.broker import leader
-from .stage import Stage, scenario
+from .stage import MAX_STALE_MS, Stage, scenario
 
 LOG = "BEAMLINE_LOG"
 R3 = ["--replicas", "3"]
+# A worker that reads the log from a broker which stands still notices within seconds, and reads it from another one.
+MOVED_MS = 12_000
 
 
 async def three_and_two(stage: Stage):
@@ -22,6 +24,7 @@ async def leader_kill(stage: Stage) -> None:
     cluster = await three_and_two(stage)
     jetstream = stage.operator.jetstream(timeout=2)
     killed = cluster.named(await leader(jetstream, LOG))
+    stage.stale_ms = MOVED_MS
     killed.kill()
     await stage.runs(stage.short(4, 8))
     await leader(jetstream, LOG)
@@ -35,6 +38,7 @@ async def leader_stopped(stage: Stage) -> None:
     cluster = await three_and_two(stage)
     jetstream = stage.operator.jetstream(timeout=2)
     stopped = cluster.named(await leader(jetstream, LOG))
+    stage.stale_ms = MOVED_MS
     stopped.pause()
     try:
         await stage.runs(15)
@@ -49,6 +53,8 @@ async def quorum_loss(stage: Stage) -> None:
     cluster = await three_and_two(stage)
     jetstream = stage.operator.jetstream(timeout=2)
     led = await leader(jetstream, LOG)
+    # What was stamped before the loss can be read after it only.
+    stage.stale_ms = MAX_STALE_MS
     gone = [broker for broker in cluster.brokers if broker.name != led]
     for broker in gone:
         broker.kill()

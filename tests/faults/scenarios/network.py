@@ -6,13 +6,10 @@ from harness.broker import Broker, Cluster, leader
 from harness.network import Network, lacking
 from harness.process import free_port
 from .leaders import LOG, R3
-from .stage import Stage, scenario
+from .stage import MAX_STALE_MS, Stage, scenario
 
 # The worker's own look (a second), what it waits for an answer, and a busy machine.
 NOTICED = 10.0
-# Decisions from an ageing state are bounded by --max-stale-ms, 30 s by default; one of a worker that is alone goes on
-# and says `stale`.
-MAX_STALE_MS = 30_000
 
 
 async def hosts(stage: Stage) -> tuple[Network, Cluster]:
@@ -49,7 +46,7 @@ async def hosts(stage: Stage) -> tuple[Network, Cluster]:
 async def leader_isolated(stage: Stage) -> None:
     network, cluster = await hosts(stage)
     callers = {broker.name: broker.url for broker in cluster.brokers}
-    stage.named_ms = {name: MAX_STALE_MS + 5_000 for name in callers}
+    stage.named_ms = {name: MAX_STALE_MS for name in callers}
     await stage.load(rate=30.0, callers=callers)
     await stage.runs(8)
     jetstream = stage.operator.jetstream(timeout=2)
@@ -77,7 +74,7 @@ async def leader_isolated(stage: Stage) -> None:
 async def leader_muted(stage: Stage) -> None:
     network, cluster = await hosts(stage)
     callers = {broker.name: broker.url for broker in cluster.brokers}
-    stage.named_ms = {name: MAX_STALE_MS + 5_000 for name in callers}
+    stage.named_ms = {name: MAX_STALE_MS for name in callers}
     await stage.load(rate=30.0, callers=callers)
     await stage.runs(8)
     jetstream = stage.operator.jetstream(timeout=2)

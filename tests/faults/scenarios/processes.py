@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 
-from harness.load import CONTROL, done
+from harness.load import CONTROL
 from .stage import Stage, scenario
 
 # The events' stream knows copies for five minutes.
@@ -56,7 +56,7 @@ async def worker_stopped(stage: Stage) -> None:
 )
 async def late_command(stage: Stage) -> None:
     broker = await stage.broker()
-    await stage.start(stage.add("w0", broker.url), stage.add("w1", broker.url))
+    await stage.start(stage.add("w0", broker.url, ["--console-actions"]), stage.add("w1", broker.url))
     await stage.load(rate=30.0)
     await stage.runs(4)
     stage.workers[1].pause()
@@ -75,7 +75,8 @@ async def late_command(stage: Stage) -> None:
         if not waiting:
             stage.fault("no command waits in the stopped worker")
         await stage.runs(6)
-        await done(stage.operator, "breaker.force", {**body, "state": "closed", "reason": "newer"})
+        # By the other worker itself: a request could wait behind the older ones, and come after them.
+        await stage.workers[0].force("t0", "gamma", "closed", "newer")
     finally:
         stage.workers[1].resume()
     await stage.all_ready()

@@ -18,6 +18,9 @@ from harness.worker import Watch, Worker
 
 # An admission to a breaker that opened longer ago than this, while nothing is wrong: on a machine that builds beside.
 STALE_MS = 4_000
+# How old a state may be by which a worker decides that has lost the log: the default of --max-stale-ms, and what a
+# busy machine adds.
+MAX_STALE_MS = 30_000 + 5_000
 # How long what follows from the log (usage, events, workers that catch up) may take once all is well again.
 SETTLE = 60.0
 # So that every scenario has snapshots.
