@@ -1,5 +1,6 @@
 """Stores that are put back to an older state, whole or in parts, and a log that is deleted."""
 
+import random
 from typing import Optional
 
 from checks.recording import log_end
@@ -37,9 +38,9 @@ async def back_in_time(stage: Stage, names: Optional[list[str]]) -> int:
     lost_end = await log_end(stage.operator)
     await broker.stop()
     broker.put_back(saved, names)
-    await broker.start()
     if names is None or LOG in names:
         stage.lost.append((since, now_ms()))
+    await broker.start()
     for worker in stage.workers:
         # The state is made anew: what it counted before is of another log.
         worker.steady = worker.steady and names == BUCKETS
@@ -112,7 +113,11 @@ async def buckets_restored(stage: Stage) -> None:
             stage.fault(f"{verb}: {answer['error']}")
 
 
-@scenario("log-deleted", "the log's stream is deleted under load; two workers race to make it again", short=True)
+@scenario(
+    "log-deleted",
+    "the log's stream is deleted under load; two workers race to make it again, and one of them is killed meanwhile",
+    short=True,
+)
 async def log_deleted(stage: Stage) -> None:
     broker = await stage.broker()
     await stage.start(stage.add("w0", broker.url), stage.add("w1", broker.url))
@@ -121,8 +126,13 @@ async def log_deleted(stage: Stage) -> None:
     await stage.runs(stage.short(4, 8))
     jetstream = stage.operator.jetstream(timeout=5)
     first = (await jetstream.stream_info(LOG)).created
-    for _ in range(stage.short(1, 3)):
+    for round_ in range(stage.short(1, 4)):
         await jetstream.delete_stream(LOG)
+        if round_ % 2:
+            # One dies somewhere between the steps of making it again.
+            await stage.runs(random.uniform(0.0, 4.0))
+            stage.workers[1].kill()
+            stage.workers[1].launch()
 
         async def again() -> bool:
             return (await jetstream.stream_info(LOG)).created != first
