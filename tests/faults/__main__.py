@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "tests" / "faults"), str(ROOT / ".tools" / "python")]
 
 from checks.checks import judge, lines  # noqa: E402
 from checks.recording import Recording  # noqa: E402
-from harness import network  # noqa: E402
+from harness import disk, network  # noqa: E402
 from harness.process import Failure, tool  # noqa: E402
 from scenarios import SCENARIOS, Options, Scenario, Stage, Verdict  # noqa: E402
 from scenarios.stage import STALE_MS  # noqa: E402
@@ -71,6 +71,7 @@ async def run_all(scenarios: list[Scenario], options: Options) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     network.remove_strays()
+    disk.remove_strays()
     failed, left_out = [], []
     for scenario in scenarios:
         why = scenario.lacking()

@@ -5,6 +5,7 @@ all of them whatever happens to the bridge. Nothing is forwarded from one to the
 """
 
 import os
+import re
 import shutil
 import subprocess
 from typing import Optional
@@ -107,11 +108,15 @@ class Network:
 
 
 def remove_strays() -> None:
-    """Removes namespaces of runs that were killed before they could."""
+    """Removes namespaces and bridges of runs that were killed before they could."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         return
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
-    for line in listed.splitlines():
-        parts = line.split()[0].split("-")
-        if len(parts) == 3 and parts[0] == PREFIX and parts[1].isdigit() and not os.path.exists(f"/proc/{parts[1]}"):
-            subprocess.run(["ip", "netns", "del", line.split()[0]], capture_output=True, check=False)
+    alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
+    for space, pid in re.findall(rf"^({PREFIX}-(\d+)-\S+)", spaces, re.MULTILINE):
+        if int(pid) not in alive:
+            subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)
+    links = subprocess.run(["ip", "-o", "link", "show", "type", "bridge"], capture_output=True, text=True, check=False)
+    for bridge, pid in re.findall(r"^\d+: (f(\d+)br)", links.stdout, re.MULTILINE):
+        if int(pid) not in {one % 100_000 for one in alive}:
+            subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import pathlib
-import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import Any, Awaitable, Callable, Optional
 
 from checks.checks import judge, lines
 from checks.recording import Recording, record
+from harness import disk
 from harness.broker import Broker, Cluster, healed
 from harness.load import Load, connect, done, policy, tenants
 from harness.process import Failure, eventually
@@ -97,7 +97,7 @@ class Stage:
 
     async def __aenter__(self) -> "Stage":
         self.stack = contextlib.AsyncExitStack()
-        self.folder = pathlib.Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
+        self.folder = pathlib.Path(self.stack.enter_context(disk.folder()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
