@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import uuid
 
 from harness.load import CONTROL
 from .stage import Stage, scenario
@@ -29,6 +30,26 @@ async def worker_kills(stage: Stage) -> None:
             await worker.ready()
     await stage.all_ready()
     await stage.runs(3)
+
+
+@scenario(
+    "workers-away",
+    "all workers are killed; executors report failures that open breakers meanwhile; then the workers start",
+)
+async def workers_away(stage: Stage) -> None:
+    broker = await stage.broker()
+    await stage.start(stage.add("w0", broker.url), stage.add("w1", broker.url))
+    load = await stage.load(rate=30.0)
+    await stage.runs(5)
+    for worker in stage.workers:
+        worker.kill()
+    for tenant in stage.tenants:
+        for _ in range(6):
+            await load.report(tenant, "gamma", str(uuid.uuid4()), "error", 5)
+    for worker in stage.workers:
+        worker.launch()
+    await stage.all_ready()
+    await stage.runs(5)
 
 
 @scenario(
