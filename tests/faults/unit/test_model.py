@@ -292,6 +292,14 @@ class Commands(unittest.TestCase):
             (5, "half_open", "closed", "forced"), (1005, "closed", "closed", "force_lifted"),
         ])
 
+    def test_a_command_past_its_latest_stamp_changes_nothing(self) -> None:
+        log = Log()
+        entry = {"tenant_id": "acme", "provider_id": "openai", "to": "open"}
+        log.own(1001, "force", {**entry, "latest": NOON + 1000})
+        self.assertEqual((log.breaker.shown(), log.told()), ("closed", []))
+        log.own(1002, "force", {**entry, "latest": NOON + 1002})
+        self.assertEqual(log.breaker.shown(), "open")
+
     def test_a_reset_empties(self) -> None:
         log = Log()
         log.opens(0)
