@@ -95,12 +95,14 @@ impl Clock {
 
     /// Takes a measurement of the broker's clock: it read `stamp` at some moment between the ticks
     /// `sent` and `received`. The measurement with the least round trip wins, since its error is at
-    /// most half of that; old ones lose their weight slowly.
+    /// most half of that; old ones lose their weight slowly. One that shows the offset in use to be wrong
+    /// replaces it: the process was suspended, or another broker with another clock answers.
     pub fn observe(&self, stamp: Stamp, sent: Tick, received: Tick) {
         let round_trip = received.0.saturating_sub(sent.0);
         let best = self.shared.round_trip_ms.load(Ordering::Relaxed);
         let age_minutes = received.0.saturating_sub(self.shared.measured_at.load(Ordering::Relaxed)) / 60_000;
-        if best != u64::MAX && round_trip > best.saturating_add(age_minutes.saturating_mul(AGEING_MS)) {
+        let better = round_trip <= best.saturating_add(age_minutes.saturating_mul(AGEING_MS));
+        if !better && is_possible(self.offset(), stamp, sent, received) {
             return;
         }
         let middle = sent.0 + round_trip / 2;
@@ -122,9 +124,34 @@ impl Clock {
     }
 }
 
+/// Whether the broker's clock can have read `stamp` between two ticks, if this is the offset. All three are
+/// cut to whole milliseconds.
+fn is_possible(offset: Offset, stamp: Stamp, sent: Tick, received: Tick) -> bool {
+    (offset.to_stamp(sent).minus(1)..=offset.to_stamp(received).plus(1)).contains(&stamp)
+}
+
 /// Ticks begin at one hour, so that a stamp from before the start still has a tick above 0.
 const START_TICK: u64 = 3_600_000;
 
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_that_the_offset_contradicts_replaces_it_however_long_it_took() {
+        let clock = Clock::start();
+        clock.observe(Stamp(1_000_000), Tick(5_000), Tick(5_000));
+        let good = clock.offset();
+        assert_eq!(good.to_stamp(Tick(5_000)), Stamp(1_000_000));
+        // It took longer and says nothing against it.
+        clock.observe(Stamp(1_000_100), Tick(5_090), Tick(5_130));
+        assert_eq!(clock.offset(), good);
+        // The process was suspended for a minute, in which its ticks stood still.
+        clock.observe(Stamp(1_060_220), Tick(5_200), Tick(5_240));
+        assert_eq!(clock.offset().to_stamp(Tick(5_220)), Stamp(1_060_220));
+    }
 }

@@ -80,6 +80,8 @@ pub enum What {
         /// Whether it does.
         found: bool,
     },
+    /// A force, a reset or a switch that came past its latest stamp, and changed nothing.
+    Late,
     /// A step of a rollout; whether it was newer.
     Step {
         /// Whether it took effect.
@@ -186,6 +188,13 @@ impl Fold {
                 What::Release
             }
             Entry::Policy(entry) => What::Policy(self.policy_entry(entry, &mut step)),
+            Entry::Force(ForceEntry { latest, .. })
+            | Entry::Reset(ForceEntry { latest, .. })
+            | Entry::Flag(FlagEntry { latest, .. })
+                if self.is_past(*latest) =>
+            {
+                What::Late
+            }
             Entry::Flag(entry) => What::Flag { newer: self.flag(entry, &mut step) },
             Entry::Force(entry) => self.command(entry, false, &mut step),
             Entry::Reset(entry) => self.command(entry, true, &mut step),
@@ -288,6 +297,12 @@ impl Fold {
         };
         let effect = self.input(&entry.tenant_id, &entry.provider_id, &Input::Claim(claim), step);
         What::Claim { claim: entry.claim, verdict: effect.and_then(|e| e.verdict) }
+    }
+
+    /// Whether an entry stands past the latest stamp at which it is valid. By its own stamp: fold time may be
+    /// ahead of the clock by which its writer set that.
+    fn is_past(&self, latest: Option<Stamp>) -> bool {
+        self.version >= FoldVersion::TIMELY_COMMANDS && latest.is_some_and(|latest| self.at.stamp > latest)
     }
 
     fn command(&mut self, entry: &ForceEntry, reset: bool, step: &mut Step) -> What {

@@ -240,6 +240,7 @@ impl Fold {
                 scope,
                 revision,
                 circuit_breaker_enabled: enabled,
+                latest: None,
                 actor: None,
                 reason: None,
                 authenticated: None,

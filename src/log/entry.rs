@@ -128,6 +128,10 @@ pub struct FlagEntry {
     pub revision: Revision,
     /// Whether breakers judge and refuse.
     pub circuit_breaker_enabled: bool,
+    /// The latest stamp at which it is valid; always without. An entry that repeats what the bucket holds has
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Stamp>,
     /// Who did it, in their own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
@@ -195,6 +199,9 @@ pub struct ForceEntry {
     /// For how long; for ever if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    /// The latest stamp at which it is valid; always without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Stamp>,
     /// Who did it, in their own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,

@@ -23,8 +23,10 @@ impl FoldVersion {
     pub const BOUNDED_RESULTS: Self = Self(3);
     /// Identities of results are remembered by log time, in shares of their tenants.
     pub const TIMED_IDENTITIES: Self = Self(3);
+    /// A force, a reset and a switch change nothing past the latest stamp that they bear.
+    pub const TIMELY_COMMANDS: Self = Self(4);
     /// The last version that this program has.
-    pub const NEWEST: Self = Self::ASSIGNMENT_SUBJECTS;
+    pub const NEWEST: Self = Self::TIMELY_COMMANDS;
 }
 
 impl Default for FoldVersion {

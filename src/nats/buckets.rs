@@ -51,6 +51,9 @@ pub enum BucketError {
     /// Others changed the key, or no change of it could be compared, for too long.
     #[error("others change the key at the same time")]
     Busy,
+    /// It comes later than it may.
+    #[error("the change comes too late")]
+    Late,
     /// It ends before what the log has seen of it, and was not put right in time.
     #[error("the bucket holds an older state than is in force, which is being put back")]
     WentBack,

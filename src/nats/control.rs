@@ -33,8 +33,9 @@ use super::Worker;
 use super::buckets::{Bucket, Holds};
 use super::events::Event;
 use super::headers::{Received, field_of, incoming};
+use super::ledger::Taken;
 use crate::config::ControlIdentity;
-use crate::domain::{Authenticated, ErrorCode};
+use crate::domain::{Authenticated, ErrorCode, Stamp, Tick};
 use crate::log::Entry;
 use crate::telemetry::labels::{Publish, Source, Verb};
 use crate::telemetry::{Facts, Message as Told};
@@ -46,6 +47,8 @@ use intake::Intake;
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the broker may take over one question that a verb has; then the verb is answered as unavailable.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a command is valid: it may wait for a place for 1 s, and the log may take 5 s; the rest is for clocks.
+const VALID_MS: u64 = 8_000;
 /// The longest body that is looked at: a policy of 256 providers is below 64 KiB.
 const MAX_BODY: usize = 1 << 20;
 
@@ -105,7 +108,7 @@ fn request_of<'m>(worker: &Worker, message: &'m Message) -> Option<Received<'m>>
     (!is_dropped).then_some(message)
 }
 
-async fn one(worker: &Arc<Worker>, message: Message) {
+async fn one(worker: &Arc<Worker>, message: Message, arrived: Tick) {
     let began = worker.clock.nanos();
     let Some(message) = request_of(worker, &message) else { return };
     let verb = Verb::parse(verb_text(worker, message.subject));
@@ -118,7 +121,7 @@ async fn one(worker: &Arc<Worker>, message: Message) {
     } else if message.payload.len() > MAX_BODY {
         Err(ControlError::new(ErrorCode::InvalidRequest, "the body has more than 1 MiB"))
     } else {
-        Body::parse(message.payload, sender(worker, &message))
+        Body::parse(message.payload, sender(worker, &message), arrived)
     };
     let tenant_id = parsed.as_ref().ok().and_then(|b| b.peek("tenant_id"));
     let result = match parsed {
@@ -200,7 +203,7 @@ fn note_refusal(worker: &Worker, message: &Received<'_>, error: &ControlError, t
 /// [`ControlError`], as the verb's answer would have it.
 pub async fn perform(worker: &Arc<Worker>, verb: Verb, body: &Value) -> Result<Value, ControlError> {
     let bytes = serde_json::to_vec(body).unwrap_or_default();
-    let result = match Body::parse(&bytes, None) {
+    let result = match Body::parse(&bytes, None, worker.clock.tick()) {
         Ok(body) => dispatch(worker, verb, body).await,
         Err(error) => Err(error),
     };
@@ -297,7 +300,18 @@ async fn command(worker: &Worker, entry: &Entry<'_>) -> Result<bool, ControlErro
         }
         ControlError::new(ErrorCode::Unavailable, "the log did not take the command; try again")
     })?;
-    Ok(worker.ledger.wait_applied(appended.position, APPLY_PATIENCE).await)
+    let applied = worker.ledger.wait_applied(appended.position, APPLY_PATIENCE).await;
+    if applied && worker.ledger.taken(appended.position) == Some(Taken::Late) {
+        let message = "the command came too late into the log, and nothing changed; try again";
+        return Err(ControlError::new(ErrorCode::Unavailable, message));
+    }
+    Ok(applied)
+}
+
+/// The latest stamp at which a command is valid that this worker took up at a tick, by the broker's clock as
+/// far as it is known. A request that was held up must not undo what was commanded since.
+fn latest_of(worker: &Worker, arrived: Tick) -> Stamp {
+    worker.clock.offset().to_stamp(arrived).plus(VALID_MS)
 }
 
 /// One page of a list: as many items as the limit and the broker's payload allow. `next` names the

@@ -15,7 +15,6 @@
 mod explain;
 mod in_turn;
 mod intake;
-mod pulse;
 mod push;
 mod reading;
 mod refusals;

@@ -38,6 +38,7 @@ pub mod ledger;
 pub mod link;
 pub mod log_reader;
 pub mod measuring;
+mod pulse;
 pub mod reconcile;
 mod refused;
 pub mod renewal;

@@ -253,6 +253,7 @@ async fn restore_flags(
             scope,
             revision: Revision { created, revision },
             circuit_breaker_enabled,
+            latest: None,
             actor: None,
             reason: Some(reason.to_owned()),
             authenticated: None,

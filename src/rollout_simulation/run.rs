@@ -279,6 +279,7 @@ impl<S: Surroundings> Simulation<S> {
                 provider_id: provider.clone(),
                 to: Some(ForceTo::Open),
                 ttl_ms: Some(*for_ms),
+                latest: None,
                 actor: Some(actor.clone()),
                 reason: Some(reason.clone()),
                 authenticated: None,

@@ -191,17 +191,18 @@ mod tests {
         for (scope, golden) in [
             (
                 Scope::Global,
-                r#"{"v":1,"entry":{"scope":"global","created":5,"revision":7,"circuit_breaker_enabled":false}}"#,
+                r#"{"v":1,"entry":{"scope":"global","created":5,"revision":7,"circuit_breaker_enabled":false,"latest":9}}"#,
             ),
             (
                 Scope::Tenant { tenant_id: tenant_id.clone() },
-                r#"{"v":1,"entry":{"scope":"tenant","tenant_id":"acme","created":5,"revision":7,"circuit_breaker_enabled":false}}"#,
+                r#"{"v":1,"entry":{"scope":"tenant","tenant_id":"acme","created":5,"revision":7,"circuit_breaker_enabled":false,"latest":9}}"#,
             ),
         ] {
             let flag = FlagEntry {
                 scope,
                 revision,
                 circuit_breaker_enabled: false,
+                latest: Some(Stamp(9)),
                 actor: None,
                 reason: None,
                 authenticated: None,
@@ -224,6 +225,7 @@ mod tests {
             provider_id: ProviderId::try_new("openai").unwrap(),
             to: Some(ForceTo::Open),
             ttl_ms: Some(1_000),
+            latest: Some(Stamp(9)),
             actor: None,
             reason: Some("maintenance".into()),
             authenticated: None,
@@ -235,7 +237,7 @@ mod tests {
             }),
             r#"{"v":1,"entry":{"version":2,"identity_key":[1,18446744073709551615]}}"#,
         );
-        let golden = r#"{"v":1,"entry":{"tenant_id":"acme","provider_id":"openai","to":"open","ttl_ms":1000,"reason":"maintenance"}}"#;
+        let golden = r#"{"v":1,"entry":{"tenant_id":"acme","provider_id":"openai","to":"open","ttl_ms":1000,"latest":9,"reason":"maintenance"}}"#;
         round_trip(&Entry::Force(force.clone()), golden);
         round_trip(&Entry::Reset(force), golden);
     }

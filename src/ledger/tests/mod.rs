@@ -85,6 +85,7 @@ fn flag_entry(scope: Scope, revision: Revision, enabled: bool) -> Entry<'static>
         scope,
         revision,
         circuit_breaker_enabled: enabled,
+        latest: None,
         actor: None,
         reason: None,
         authenticated: None,
@@ -97,7 +98,16 @@ fn scope_of(tenant_id: &str) -> Scope {
 
 fn command(tenant_id: &str, provider_id: &str, to: Option<ForceTo>, ttl_ms: Option<u64>) -> ForceEntry {
     let (tenant_id, provider_id) = (tenant(tenant_id), provider(provider_id));
-    ForceEntry { tenant_id, provider_id, to, ttl_ms, actor: None, reason: None, authenticated: None }
+    ForceEntry {
+        tenant_id,
+        provider_id,
+        to,
+        ttl_ms,
+        latest: None,
+        actor: None,
+        reason: None,
+        authenticated: None,
+    }
 }
 
 fn outcome(tenant_id: &str, provider_id: &str, status: Status, identity: u64) -> Outcome<'static> {

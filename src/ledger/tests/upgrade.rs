@@ -114,6 +114,48 @@ fn a_list_of_assignment_subjects_is_refused_before_the_third_version() {
 }
 
 #[test]
+fn from_the_fourth_version_on_a_late_command_changes_nothing() {
+    let entries = |log: &mut Log, latest| {
+        let force = ForceEntry { latest, ..command("acme", "a", Some(ForceTo::Open), None) };
+        let reset = ForceEntry { latest, ..command("acme", "a", None, None) };
+        let revision = log.next_revision();
+        let Entry::Flag(flag) = flag_entry(Scope::Global, revision, false) else { unreachable!() };
+        [Entry::Force(force), Entry::Reset(reset), Entry::Flag(FlagEntry { latest, ..flag })]
+    };
+    for (version, late) in [(3, false), (4, true)] {
+        let mut log = Log::acme();
+        log.raise(version);
+        let past = log.at.stamp.minus(1);
+        for entry in entries(&mut log, Some(past)) {
+            assert_eq!(log.apply(entry).what == What::Late, late, "{version}");
+        }
+        assert_eq!(
+            log.shown("acme", "a") == Shown::Closed && log.fold.flags().get(&Scope::Global).is_none(),
+            late
+        );
+        let now = log.at.stamp;
+        for latest in [None, Some(now), Some(now.plus(1))] {
+            for entry in entries(&mut log, latest) {
+                assert_ne!(log.apply(entry).what, What::Late, "{version} {latest:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_command_is_late_by_its_own_stamp_where_the_clock_before_was_ahead() {
+    let mut log = Log::acme();
+    log.raise(4);
+    log.after(MINUTE_MS).ends("acme", "a", Status::Success);
+    // Another leader, whose clock is a minute behind: fold time stays.
+    log.at.stamp = log.at.stamp.minus(MINUTE_MS);
+    let latest = Some(log.at.stamp.plus(8_000));
+    let force = ForceEntry { latest, ..command("acme", "a", Some(ForceTo::Open), None) };
+    assert_eq!(log.apply(Entry::Force(force)).what, What::Command { found: true });
+    assert_eq!(log.shown("acme", "a"), Shown::Open);
+}
+
+#[test]
 fn before_the_second_version_the_first_rollout_by_id_has_a_tenant() {
     let mut log = Log::acme();
     log.step("b", 1, Some(overlay(&[("acme", 20)])));

@@ -84,6 +84,10 @@ impl Bucket {
             if expected.is_some_and(|e| e != present_revision) {
                 return Err(BucketError::Conflict { present: present_revision }.into());
             }
+            // After the key was read: what somebody writes from here on is not overtaken, however late this is.
+            if worker.clock.tick() > until {
+                return Err(BucketError::Late.into());
+            }
             let write = make(present)?.map_or(Write::Delete, Write::Put);
             let after = last.as_ref().map_or(0, |s| s.revision);
             if let Some(revision) = self.write(worker, key, write, after, by).await? {

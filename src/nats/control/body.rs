@@ -4,10 +4,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::lanes::LONGEST_WAIT_MS;
+use super::latest_of;
 use super::reply::ControlError;
 use crate::document::duration_ms;
-use crate::domain::{Authenticated, ErrorCode, IdError, PolicyId, ProviderId, RolloutId, TenantId};
-use crate::nats::buckets::By;
+use crate::domain::{
+    Authenticated, ErrorCode, IdError, PolicyId, ProviderId, RolloutId, Stamp, TenantId, Tick,
+};
+use crate::nats::Worker;
+use crate::nats::buckets::{By, CHANGE_PATIENCE_MS};
 
 /// The longest `actor` or `reason`.
 const MAX_TEXT: usize = 1_024;
@@ -22,16 +27,22 @@ pub(super) struct Body {
     actor: Option<String>,
     reason: Option<String>,
     authenticated: Option<Authenticated>,
+    arrived: Tick,
 }
 
 impl Body {
-    /// Reads a body; an empty one is an empty object. `authenticated` is who sent it, where the broker says so.
-    pub(super) fn parse(bytes: &[u8], authenticated: Option<Authenticated>) -> Result<Self, ControlError> {
+    /// Reads a body that came at `arrived`; an empty one is an empty object. `authenticated` is who sent it, where the
+    /// broker says so.
+    pub(super) fn parse(
+        bytes: &[u8],
+        authenticated: Option<Authenticated>,
+        arrived: Tick,
+    ) -> Result<Self, ControlError> {
         let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
         let fields = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(bytes).map_err(|error| {
             ControlError::new(ErrorCode::InvalidRequest, format!("the body is no JSON object: {error}"))
         })?;
-        let mut body = Self { fields, actor: None, reason: None, authenticated };
+        let mut body = Self { fields, actor: None, reason: None, authenticated, arrived };
         body.fields.retain(|_, raw| raw.get() != "null");
         body.actor = body.text("actor")?;
         body.reason = body.text("reason")?;
@@ -124,6 +135,16 @@ impl Body {
             Some((first, second)) => Ok(Some((first.to_owned(), second.to_owned()))),
             None => Err(ControlError::field("cursor", "must be the cursor of the page before")),
         }
+    }
+
+    /// Until when a change of a bucket is tried.
+    pub(super) const fn until(&self) -> Tick {
+        Tick(self.arrived.0.saturating_add(LONGEST_WAIT_MS + CHANGE_PATIENCE_MS))
+    }
+
+    /// The latest stamp at which a command of this request is valid.
+    pub(super) fn latest(&self, worker: &Worker) -> Stamp {
+        latest_of(worker, self.arrived)
     }
 
     /// Who acts, and why.

@@ -101,6 +101,7 @@ async fn act(
         provider_id: provider_id.clone(),
         to,
         ttl_ms,
+        latest: Some(body.latest(worker)),
         actor: by.actor.map(str::to_owned),
         reason: by.reason.map(str::to_owned),
         authenticated: by.authenticated.cloned(),

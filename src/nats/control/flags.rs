@@ -7,10 +7,10 @@ use super::body::Body;
 use super::opened;
 use super::reply::ControlError;
 use super::settle::settle;
-use crate::domain::TenantId;
+use crate::domain::{Stamp, TenantId};
 use crate::log::{Entry, FlagEntry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{By, Holds, flag_key, patience};
+use crate::nats::buckets::{By, Holds, flag_key};
 use crate::nats::reconcile;
 
 pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
@@ -23,13 +23,14 @@ pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     let key = flag_key(&scope);
     let value = Bytes::from(json!({ "circuit_breaker_enabled": enabled }).to_string());
     let revision = bucket
-        .change(worker, &key, body.expected_revision()?, patience(worker), body.by(), |_| {
+        .change(worker, &key, body.expected_revision()?, body.until(), body.by(), |_| {
             Ok::<_, ControlError>(Some(value.clone()))
         })
         .await?;
     let mut warnings = Vec::new();
     let revised = Revision { created: bucket.created(), revision };
-    let in_force = enter(worker, &scope, revised, enabled, body.by(), &mut warnings).await;
+    let set = Set { revision: revised, enabled, latest: Some(body.latest(worker)) };
+    let in_force = enter(worker, &scope, set, body.by(), &mut warnings).await;
     Ok(json!({
         "ok": true,
         "revision": revision,
@@ -39,19 +40,28 @@ pub(super) async fn set(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
     }))
 }
 
+/// A revision of a switch.
+pub(super) struct Set {
+    pub(super) revision: Revision,
+    pub(super) enabled: bool,
+    /// The latest stamp at which it is valid.
+    pub(super) latest: Option<Stamp>,
+}
+
 /// Enters a revision of the bucket in the log; whether it is in force.
 pub(super) async fn enter(
     worker: &Worker,
     scope: &Scope,
-    revision: Revision,
-    enabled: bool,
+    set: Set,
     by: By<'_>,
     warnings: &mut Vec<String>,
 ) -> bool {
+    let Set { revision, enabled, latest } = set;
     let entry = Entry::Flag(FlagEntry {
         scope: scope.clone(),
         revision,
         circuit_breaker_enabled: enabled,
+        latest,
         actor: by.actor.map(str::to_owned),
         reason: by.reason.map(str::to_owned),
         authenticated: by.authenticated.cloned(),

@@ -8,14 +8,21 @@ use tokio_util::task::TaskTracker;
 
 use super::lanes::{LONGEST_WAIT_MS, Lanes, Next, Offered, lane_of};
 use super::{ControlError, one, refuse, verb_of};
-use crate::domain::ErrorCode;
+use crate::domain::{ErrorCode, Tick};
 use crate::nats::Worker;
+use crate::nats::pulse::Pulse;
 use crate::telemetry::labels::{Label as _, Lane, Queue};
+
+/// A request, and when it was taken off its subscription.
+struct Request {
+    message: Message,
+    arrived: Tick,
+}
 
 /// Takes control requests, gives them their places and carries them out. Who goes when is for [`Lanes`] to say.
 pub(super) struct Intake {
     worker: Arc<Worker>,
-    lanes: Mutex<Lanes<Message>>,
+    lanes: Mutex<Lanes<Request>>,
     /// A request began to wait.
     waits: Notify,
     tasks: TaskTracker,
@@ -26,10 +33,34 @@ impl Intake {
         Self { worker, lanes: Mutex::default(), waits: Notify::new(), tasks: TaskTracker::new() }
     }
 
-    /// Takes what comes until nothing more can.
+    /// Takes what comes until nothing more can. What may have waited in the socket of a worker that stood
+    /// still is refused: its asker has given up, and newer requests may have been carried out meanwhile.
     pub(super) async fn take_all(self: &Arc<Self>, verbs: &mut Subscriber) {
-        while let Some(message) = verbs.next().await {
-            self.take(message);
+        let (worker, longest) = (&self.worker, Duration::from_millis(LONGEST_WAIT_MS));
+        let mut pulse = Pulse::begin(worker, longest, "control");
+        loop {
+            let (messages, all) = tokio::select! {
+                biased;
+                all = pulse.beat() => (None, all),
+                messages = verbs.next_batch() => match messages {
+                    Some(messages) => (Some(messages), false),
+                    None => return,
+                },
+            };
+            let stood_still = pulse.feel(worker, &worker.traffic);
+            let stale = pulse.is_stale();
+            if let Some(messages) = messages {
+                messages.messages().for_each(|message| self.take(message, stale));
+            }
+            if all {
+                // They may have been put between the two looks.
+                while let Some(messages) = verbs.try_next_batch() {
+                    messages.messages().for_each(|message| self.take(message, true));
+                }
+                if !stood_still {
+                    pulse.end_stale();
+                }
+            }
         }
     }
 
@@ -50,34 +81,38 @@ impl Intake {
                     tokio::time::sleep(Duration::from_millis(left)).await;
                     let late = self.lanes().late(self.worker.clock.tick());
                     self.show();
-                    late.into_iter().for_each(|message| self.refuse(message, "it waited too long"));
+                    late.into_iter().for_each(|late| self.refuse(late.message, "it waited too long"));
                 }
             }
         }
     }
 
-    fn take(self: &Arc<Self>, message: Message) {
+    fn take(self: &Arc<Self>, message: Message, stale: bool) {
+        if stale {
+            return self.refuse(message, "this worker stood still, and the request may have waited too long");
+        }
         let (lane, size) = (lane_of(verb_of(&self.worker, &message)), message.as_ref().bytes());
-        let offered = self.lanes().offer(lane, message, size, self.worker.clock.tick());
+        let now = self.worker.clock.tick();
+        let offered = self.lanes().offer(lane, Request { message, arrived: now }, size, now);
         match offered {
-            Offered::Begins(message) => {
+            Offered::Begins(request) => {
                 let intake = Arc::clone(self);
-                self.tasks.spawn(async move { intake.carry_out(lane, message).await });
+                self.tasks.spawn(async move { intake.carry_out(lane, request).await });
             }
             Offered::Waits => self.waits.notify_one(),
-            Offered::Refused(message) => self.refuse(message, "too many control requests wait"),
+            Offered::Refused(request) => self.refuse(request.message, "too many control requests wait"),
         }
         self.show();
     }
 
     /// Carries out a request, and then those that get its place.
-    async fn carry_out(&self, lane: Lane, first: Message) {
+    async fn carry_out(&self, lane: Lane, first: Request) {
         let mut next = Some(first);
-        while let Some(message) = next.take() {
-            one(&self.worker, message).await;
+        while let Some(Request { message, arrived }) = next.take() {
+            one(&self.worker, message, arrived).await;
             let Next { late, begins } = self.lanes().done(lane, self.worker.clock.tick());
             self.show();
-            late.into_iter().for_each(|message| self.refuse(message, "it waited too long"));
+            late.into_iter().for_each(|late| self.refuse(late.message, "it waited too long"));
             next = begins;
         }
     }
@@ -99,7 +134,7 @@ impl Intake {
         }
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes<Message>> {
+    fn lanes(&self) -> MutexGuard<'_, Lanes<Request>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

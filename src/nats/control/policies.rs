@@ -10,7 +10,7 @@ use super::settle::settle;
 use super::{ANSWER_PATIENCE, opened, page};
 use crate::config::Names;
 use crate::document::{Fault, read_text};
-use crate::domain::{ErrorCode, PolicyId, TenantId};
+use crate::domain::{ErrorCode, PolicyId, TenantId, Tick};
 use crate::ledger::{Fold, LaidOver, version_for};
 use crate::log::{Entry, PolicyEntry, Revision};
 use crate::nats::Worker;
@@ -31,7 +31,13 @@ pub(super) async fn put(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
         return Err(ControlError::field("policy_id", "differs from the document's"));
     }
     let document = Arc::new(read_text(text).map_err(|faults| ControlError::faults(&faults))?);
-    let change = Change { worker, tenant_id: &tenant_id, policy_id: checked.policy.id(), by: body.by() };
+    let change = Change {
+        worker,
+        tenant_id: &tenant_id,
+        policy_id: checked.policy.id(),
+        by: body.by(),
+        until: body.until(),
+    };
     change.write(body.expected_revision()?, |_| Ok((Arc::clone(&document), checked.clone()))).await
 }
 
@@ -42,7 +48,8 @@ pub(super) async fn patch(worker: &Arc<Worker>, body: Body) -> Result<Value, Con
     if !patch.is_object() {
         return Err(ControlError::field("patch", "must be an object (RFC 7396)"));
     }
-    let change = Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by() };
+    let change =
+        Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by(), until: body.until() };
     change
         .write(body.expected_revision()?, |present| {
             let mut document = present.ok_or_else(not_found)??;
@@ -83,7 +90,8 @@ pub(super) async fn rollback(worker: &Arc<Worker>, body: Body) -> Result<Value, 
     };
     let checked = policy::parse(&document).map_err(|faults| ControlError::faults(&faults))?;
     let document = Arc::new(document);
-    let change = Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by() };
+    let change =
+        Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by(), until: body.until() };
     change.write(body.expected_revision()?, |_| Ok((Arc::clone(&document), checked.clone()))).await
 }
 
@@ -94,12 +102,13 @@ pub(super) async fn delete(worker: &Arc<Worker>, body: Body) -> Result<Value, Co
     let key = encode_key(tenant_id.as_str(), policy_id.as_str());
     let expected = body.expected_revision()?;
     let revision = bucket
-        .change(worker, &key, expected, patience(worker), body.by(), |present| match present {
+        .change(worker, &key, expected, body.until(), body.by(), |present| match present {
             None => Err(not_found()),
             Some(_) => Ok(None),
         })
         .await?;
-    let change = Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by() };
+    let change =
+        Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by(), until: body.until() };
     let mut warnings = Vec::new();
     let in_force = change.enter(&bucket, &key, revision, None, &mut warnings).await;
     Ok(json!({ "ok": true, "revision": revision, "warnings": warnings, "in_force": in_force }))
@@ -223,7 +232,7 @@ pub async fn put_if_absent(
     let document = Arc::new(document);
     let actor = Some(worker.settings.worker_name.as_str());
     let by = By { actor, reason: Some("policy directory"), authenticated: None };
-    let change = Change { worker, tenant_id, policy_id: checked.policy.id(), by };
+    let change = Change { worker, tenant_id, policy_id: checked.policy.id(), by, until: patience(worker) };
     match change.write(Some(0), |_| Ok((Arc::clone(&document), checked.clone()))).await {
         Ok(_) => Ok(true),
         Err(error) if error.code == ErrorCode::Conflict => Ok(false),
@@ -242,7 +251,7 @@ pub(super) async fn graduate(
     over: &LaidOver,
     by: By<'_>,
 ) -> Result<(), ControlError> {
-    let change = Change { worker, tenant_id, policy_id, by };
+    let change = Change { worker, tenant_id, policy_id, by, until: patience(worker) };
     let make = |present: Option<Result<Value, ControlError>>| {
         let document = present.ok_or_else(not_found)??;
         let written = policy::written_into(&document, &over.overlay());
@@ -258,6 +267,8 @@ pub(super) struct Change<'c> {
     pub(super) tenant_id: &'c TenantId,
     pub(super) policy_id: &'c PolicyId,
     pub(super) by: By<'c>,
+    /// Until when it is tried.
+    pub(super) until: Tick,
 }
 
 type Made = (Arc<Value>, Checked);
@@ -273,7 +284,7 @@ impl Change<'_> {
         let key = encode_key(self.tenant_id.as_str(), self.policy_id.as_str());
         let mut made = None;
         let revision = bucket
-            .change(self.worker, &key, expected, patience(self.worker), self.by, |present| {
+            .change(self.worker, &key, expected, self.until, self.by, |present| {
                 let (document, checked) = make(present.and_then(document_of))?;
                 self.check(&document, &checked)?;
                 let bytes = serde_json::to_vec(&*document).unwrap_or_default();

@@ -88,7 +88,7 @@ impl From<BucketError> for ControlError {
                 details: Some(json!({ "field": "expected_revision", "revision": present })),
                 bucket: None,
             },
-            BucketError::Busy | BucketError::WentBack => {
+            BucketError::Busy | BucketError::Late | BucketError::WentBack => {
                 Self::new(ErrorCode::Unavailable, format!("{error}; try again"))
             }
             BucketError::Broker(reason) => {

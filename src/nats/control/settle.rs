@@ -19,6 +19,8 @@ enum Stands {
     Overtaken(Revision),
     /// The document cannot run here.
     Refused,
+    /// Its entry came too late. The bucket holds it, and the comparison enters it again.
+    Late,
     /// The log did not take it yet, or this worker has not read it.
     NotSeen,
 }
@@ -29,6 +31,7 @@ fn stands(change: Revision, taken: Option<Taken>, seen: Option<Revision>) -> Sta
     match (taken, seen) {
         (Some(Taken::Yes), _) => Stands::InForce,
         (Some(Taken::Refused), _) => Stands::Refused,
+        (Some(Taken::Late), _) => Stands::Late,
         // A copy of the entry that came before was taken.
         (Some(Taken::Stale) | None, Some(seen)) if seen == change => Stands::InForce,
         (Some(Taken::Stale) | None, Some(seen)) if seen > change => Stands::Overtaken(seen),
@@ -71,6 +74,10 @@ pub(super) async fn settle(
         Stands::Refused => {
             Some("this version of the router cannot run the document: what was in force stays".to_owned())
         }
+        Stands::Late => {
+            worker.ledger.note_lacking();
+            Some("the change is durable and came late into the log; it comes into force in a moment".to_owned())
+        }
         Stands::NotSeen => Some(
             "the change is durable but was not seen in the log within 5 s; it comes into force when the log moves"
                 .to_owned(),
@@ -93,6 +100,7 @@ mod tests {
             (Some(Taken::Stale), Some(of(5)), Stands::InForce),
             (Some(Taken::Stale), Some(of(6)), Stands::Overtaken(of(6))),
             (Some(Taken::Refused), Some(of(5)), Stands::Refused),
+            (Some(Taken::Late), Some(of(4)), Stands::Late),
             (None, Some(of(5)), Stands::InForce),
             (None, Some(of(9)), Stands::Overtaken(of(9))),
             (None, Some(older), Stands::NotSeen),

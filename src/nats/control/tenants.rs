@@ -126,7 +126,13 @@ impl Removal<'_> {
         if !had_value && !is_live {
             return false;
         }
-        let change = Change { worker: self.worker, tenant_id: self.tenant_id, policy_id, by: self.by };
+        let change = Change {
+            worker: self.worker,
+            tenant_id: self.tenant_id,
+            policy_id,
+            by: self.by,
+            until: patience(self.worker),
+        };
         self.in_force &= change.enter(bucket, key, revision, None, &mut self.warnings).await;
         true
     }
@@ -151,7 +157,8 @@ impl Removal<'_> {
         let Some(revision) = revision else { return Ok(true) };
         self.flag = true;
         let revision = Revision { created, revision };
-        self.in_force &= flags::enter(self.worker, &scope, revision, true, self.by, &mut self.warnings).await;
+        let set = flags::Set { revision, enabled: true, latest: None };
+        self.in_force &= flags::enter(self.worker, &scope, set, self.by, &mut self.warnings).await;
         Ok(self.in_force)
     }
 }

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::in_turn::{InTurn, is_long};
-use super::pulse::Pulse;
 use super::{serve, thread};
 use crate::domain::{ErrorCode, Tick};
 use crate::nats::Worker;
 use crate::nats::headers::Received;
+use crate::nats::pulse::Pulse;
 use crate::telemetry::labels::Queue;
 use crate::wire::subjects::token_at_star;
 
@@ -144,7 +144,7 @@ impl Intake<'_> {
             // The broker holds the subscriptions before this worker says that it is ready.
             let mut subscribed = std::pin::pin!(client.subscribed());
             let mut taking = None;
-            let mut pulse = Pulse::begin(worker);
+            let mut pulse = Pulse::begin(worker, worker.settings.decide.max_queue, "decide");
             let mut stopped = std::pin::pin!(stop.cancelled());
             let mut not_ready = std::pin::pin!(ready.wait_for(|r| !*r));
             let go_on = loop {

@@ -14,6 +14,8 @@ pub enum Taken {
     Stale,
     /// The document cannot run here: what was running stays.
     Refused,
+    /// It came past the latest stamp at which it was valid: nothing changed.
+    Late,
 }
 
 impl Taken {
@@ -24,6 +26,7 @@ impl Taken {
             | What::Command { .. } => Some(Self::Yes),
             What::Policy(PolicyChange::Stale) | What::Flag { newer: false } => Some(Self::Stale),
             What::Policy(PolicyChange::Refused(_)) => Some(Self::Refused),
+            What::Late => Some(Self::Late),
             _ => None,
         }
     }
@@ -68,12 +71,13 @@ mod tests {
         changes.note(8, &What::Flag { newer: false });
         changes.note(9, &What::Policy(PolicyChange::Refused(Vec::new())));
         changes.note(12, &What::Command { found: false });
+        changes.note(13, &What::Late);
         let all: Vec<_> = (0..14).map(|position| changes.at(position)).collect();
         let (yes, stale, refused) = (Some(Taken::Yes), Some(Taken::Stale), Some(Taken::Refused));
-        let none = None;
+        let (late, none) = (Some(Taken::Late), None);
         assert_eq!(
             all,
-            [none, none, none, yes, none, none, none, stale, stale, refused, none, none, yes, none]
+            [none, none, none, yes, none, none, none, stale, stale, refused, none, none, yes, late]
         );
     }
 

@@ -41,6 +41,10 @@ pub(super) fn tell(
         (_, What::Claim { claim, verdict }) => worker.claims.resolve(*claim, *verdict),
         (Entry::Policy(entry), What::Policy(change)) if live => policy(worker, entry, change, at),
         (Entry::Flag(entry), What::Flag { newer: true }) if live => flag(worker, entry, at),
+        (_, What::Late) if live => {
+            let subject = message.subject().unwrap_or_default();
+            tracing::warn!(event = "log_entry_late", position = at.position, subject);
+        }
         (Entry::FoldVersion(entry), What::FoldVersion { newer: true }) if live => {
             let (version, position) = (entry.version.0, at.position);
             tracing::info!(event = "fold_version_raised", version, position);

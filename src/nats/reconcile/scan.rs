@@ -185,6 +185,7 @@ pub(super) fn flag_entry(key: &str, stored: &Stored, created: i64) -> Option<Ent
         scope,
         revision: Revision { created, revision: stored.revision },
         circuit_breaker_enabled,
+        latest: None,
         actor: stored.actor.clone(),
         reason: stored.reason.clone(),
         authenticated: stored.authenticated.clone(),

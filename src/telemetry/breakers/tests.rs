@@ -99,6 +99,7 @@ impl Bench {
             provider_id: ProviderId::try_new("a").unwrap(),
             to: Some(to),
             ttl_ms,
+            latest: None,
             actor: None,
             reason: None,
             authenticated: None,

@@ -8,8 +8,8 @@ use crate::domain::{ErrorCode, ProviderId, TenantId};
 use crate::log::{Entry, ForceEntry, ForceTo};
 use crate::nats::Worker;
 use crate::nats::control::body::Body;
-use crate::nats::control::command;
 use crate::nats::control::reply::ControlError;
+use crate::nats::control::{command, latest_of};
 use crate::rollout::controller::Verb;
 
 /// Opens a breaker for a while.
@@ -30,6 +30,7 @@ pub(in crate::nats::control) async fn drill(worker: &Arc<Worker>, body: Body) ->
         provider_id: provider,
         to: Some(ForceTo::Open),
         ttl_ms: Some(for_ms),
+        latest: Some(latest_of(worker, worker.clock.tick())),
         actor: by.actor.map(str::to_owned),
         reason: Some(format!("drill: {}", by.reason.unwrap_or("of a rollout"))),
         authenticated: by.authenticated.cloned(),
