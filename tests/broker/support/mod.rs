@@ -10,6 +10,7 @@ mod namespaces;
 mod process;
 mod prometheus;
 mod raw;
+mod relay;
 mod terminal;
 mod worker;
 
@@ -25,6 +26,7 @@ pub(crate) use namespaces::SplitCluster;
 pub(crate) use process::{Done, Process, run, tool};
 pub(crate) use prometheus::{Alertmanager, Prometheus, Webhook};
 pub(crate) use raw::{PATIENCE, Raw};
+pub(crate) use relay::Relay;
 pub(crate) use terminal::Terminal;
 pub(crate) use worker::{Launch, Worker, bare, cli, program_folder};
 
