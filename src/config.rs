@@ -150,7 +150,7 @@ pub struct DecideSettings {
     pub max_queue: Duration,
     /// Longer request bodies are refused undecoded.
     pub max_request_bytes: usize,
-    /// How long a request waits for its probe claim before it takes the fallback.
+    /// How long a request waits at least for its probe claim before it takes the fallback.
     pub claim_wait: Duration,
     /// Reply subjects are answered only if they begin with one of these; each ends with a dot.
     pub reply_prefixes: Vec<String>,

@@ -91,6 +91,25 @@ impl Breaker {
         false
     }
 
+    /// How long the lease of a claim is, if it holds a slot.
+    #[must_use]
+    pub fn lease_ms(&self, claim: ClaimId) -> Option<u64> {
+        self.leases().iter().find(|l| l.claim == claim).map(|l| l.length_ms)
+    }
+
+    /// Whether a request holds a slot by another claim than this one.
+    #[must_use]
+    pub fn probes_besides(&self, request_id: &str, claim: ClaimId) -> bool {
+        self.leases().iter().any(|l| *l.request_id == *request_id && l.claim != claim)
+    }
+
+    fn leases(&self) -> &[Lease] {
+        match &self.phase {
+            Phase::HalfOpen { leases, .. } => leases,
+            Phase::Closed | Phase::Open { .. } => &[],
+        }
+    }
+
     pub(super) fn expire_leases(&mut self, now: Stamp, effect: &mut Effect) {
         // What lies beneath a force does not move.
         if self.forced.is_some() {

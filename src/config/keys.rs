@@ -96,7 +96,7 @@ keys! {
     MAX_REQUEST_BYTES = "max-request-bytes", "BEAMLINE_MAX_REQUEST_BYTES", Value "SIZE", Some("64KiB"),
         "Longer request bodies are refused undecoded";
     CLAIM_WAIT_MS = "claim-wait-ms", "BEAMLINE_CLAIM_WAIT_MS", Value "MS", Some("50"),
-        "How long a request waits for its probe claim before it takes the fallback";
+        "How long a request waits at least for its probe claim before it takes the fallback; longer where the round trip to the log needs it, up to 1s";
     USAGE_METERING = "usage-metering", "BEAMLINE_USAGE_METERING", Value "on|off", Some("on"),
         "Whether this worker takes part in sending usage events";
     ASSIGNMENT_DEADLINE_FACTOR = "assignment-deadline-factor", "BEAMLINE_ASSIGNMENT_DEADLINE_FACTOR", Value "N", Some("5"),

@@ -289,6 +289,9 @@ impl Fold {
     // ---- the kinds of entry ----
 
     fn claim(&mut self, entry: &ClaimEntry<'_>, step: &mut Step) -> What {
+        if let Some(takes) = entry.takes.filter(|_| self.version >= FoldVersion::TAKEN_LEASES) {
+            self.input(&entry.tenant_id, &entry.provider_id, &Input::Release(takes), step);
+        }
         let claim = Claim {
             request_id: &entry.request_id,
             claim: entry.claim,

@@ -160,6 +160,10 @@ pub struct ClaimEntry<'a> {
     /// How long the slot must be held at least; unused in a release.
     #[serde(default)]
     pub lease_ms: u64,
+    /// A claim whose slot this one takes over: it is released first. From
+    /// [`TAKEN_LEASES`](super::FoldVersion::TAKEN_LEASES) on; unused in a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes: Option<ClaimId>,
 }
 
 /// What an operator forces.

@@ -25,6 +25,8 @@ impl FoldVersion {
     pub const TIMED_IDENTITIES: Self = Self(3);
     /// A force, a reset and a switch change nothing past the latest stamp that they bear.
     pub const TIMELY_COMMANDS: Self = Self(4);
+    /// A claim may take over the slot of another one.
+    pub const TAKEN_LEASES: Self = Self(4);
     /// The last version that this program has.
     pub const NEWEST: Self = Self::TIMELY_COMMANDS;
 }

@@ -33,10 +33,11 @@ use self::push::{Assigned, Pushing};
 use self::reading::{Asked, Question};
 use self::refusals::{ReplyHeaders, refuse};
 use super::Worker;
+use super::claims::{Slot, Wanted};
 use super::headers::{Received, incoming};
 use crate::domain::{Decision, ErrorCode, RouteRequest, Tick};
 use crate::routing::{self, Choice, Excluded, Refused, Routed, Trail};
-use crate::state::{Answer, Asking, Reservation, Routable};
+use crate::state::{Answer, Asking, Reading, Routable};
 use crate::telemetry::{Facts, Incoming, Message as Told, SpanGuard};
 use crate::wire::{self, Content, DecisionReply, Details};
 
@@ -69,7 +70,7 @@ pub(super) struct MustClaim {
     /// may name its candidates in another order.
     pub(super) routable: Arc<Routable>,
     pub(super) candidate: usize,
-    pub(super) reservation: Reservation,
+    pub(super) slot: Slot,
     pub(super) request_id: String,
     pub(super) lease_ms: u64,
 }
@@ -77,7 +78,8 @@ pub(super) struct MustClaim {
 impl MustClaim {
     /// Makes a claim that no answer waits for.
     async fn make(self, worker: &Worker) {
-        worker.claim_unwaited(self.reservation, &self.request_id, self.lease_ms).await;
+        let Self { slot, request_id, lease_ms, .. } = self;
+        worker.claim_unwaited(slot, Wanted { request_id: &request_id, lease_ms }).await;
     }
 }
 
@@ -160,15 +162,15 @@ impl Request<'_> {
             }
             match routed {
                 Routed::Claim(candidate) => match self.reserve(routable, candidate, now) {
-                    Ok(reservation) => {
-                        let claim = self.must_claim(request, routable, candidate, reservation, now);
-                        return Handled::Claim(claim);
+                    Ok(slot) => {
+                        return Handled::Claim(self.must_claim(request, routable, candidate, slot, now));
                     }
                     Err(answer) => answers.push((candidate, answer)),
                 },
                 Routed::To(choice) => {
                     let claim = asking.settle(|cell, n| self.warn(cell, n, routable, request, &incoming));
-                    *unwaited = claim.map(|r| self.must_claim(request, routable, choice.candidate, r, now));
+                    *unwaited = claim
+                        .map(|r| self.must_claim(request, routable, choice.candidate, Slot::Ask(r), now));
                     break (Ok(choice), trail);
                 }
                 Routed::CircuitOpen(refused) => {
@@ -211,19 +213,19 @@ impl Request<'_> {
         Some((ErrorCode::Overloaded, overloaded))
     }
 
-    fn reserve(&self, routable: &Routable, candidate: usize, now: Tick) -> Result<Reservation, Answer> {
+    fn reserve(&self, routable: &Routable, candidate: usize, now: Tick) -> Result<Slot, Answer> {
         let full = |state, retry_after_ms| Answer::Refused { state, retry_after_ms };
         let Some(cell) = routable.cells.get(candidate) else {
             return Err(full(crate::breaker::State::Open, explain::RETRY_MS));
         };
-        match cell.read(now) {
-            crate::state::Reading::Claim { free, state, .. } => {
-                cell.reserve_claim(free).ok_or_else(|| full(state, explain::RETRY_MS))
-            }
-            // It moved since it was asked; the next run sees what it is now.
-            crate::state::Reading::Refuse { state, retry_after_ms, .. } => Err(full(state, retry_after_ms)),
-            crate::state::Reading::Pass => Err(Answer::NotNeeded),
-        }
+        let (free, refused) = match cell.read(now) {
+            Reading::Claim { free, state, .. } => (free, full(state, explain::RETRY_MS)),
+            // All slots are taken, maybe one of them by this worker. Or it moved since it was asked, and the next
+            // run sees what it is now.
+            Reading::Refuse { state, retry_after_ms, .. } => (0, full(state, retry_after_ms)),
+            Reading::Pass => return Err(Answer::NotNeeded),
+        };
+        self.worker.claims.reserve(cell, free, now).ok_or(refused)
     }
 
     fn must_claim(
@@ -231,14 +233,14 @@ impl Request<'_> {
         request: &RouteRequest<'_>,
         routable: &Arc<Routable>,
         candidate: usize,
-        reservation: Reservation,
+        slot: Slot,
         now: Tick,
     ) -> MustClaim {
-        let latency = reservation.cell().observed(now).latency_ms;
+        let latency = slot.cell().observed(now).latency_ms;
         let lease_ms =
             if request.push.is_some() { push::lease_ms(&self.worker.settings, latency) } else { 0 };
         let (routable, request_id) = (Arc::clone(routable), request.request_id.clone().into_owned());
-        MustClaim { routable, candidate, reservation, request_id, lease_ms }
+        MustClaim { routable, candidate, slot, request_id, lease_ms }
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that a reply tells, from one place")]

@@ -91,6 +91,7 @@ impl SimulatedWorker {
             claim: ClaimId(self.claims),
             latest: now,
             lease_ms: 0,
+            takes: None,
         })
     }
 

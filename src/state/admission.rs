@@ -98,6 +98,10 @@ impl<'s> Asking<'s> {
         })
     }
 
+    fn may_take_over(&self, cell: &Cell, enforce_percent: u8) -> bool {
+        cell.has_late_grants() && self.shared.log_in_reach() && enforced(self.request_id, enforce_percent)
+    }
+
     fn answer(&self, candidate: usize) -> Option<Answer> {
         self.answers.iter().find(|(c, _)| *c == candidate).map(|(_, answer)| *answer)
     }
@@ -127,9 +131,14 @@ impl Candidates for Asking<'_> {
             Reading::Refuse { .. } if off && !cell.is_forced() => Admission::Pass,
             Reading::Refuse { state, retry_after_ms, enforce_percent } => {
                 self.met |= !off;
-                // A slot that this request's claim has just taken can make the gate look full to it.
-                if state == State::HalfOpen && self.answer(candidate) == Some(Answer::Granted) {
-                    return Admission::Probe;
+                if state == State::HalfOpen {
+                    match self.answer(candidate) {
+                        // A slot that this request's claim has just taken can make the gate look full to it.
+                        Some(Answer::Granted) => return Admission::Probe,
+                        // And one that came too late for the request before it.
+                        None if self.may_take_over(cell, enforce_percent) => return Admission::Claim,
+                        _ => {}
+                    }
                 }
                 self.refuse(candidate, state, retry_after_ms, enforce_percent)
             }

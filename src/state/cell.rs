@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::Counters;
@@ -24,8 +24,10 @@ pub struct Cell {
     means_until: AtomicU64,
     mean_cost_nanos: AtomicU64,
     mean_latency_ms: AtomicU32,
-    /// Claims of this worker that have no verdict yet.
-    claims: AtomicU32,
+    /// Claims of this worker that have no verdict yet: no more than there are slots, at most 100.
+    claims: AtomicU16,
+    /// Slots that this worker holds and no request uses.
+    late_grants: AtomicU16,
     /// The failures' share when it last opened, in parts per million.
     failure_share: AtomicU32,
     /// How many refusals were not logged since the last one that was.
@@ -151,7 +153,8 @@ impl Cell {
             tenant_id,
             provider_id,
             gate: AtomicU64::new(TAG_PASS),
-            claims: AtomicU32::new(0),
+            claims: AtomicU16::new(0),
+            late_grants: AtomicU16::new(0),
             failure_share: AtomicU32::new(0),
             mean_latency_ms: AtomicU32::new(0),
             mean_cost_nanos: AtomicU64::new(0),
@@ -209,9 +212,20 @@ impl Cell {
     #[must_use]
     pub fn reserve_claim(self: &Arc<Self>, free: u32) -> Option<Reservation> {
         self.claims
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < free).then_some(n + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (u32::from(n) < free).then_some(n + 1))
             .ok()
             .map(|_| Reservation(Arc::clone(self)))
+    }
+
+    /// Whether this worker may hold a slot that no request uses.
+    #[must_use]
+    pub fn has_late_grants(&self) -> bool {
+        self.late_grants.load(Ordering::Acquire) > 0
+    }
+
+    /// Notes how many slots this worker holds that no request uses.
+    pub fn set_late_grants(&self, count: usize) {
+        self.late_grants.store(u16::try_from(count).unwrap_or(u16::MAX), Ordering::Release);
     }
 
     /// Counts a refusal that was enforced. Tells how many refusals a log line should stand for, if
@@ -309,7 +323,7 @@ pub struct Reservation(Arc<Cell>);
 impl Reservation {
     /// The breaker that is claimed.
     #[must_use]
-    pub fn cell(&self) -> &Arc<Cell> {
+    pub const fn cell(&self) -> &Arc<Cell> {
         &self.0
     }
 }

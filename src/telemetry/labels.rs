@@ -352,6 +352,10 @@ labels! {
         Refused = "refused",
         /// The request took its fallback before the answer came.
         TimedOut = "timed_out",
+        /// It took over a slot that was granted too late for an earlier request.
+        TakenOver = "taken_over",
+        /// Its slot was granted too late, and no request took it over.
+        Unused = "unused",
         /// The log could not be reached.
         Failed = "failed",
     }

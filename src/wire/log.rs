@@ -216,10 +216,13 @@ mod tests {
             claim: ClaimId(9),
             latest: Stamp(11),
             lease_ms: 0,
+            takes: None,
         };
         let golden = r#"{"v":1,"entry":{"tenant_id":"acme","provider_id":"openai","request_id":"r","claim":9,"latest":11,"lease_ms":0}}"#;
         round_trip(&Entry::Claim(claim.clone()), golden);
-        round_trip(&Entry::Release(claim), golden);
+        round_trip(&Entry::Release(claim.clone()), golden);
+        let golden = golden.replace("}}", r#","takes":8}}"#);
+        round_trip(&Entry::Claim(ClaimEntry { takes: Some(ClaimId(8)), ..claim }), &golden);
         let force = ForceEntry {
             tenant_id,
             provider_id: ProviderId::try_new("openai").unwrap(),

@@ -104,6 +104,7 @@ impl Rig {
             claim: ClaimId(self.position),
             latest: self.stamp().plus(100),
             lease_ms: 0,
+            takes: None,
         });
         match self.apply(&entry) {
             What::Claim { verdict: Some(Verdict::Granted), .. } => Answer::Granted,

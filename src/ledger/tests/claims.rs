@@ -1,4 +1,5 @@
 use super::*;
+use crate::log::FoldVersion;
 use crate::state::Reading;
 
 const HALF_OPEN_CALLS: u64 = 3;
@@ -90,6 +91,63 @@ fn a_release_frees_its_own_claim_and_no_other() {
     // Its request is no probe any more.
     assert_eq!(log.result(probe(1, Status::Error)), Disposition::Ignored);
     assert_eq!(log.shown("acme", "a"), Shown::HalfOpen);
+}
+
+/// The claim of another request that takes over the slot of a claim.
+fn taking(log: &Log, claim: u64, takes: u64) -> Entry<'static> {
+    let takes = Some(ClaimId(takes));
+    Entry::Claim(ClaimEntry { takes, ..claim_entry("acme", "a", claim, log.at.stamp) })
+}
+
+fn verdict(log: &mut Log, entry: Entry<'static>) -> Option<Verdict> {
+    let What::Claim { verdict, .. } = log.apply(entry).what else { panic!() };
+    verdict
+}
+
+fn raised(version: FoldVersion) -> Log {
+    let mut log = Log::acme();
+    assert!(log.raise(version.0));
+    log
+}
+
+#[test]
+fn a_claim_that_takes_a_slot_over_makes_its_request_the_probe_and_no_more_slots_are_held() {
+    let mut log = raised(FoldVersion::TAKEN_LEASES);
+    log.half_open();
+    log.claim("acme", "a", 2);
+    log.claim("acme", "a", 3);
+    let takes = taking(&log, 4, 2);
+    assert_eq!(verdict(&mut log, takes), Some(Verdict::Granted), "though all slots are held");
+    assert_eq!(in_flight(&log), 3);
+    assert_eq!(log.result(probe(2, Status::Error)), Disposition::Ignored, "it gave its slot up");
+    assert_eq!(log.result(probe(4, Status::Success)), Disposition::Applied);
+    assert_eq!((in_flight(&log), log.view("acme", "a").successes_in_a_row), (2, 1));
+}
+
+#[test]
+fn a_claim_that_takes_over_a_slot_which_is_gone_is_judged_as_any() {
+    let mut log = raised(FoldVersion::TAKEN_LEASES);
+    log.half_open();
+    log.claim("acme", "a", 2);
+    let takes = taking(&log, 4, 77);
+    assert_eq!(verdict(&mut log, takes), Some(Verdict::Granted), "a slot is free");
+    let takes = taking(&log, 5, 77);
+    assert_eq!(verdict(&mut log, takes), refused(Shown::HalfOpen, 1_000));
+    assert_eq!(in_flight(&log), 3);
+    log.result(probe(4, Status::Error));
+    let takes = taking(&log, 6, 2);
+    assert_eq!(verdict(&mut log, takes), refused(Shown::Open, TIMEOUT_MS), "it reopened");
+}
+
+#[test]
+fn before_its_version_of_the_fold_a_claim_takes_nothing_over() {
+    let mut log = raised(FoldVersion(FoldVersion::TAKEN_LEASES.0 - 1));
+    log.half_open();
+    log.claim("acme", "a", 2);
+    log.claim("acme", "a", 3);
+    let takes = taking(&log, 4, 2);
+    assert_eq!(verdict(&mut log, takes), refused(Shown::HalfOpen, 1_000));
+    assert_eq!(log.result(probe(2, Status::Success)), Disposition::Applied, "it still has its slot");
 }
 
 #[test]

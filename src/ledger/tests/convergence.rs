@@ -94,10 +94,11 @@ fn result() -> impl Strategy<Value = Entry<'static>> {
 
 fn entry() -> impl Strategy<Value = Entry<'static>> {
     let claim = || {
-        (key(), 0_u64..8, prop::bool::weighted(0.9), 0_u64..40_000).prop_map(
-            |((t, p), claim, wanted, lease_ms)| {
+        let takes = prop::option::weighted(0.2, (0_u64..8).prop_map(ClaimId));
+        (key(), 0_u64..8, prop::bool::weighted(0.9), 0_u64..40_000, takes).prop_map(
+            |((t, p), claim, wanted, lease_ms, takes)| {
                 let latest = if wanted { Stamp(u64::MAX) } else { START };
-                ClaimEntry { lease_ms, ..claim_entry(t, p, claim, latest) }
+                ClaimEntry { lease_ms, takes, ..claim_entry(t, p, claim, latest) }
             },
         )
     };

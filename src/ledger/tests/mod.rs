@@ -133,6 +133,7 @@ fn claim_entry(tenant_id: &str, provider_id: &str, claim: u64, latest: Stamp) ->
         claim: ClaimId(claim),
         latest,
         lease_ms: 0,
+        takes: None,
     }
 }
 

@@ -143,6 +143,7 @@ impl Decider {
     }
 
     async fn end(self) {
+        self.worker.claims.close();
         self.claiming.close();
         self.claiming.wait().await;
     }

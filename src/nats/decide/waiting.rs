@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use beamline_nats::{Client, Message};
 use bytes::BytesMut;
+use futures_util::future::join_all;
 
 use super::push::Pushing;
 use super::serve::{is_plain, publish};
@@ -12,7 +13,7 @@ use super::tally::Tally;
 use super::{Handled, MustClaim, Reply, Request, answer_at, explain};
 use crate::domain::Tick;
 use crate::nats::Worker;
-use crate::nats::claims::Claimed;
+use crate::nats::claims::{Claimed, Wanted};
 use crate::nats::headers::Received;
 use crate::state::Answer;
 use crate::telemetry::{RoutingStep, SpanGuard};
@@ -36,9 +37,12 @@ impl Claiming {
         let mut out = BytesMut::new();
         let (request_id, begun) = (claim.request_id.clone(), Arc::clone(&claim.routable));
         let handled = loop {
-            let cell = Arc::clone(claim.reservation.cell());
+            let cell = Arc::clone(claim.slot.cell());
             let asked = worker.clock.nanos();
-            let claimed = worker.claim(claim.reservation, &claim.request_id, claim.lease_ms).await;
+            let wanted = Wanted { request_id: &claim.request_id, lease_ms: claim.lease_ms };
+            let waited = Duration::from_millis(worker.clock.tick().since(self.arrived));
+            let left = worker.settings.decide.max_queue.saturating_sub(waited);
+            let claimed = worker.claim(claim.slot, wanted, left).await;
             if let Some(span) = self.span.as_mut() {
                 span.tell(RoutingStep::Claim {
                     provider_id: cell.provider_id.as_str(),
@@ -88,6 +92,7 @@ impl Claiming {
             let late = Late { plain: is_plain(&worker, &message), began: self.began, unwaited };
             late.answer(&worker, &client, to, reply, out).await;
         }
+        join_all(claims.into_iter().map(|(_, claimed)| worker.settle_claim(claimed, &request_id))).await;
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn tell(
         (Entry::Ended(ended), _) => {
             worker.assignments.ended(&ended.assignment_id);
         }
-        (_, What::Claim { claim, verdict }) => worker.claims.resolve(*claim, *verdict),
+        (_, What::Claim { claim, verdict }) => worker.claims.resolve(*claim, *verdict, worker.clock.nanos()),
         (Entry::Policy(entry), What::Policy(change)) if live => policy(worker, entry, change, at),
         (Entry::Flag(entry), What::Flag { newer: true }) if live => flag(worker, entry, at),
         (_, What::Late) if live => {

@@ -56,6 +56,7 @@ pub(super) async fn describe(worker: &Worker) -> Result<Described, Undescribed> 
     let sent = worker.clock.tick();
     let info = ask(worker, &()).await?;
     let received = worker.clock.tick();
+    worker.claims.note_round_trip(Duration::from_millis(received.since(sent)), received);
     if let Some(stamp) = info.ts.as_deref().and_then(stamp_of) {
         worker.clock.observe(stamp, sent, received);
     }

@@ -47,6 +47,26 @@ fn a_granted_claim_makes_the_request_a_probe_even_when_it_took_the_last_slot() {
 }
 
 #[test]
+fn a_slot_that_this_worker_holds_and_nobody_uses_is_worth_a_claim_though_none_is_free() {
+    let full = Bench::half_open(|d| (d.half_open_max_calls, d.enforce_percent) = (1, 50));
+    let (enforced, spared) = (request_where(true, 50), request_where(false, 50));
+    assert_eq!(full.ask(&enforced, DEADLINE), refused(HalfOpen, 1_000));
+    full.cell().set_late_grants(1);
+    assert_eq!(full.ask(&enforced, DEADLINE), Admission::Claim);
+    assert_eq!(full.ask(&spared, DEADLINE), Admission::WouldReject(HalfOpen));
+    let asked = [(0, Answer::Refused { state: HalfOpen, retry_after_ms: 321 })];
+    assert_eq!(full.asking(&enforced, DEADLINE, &asked).admit(0), refused(HalfOpen, 1_000), "once");
+    full.state.set_log_in_reach(false);
+    assert_eq!(full.ask(&enforced, DEADLINE), refused(HalfOpen, 1_000), "nobody can take it over");
+    full.state.set_log_in_reach(true);
+    full.cell().set_late_grants(0);
+    assert_eq!(full.ask(&enforced, DEADLINE), refused(HalfOpen, 1_000));
+    let open = Bench::open(|_| {});
+    open.cell().set_late_grants(1);
+    assert_eq!(open.ask("r", NOW), refused(Open, TIMEOUT_MS), "it reopened");
+}
+
+#[test]
 fn a_granted_claim_is_lost_when_the_breaker_reopened_since() {
     let bench = Bench::open(|_| {});
     assert_eq!(bench.ask_after(Answer::Granted, NOW), refused(Open, TIMEOUT_MS));

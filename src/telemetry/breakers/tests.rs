@@ -90,6 +90,7 @@ impl Bench {
             claim: ClaimId(self.position),
             latest: Stamp(u64::MAX),
             lease_ms: 0,
+            takes: None,
         }));
     }
 

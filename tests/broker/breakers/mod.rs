@@ -1,6 +1,7 @@
 //! Circuit breakers, from results to refusals and back.
 
 mod commands;
+mod far;
 mod judging;
 mod opening;
 mod probing;

@@ -155,40 +155,6 @@ async fn a_probe_whose_assignment_nobody_receives_gives_its_slot_back_at_once() 
     assert_eq!(stage.caller.decided(&request("acme", "r-probe")).await["probe"], true);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_too_long_for_a_claim_takes_the_fallback_and_gives_the_slot_back() {
-    // No lease ends by its time here.
-    let stage = Stage::with(|l| l.flag("--claim-wait-ms", 1)).await;
-    let mut document = policy(json!({
-        "failure_threshold": 1, "probe_timeout_ms": 300_000, "half_open_max_calls": 100, "success_threshold": 10
-    }));
-    document["fallbacks"] = json!([{"when": {"status": ["circuit_breaker_open"]}, "to": "b"}]);
-    stage.caller.put_policy("acme", &document).await;
-    stage.fail("acme", "a", 1).await;
-    // A hundred claims at a time are not all answered within a millisecond.
-    eventually("a claim takes too long", 2 * SOON, async || {
-        for (id, answer) in ask_many(&stage, 200).await {
-            let decision = &answer["decision"];
-            if decision["probe"] == true {
-                assert_eq!(decision["provider_id"], "a", "{answer}");
-                // Its slot comes free, and it counts as neither.
-                ended(&stage, &id, "cancelled").await;
-            } else {
-                assert_eq!(decision["reason"], "circuit_breaker_fallback", "{answer}");
-                assert_eq!(decision["provider_id"], "b", "{answer}");
-            }
-        }
-        let metrics = stage.worker.metrics().await;
-        metrics.sum("router_claims_total", &[("outcome", "timed_out")]) > 0.0
-    })
-    .await;
-    eventually("nobody holds a slot", SOON, async || {
-        let breaker = stage.caller.breaker("acme", "a").await;
-        breaker["state"] == "half_open" && breaker["half_open_in_flight"] == 0
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_probe_without_result_gives_its_slot_back() {
     let stage =
