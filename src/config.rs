@@ -57,6 +57,8 @@ pub struct Settings {
     pub decide: DecideSettings,
     /// How assignments are pushed and followed.
     pub assignments: AssignmentSettings,
+    /// Warn when the usage stream keeps its events for less.
+    pub usage_min_retention: Duration,
     /// The streams and buckets that the router makes.
     pub ledger: LedgerSettings,
     /// Policy documents to put at start where the bucket lacks them.
@@ -175,15 +177,26 @@ pub struct AssignmentSettings {
     pub retry_backoff: Duration,
 }
 
+/// What a stream keeps; beyond either limit its oldest messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// For how long.
+    pub max_age: Duration,
+    /// How much.
+    pub max_bytes: u64,
+}
+
 /// The streams and buckets that the router makes; those that stand already are left as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerSettings {
     /// Replicas of each: 1, 3 or 5.
     pub replicas: usize,
-    /// How long the log keeps its entries.
-    pub max_age: Duration,
-    /// How large the log may grow.
-    pub max_bytes: u64,
+    /// What the log keeps.
+    pub log: Kept,
+    /// What the usage stream keeps.
+    pub usage: Kept,
+    /// What the events stream keeps.
+    pub events: Kept,
     /// Entries from one snapshot to the next.
     pub snapshot_every: u64,
     /// The newest version of the fold that this worker agrees to; `None` for the newest that it has.

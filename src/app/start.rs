@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::config::{Env, ProcessEnv, Settings};
 use crate::http;
-use crate::ledger::Verdicts;
+use crate::ledger::{MOST_PAGES, Verdicts};
 use crate::nats::Worker;
 use crate::nats::assignments::Assignments;
 use crate::nats::buckets::Turns;
@@ -80,7 +80,10 @@ pub(super) async fn parts(settings: Settings) -> Result<Parts, StartFailed> {
     let access = Arc::new(Access::read(&settings.nats).map_err(ConnectFailed::from)?);
     let client = connect::connect_worker(&access, name, on_event).await?;
     let traffic = connect::start_traffic(&access, &format!("{name}-traffic"), capacity, on_traffic_event);
-    let verdicts = Arc::new(Verdicts::default());
+    // Who meters nothing asks for none.
+    let remembered = if settings.usage_metering { MOST_PAGES } else { 0 };
+    let verdicts = Arc::new(Verdicts::remembering(remembered));
+    metrics.usage_min_retention.set(settings.usage_min_retention.as_secs());
     let worker = Arc::new(Worker {
         clock,
         ledger: Ledger::new(Arc::clone(&state), Arc::clone(&verdicts)),

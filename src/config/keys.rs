@@ -119,6 +119,16 @@ keys! {
         "How long the log keeps its entries";
     LOG_MAX_BYTES = "log-max-bytes", "BEAMLINE_LOG_MAX_BYTES", Value "SIZE", Some("4GiB"),
         "How large the log may grow";
+    USAGE_MAX_AGE = "usage-max-age", "BEAMLINE_USAGE_MAX_AGE", Value "DURATION", Some("7d"),
+        "How long the usage stream keeps its events";
+    USAGE_MAX_BYTES = "usage-max-bytes", "BEAMLINE_USAGE_MAX_BYTES", Value "SIZE", Some("512MiB"),
+        "How large the usage stream may grow; beyond it the oldest events go";
+    USAGE_MIN_RETENTION = "usage-min-retention", "BEAMLINE_USAGE_MIN_RETENTION", Value "DURATION", Some("24h"),
+        "Warn when the usage stream keeps its events for less than this at the present rate";
+    EVENTS_MAX_AGE = "events-max-age", "BEAMLINE_EVENTS_MAX_AGE", Value "DURATION", Some("7d"),
+        "How long the events stream keeps its events";
+    EVENTS_MAX_BYTES = "events-max-bytes", "BEAMLINE_EVENTS_MAX_BYTES", Value "SIZE", Some("512MiB"),
+        "How large the events stream may grow; beyond it the oldest events go";
     SNAPSHOT_EVERY = "snapshot-every", "BEAMLINE_SNAPSHOT_EVERY", Value "N", Some("100000"),
         "Entries of the log from one snapshot to the next; best the same on all workers, which compare theirs";
     FOLD_VERSION = "fold-version", "BEAMLINE_FOLD_VERSION", Value "N", None,
@@ -148,7 +158,7 @@ pub(super) const CONNECTION: [&Key; 10] = [
     &ROUTER_PREFIX,
 ];
 
-pub(super) const SERVE: [&Key; 33] = [
+pub(super) const SERVE: [&Key; 38] = [
     &EXEC_PREFIX,
     &USAGE_PREFIX,
     &WORKER_NAME,
@@ -177,6 +187,11 @@ pub(super) const SERVE: [&Key; 33] = [
     &REPLICAS,
     &LOG_MAX_AGE,
     &LOG_MAX_BYTES,
+    &USAGE_MAX_AGE,
+    &USAGE_MAX_BYTES,
+    &USAGE_MIN_RETENTION,
+    &EVENTS_MAX_AGE,
+    &EVENTS_MAX_BYTES,
     &SNAPSHOT_EVERY,
     &FOLD_VERSION,
     &RECONCILE_INTERVAL_MS,

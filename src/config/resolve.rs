@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::env::Env;
-use super::keys;
+use super::keys::{self, Key};
 use super::reader::{Reader, SettingsFaults, Told};
 use super::units::{bytes, integer, millis, span, switch};
 use super::{
-    AssignmentSettings, ClientArgs, ClientSettings, ConsoleSettings, ControlIdentity, DecideSettings,
+    AssignmentSettings, ClientArgs, ClientSettings, ConsoleSettings, ControlIdentity, DecideSettings, Kept,
     LedgerSettings, LogFormat, LogLevel, Logging, Names, NatsSettings, ServeArgs, Settings, SubjectPrefix,
 };
 
@@ -47,6 +47,8 @@ impl Settings {
         let subscription_capacity = r.read(&keys::SUBSCRIPTION_CAPACITY, integer(1, 1 << 24));
         let drain_timeout = r.read(&keys::DRAIN_TIMEOUT_MS, millis(100, 600_000));
         let usage_metering = r.read(&keys::USAGE_METERING, switch);
+        let day = Duration::from_secs(86_400);
+        let usage_min_retention = r.read(&keys::USAGE_MIN_RETENTION, span(Duration::ZERO, day * 3_650));
         let circuit_breaker_enabled = r.read(&keys::CIRCUIT_BREAKER_ENABLED, switch);
         let assembled = || {
             Ok(Self {
@@ -65,6 +67,7 @@ impl Settings {
                 subscription_capacity: subscription_capacity?,
                 drain_timeout: drain_timeout?,
                 usage_metering: usage_metering?,
+                usage_min_retention: usage_min_retention?,
                 circuit_breaker_enabled: circuit_breaker_enabled?,
             })
         };
@@ -262,13 +265,23 @@ fn read_ledger(r: &mut Reader<'_>) -> Result<LedgerSettings, Told> {
     // Snapshots are an hour apart at most: what is older than two hours is in one.
     let max_age = r.read(&keys::LOG_MAX_AGE, span(Duration::from_secs(7_200), day * 3_650));
     let max_bytes = r.read(&keys::LOG_MAX_BYTES, bytes(1 << 20, 1 << 50));
+    let usage = read_kept(r, &keys::USAGE_MAX_AGE, &keys::USAGE_MAX_BYTES);
+    let events = read_kept(r, &keys::EVENTS_MAX_AGE, &keys::EVENTS_MAX_BYTES);
     let snapshot_every = r.read(&keys::SNAPSHOT_EVERY, integer(100, 100_000_000));
     let fold_version = r.optional(&keys::FOLD_VERSION, integer(1, u64::from(u32::MAX)));
     Ok(LedgerSettings {
         replicas: replicas?,
-        max_age: max_age?,
-        max_bytes: max_bytes?,
+        log: Kept { max_age: max_age?, max_bytes: max_bytes? },
+        usage: usage?,
+        events: events?,
         snapshot_every: snapshot_every?,
         fold_version: fold_version?,
     })
+}
+
+/// The limits of a stream of events. The broker wants them older than the time in which it knows copies, five minutes.
+fn read_kept(r: &mut Reader<'_>, max_age: &'static Key, max_bytes: &'static Key) -> Result<Kept, Told> {
+    let age = r.read(max_age, span(Duration::from_secs(3_600), Duration::from_secs(3_650 * 86_400)));
+    let bytes = r.read(max_bytes, bytes(1 << 20, 1 << 50));
+    Ok(Kept { max_age: age?, max_bytes: bytes? })
 }

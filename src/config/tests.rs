@@ -55,12 +55,14 @@ fn nothing_given_gives_the_defaults_of_the_contract() {
         settings.ledger,
         LedgerSettings {
             replicas: 1,
-            max_age: Duration::from_secs(604_800),
-            max_bytes: 4 << 30,
+            log: Kept { max_age: Duration::from_secs(604_800), max_bytes: 4 << 30 },
+            usage: Kept { max_age: Duration::from_secs(604_800), max_bytes: 512 << 20 },
+            events: Kept { max_age: Duration::from_secs(604_800), max_bytes: 512 << 20 },
             snapshot_every: 100_000,
             fold_version: None,
         }
     );
+    assert_eq!(settings.usage_min_retention, Duration::from_secs(86_400));
     assert!(settings.usage_metering && settings.circuit_breaker_enabled);
     assert!(settings.worker_name.ends_with(&format!("-{}", std::process::id())));
 }

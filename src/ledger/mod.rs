@@ -56,5 +56,5 @@ pub use overlays::{LaidOver, Leaver, Overlays, Rollout};
 pub use register::{FlagRecord, Flags, Laid, Live, Newest, Owner, PolicyChange, PolicyRecord, Register};
 pub use seen::{Kind, Seen};
 pub use snapshot::SnapshotError;
-pub use verdicts::{Metering, Verdicts};
+pub use verdicts::{MOST_PAGES, Metering, Verdicts};
 pub use version::version_for;

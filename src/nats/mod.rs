@@ -42,6 +42,7 @@ mod pulse;
 pub mod reconcile;
 mod refused;
 pub mod renewal;
+pub mod retention;
 pub mod rollouts;
 pub mod simulation;
 pub mod snapshots;

@@ -9,6 +9,8 @@
 //! Keys: `<stream>.<position>.manifest` and `<stream>.<position>.<n>`, where the stream is told by a hash
 //! of when it was made. The last two are kept.
 
+mod order;
+
 use std::collections::BTreeSet;
 
 use async_nats::jetstream::message::PublishMessage;
@@ -23,6 +25,7 @@ use beamline_nats::jetstream::Select;
 use super::Worker;
 use super::refused::{Refused, Retries};
 use super::stored::StreamReader;
+use super::usage;
 use crate::domain::{Stamp, Tick};
 use crate::ledger::Fold;
 use crate::log::{At, Entry};
@@ -168,10 +171,12 @@ async fn begin(worker: &Worker, key: &str, manifest: &[u8]) -> Result<Begun, Fai
     }
 }
 
-/// Takes over the log's newest snapshot that is sound. Tells where it stands; `None` where the log must be
-/// read from its beginning.
+/// Takes over the log's newest snapshot that is sound and not beyond what usage was metered. Tells where it stands;
+/// `None` where the log must be read from its beginning.
 pub async fn load(worker: &Worker, stream: &str, last: u64) -> Option<At> {
-    newest(worker, stream, last, |bytes| take(worker, stream, bytes).map(|at| (at, at))).await
+    let metered = usage::metered(worker).await;
+    let order = |known: &BTreeSet<u64>| order::of(known, last, metered);
+    first_sound(worker, stream, order, |bytes| take(worker, stream, bytes).map(|at| (at, at))).await
 }
 
 /// Takes over the newest snapshot of a stream that is sound, not beyond `last`; `None` where there is none.
@@ -182,9 +187,19 @@ pub(super) async fn newest<T, E: std::fmt::Display>(
     last: u64,
     take: impl Fn(&[u8]) -> Result<(At, T), E>,
 ) -> Option<T> {
+    let newest_first = |known: &BTreeSet<u64>| known.iter().rev().copied().filter(|p| *p <= last).collect();
+    first_sound(worker, stream, newest_first, take).await
+}
+
+async fn first_sound<T, E: std::fmt::Display>(
+    worker: &Worker,
+    stream: &str,
+    order: impl FnOnce(&BTreeSet<u64>) -> Vec<u64>,
+    take: impl Fn(&[u8]) -> Result<(At, T), E>,
+) -> Option<T> {
     let bucket = open(worker).await.ok()?;
     let known = positions(worker, &bucket, stream).await.ok()?;
-    for position in known.into_iter().rev().filter(|p| *p <= last) {
+    for position in order(&known) {
         let refused = match read(worker, stream, position).await {
             Ok(bytes) => match take(&bytes) {
                 Ok((at, taken)) => {
@@ -206,7 +221,7 @@ fn take(worker: &Worker, stream: &str, bytes: &[u8]) -> Result<At, crate::ledger
     let restored = fold.restore(bytes, stream, worker.clock.offset());
     if restored.is_err() {
         worker.state.clear();
-        worker.verdicts.advance(0);
+        worker.verdicts.clear();
         *fold = Fold::new(std::sync::Arc::clone(&worker.state), std::sync::Arc::clone(&worker.verdicts));
     }
     restored

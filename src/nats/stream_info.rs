@@ -87,14 +87,22 @@ impl Replicas {
 #[derive(Debug, Deserialize)]
 pub(super) struct StreamState {
     #[serde(default)]
-    messages: u64,
+    pub(super) messages: u64,
     #[serde(default)]
-    bytes: u64,
+    pub(super) bytes: u64,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     /// Told where it was asked for.
     #[serde(default)]
     pub(super) deleted: Vec<u64>,
+}
+
+/// What bounds a stream; `None` is without bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) max_age: Option<Duration>,
+    pub(super) max_bytes: Option<u64>,
+    pub(super) max_messages: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,6 +113,9 @@ struct StreamConfig {
     max_bytes: i64,
     #[serde(default)]
     max_msgs: i64,
+    /// In nanoseconds; 0 is for ever.
+    #[serde(default)]
+    max_age: u64,
 }
 
 /// Why a stream was not described.
@@ -140,6 +151,16 @@ impl StreamInfo {
         };
         let present = replicas.iter().filter(|replica| replica.is_present()).count();
         Replicas { leads: !leader.is_empty(), others: replicas.len(), present }
+    }
+
+    /// What bounds it.
+    pub(super) fn limits(&self) -> Limits {
+        let StreamConfig { max_bytes, max_msgs, max_age, .. } = self.config;
+        Limits {
+            max_age: Some(max_age).filter(|age| *age > 0).map(Duration::from_nanos),
+            max_bytes: u64::try_from(max_bytes).ok().filter(|bytes| *bytes > 0),
+            max_messages: u64::try_from(max_msgs).ok().filter(|messages| *messages > 0),
+        }
     }
 
     /// Why it refuses what comes, if it does. The router's own streams drop their oldest messages

@@ -11,7 +11,7 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{kv, stream};
 use serde::Deserialize;
 
-use crate::config::{LedgerSettings, Names};
+use crate::config::{Kept, LedgerSettings, Names};
 
 /// The longest entry of the log: what a broker takes by default. A step of a rollout names all of its tenants. Where a
 /// broker takes more, every worker would have to read it.
@@ -22,10 +22,6 @@ const HISTORY: i64 = 64;
 
 /// A usage event or transition that is published again within this time is dropped by the stream.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(300);
-
-/// Events and usage are kept for those who come later: a week.
-const KEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
-const KEEP_BYTES: i64 = 512 << 20;
 
 /// Why the streams are not as they must be.
 #[derive(Debug, thiserror::Error)]
@@ -81,19 +77,19 @@ pub async fn ensure(
         name: names.log_stream.clone(),
         description: Some("What breakers are a fold over: results and the router's own entries".to_owned()),
         subjects: vec![names.exec_result.clone(), names.exec_result_tenants.clone(), names.log_all.clone()],
-        max_age: settings.max_age,
-        max_bytes: bytes(settings.max_bytes),
+        max_age: settings.log.max_age,
+        max_bytes: bytes(settings.log.max_bytes),
         max_message_size: MOST_ENTRY_BYTES,
         allow_direct: true,
         num_replicas: settings.replicas,
         ..Default::default()
     };
-    let kept = |name: &str, subject: &str, description: &str| stream::Config {
+    let kept = |name: &str, subject: &str, description: &str, limits: Kept| stream::Config {
         name: name.to_owned(),
         description: Some(description.to_owned()),
         subjects: vec![subject.to_owned()],
-        max_age: KEEP,
-        max_bytes: KEEP_BYTES,
+        max_age: limits.max_age,
+        max_bytes: bytes(limits.max_bytes),
         duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,
         num_replicas: settings.replicas,
@@ -102,12 +98,17 @@ pub async fn ensure(
     ensure_stream(jetstream, log).await?;
     ensure_stream(
         jetstream,
-        kept(&names.events_stream, &names.events_all, "Breaker transitions and policy changes"),
+        kept(
+            &names.events_stream,
+            &names.events_all,
+            "Breaker transitions and policy changes",
+            settings.events,
+        ),
     )
     .await?;
     ensure_stream(
         jetstream,
-        kept(&names.usage_stream, &names.usage_metered, "One usage event for each result"),
+        kept(&names.usage_stream, &names.usage_metered, "One usage event for each result", settings.usage),
     )
     .await?;
     // What was decided and why is kept for ever, and nobody takes a part of it away.

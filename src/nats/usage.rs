@@ -35,8 +35,8 @@ use super::stored::StreamReader;
 use crate::domain::{Outcome, Stamp, Tick};
 use crate::ledger::Metering;
 use crate::log::FoldVersion;
+use crate::telemetry::Incoming;
 use crate::telemetry::labels::{Publish, Usage as Counted};
-use crate::telemetry::{Incoming, Metrics};
 use crate::wire::{self, CONTENT_TYPE, Content, subjects};
 
 /// The consumer that all workers share.
@@ -48,6 +48,8 @@ const AT_ONCE: usize = 256;
 const ACK_WAIT: Duration = Duration::from_secs(20);
 /// How long the fold may take to come to a result that the consumer has delivered.
 const FOLD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a start waits to learn how far the log has been metered.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is asked how far the consumer has come.
 const LOOK: Duration = Duration::from_secs(5);
 /// How many of the last events are looked at to see how far it had come: results are metered side by
@@ -104,11 +106,15 @@ impl Place {
 }
 
 impl Far {
-    fn note(&self, place: Place, metrics: &Metrics) {
+    fn note(&self, place: Place, worker: &Worker) {
+        // Nobody asks for the verdicts behind it any more.
+        if worker.ledger.progress().borrow().made == place.made {
+            worker.verdicts.forget_up_to(place.position);
+        }
         let mut far = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if far.is_none_or(|known| known.made != place.made || known.position < place.position) {
             *far = Some(place);
-            metrics.usage_position.set(place.position);
+            worker.metrics.usage_position.set(place.position);
         }
     }
 
@@ -156,6 +162,36 @@ async fn consumer(
     Ok(consumer)
 }
 
+/// How far a log has been metered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::nats) struct Metered {
+    /// All results up to there; the greatest number if there are no others.
+    pub(in crate::nats) up_to: u64,
+    /// Whether the log still has its first entry.
+    pub(in crate::nats) whole: bool,
+}
+
+/// How far the log has been metered, for the fold to begin behind it. `None` where this worker meters nothing, or nobody
+/// answers.
+pub(super) async fn metered(worker: &Worker) -> Option<Metered> {
+    if !worker.settings.usage_metering {
+        return None;
+    }
+    let asked = async {
+        let stream = worker.jetstream.get_stream(&worker.settings.names.log_stream).await.ok()?;
+        let up_to = match stream.consumer_info(CONSUMER).await {
+            Ok(info) if info.num_pending == 0 && info.num_ack_pending == 0 => u64::MAX,
+            Ok(info) => info.ack_floor.stream_sequence,
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => {
+                last_metered(worker, stream.cached_info().created.unix_timestamp_nanos()).await.ok()?
+            }
+            Err(_) => return None,
+        };
+        Some(Metered { up_to, whole: stream.cached_info().state.first_sequence <= 1 })
+    };
+    tokio::time::timeout(START_PATIENCE, asked).await.ok().flatten()
+}
+
 /// The furthest place in this log that the last usage events tell of; 0 if none does.
 async fn last_metered(worker: &Worker, made: i128) -> Result<u64, async_nats::Error> {
     let kept = worker.jetstream.get_stream(&worker.settings.names.usage_stream).await?;
@@ -180,7 +216,7 @@ async fn follow(worker: &Worker, consumer: &PullConsumer, made: i128, far: &Far)
         tokio::time::sleep(LOOK).await;
         match consumer.get_info().await {
             Ok(info) => {
-                far.note(Place { made, position: info.ack_floor.stream_sequence }, &worker.metrics);
+                far.note(Place { made, position: info.ack_floor.stream_sequence }, worker);
             }
             Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return,
             // Nobody leads it just now.
@@ -201,7 +237,7 @@ async fn meter(worker: &Arc<Worker>, far: &Far, stop: &CancellationToken) -> Res
     tokio::time::timeout(FOLD_PATIENCE, reads).await??;
     let consumer = consumer(worker, &stream, made, far).await?;
     let position = consumer.cached_info().ack_floor.stream_sequence;
-    far.note(Place { made, position }, &worker.metrics);
+    far.note(Place { made, position }, worker);
     let failures = Failures::default();
     let messages = Pulling::begin(worker, &names.log_stream, CONSUMER, AT_ONCE as u64)?.into_stream();
     let ended = Mutex::new(None);
@@ -275,6 +311,9 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message,
     let metering = worker.verdicts.metering(position);
     // What cannot be read is no result; the log's reader counts it.
     let readable = message.read().ok().filter(|_| metering != Metering::Skip);
+    if metering == Metering::Forgotten {
+        worker.metrics.usage_unjudged.inc();
+    }
     let outcome = readable.as_ref().and_then(|message| {
         let tenant = subjects::token_at_star(&names.exec_result_tenants, message.subject);
         let content = Content::of(&message.headers, message.payload).ok()?;
@@ -288,7 +327,8 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message,
     });
     let wanted = match metering {
         Metering::Meter => true,
-        // What this fold does not remember it judges by what it can: the id keeps copies out.
+        // The fold began behind it, or the bound of its memory was reached. It is judged by what can be known: the
+        // id keeps copies out.
         Metering::Forgotten | Metering::Wait => {
             outcome.as_ref().is_some_and(|o| worker.state.breaker(&o.tenant_id, &o.provider_id).is_some())
         }

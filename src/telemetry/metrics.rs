@@ -25,6 +25,8 @@ use crate::domain::{Disposition, ErrorCode, Reason, Status};
 
 /// A gauge that is never negative.
 pub type Level = gauge::Gauge<u64, AtomicU64>;
+/// A gauge that may be a fraction, infinite or unknown.
+pub type Real = gauge::Gauge<f64, AtomicU64>;
 
 /// The handles.
 #[derive(Debug)]
@@ -103,6 +105,12 @@ pub struct Metrics {
     pub control_waiting: Levels<Lane>,
     /// Usage events.
     pub usage_events: Counters<Usage>,
+    /// Results metered without the fold's verdict.
+    pub usage_unjudged: Counter,
+    /// How long the usage stream keeps an event.
+    pub usage_retention: Real,
+    /// How long it should.
+    pub usage_min_retention: Level,
     /// The log's entry up to which all results are metered.
     pub usage_position: Level,
 }
@@ -189,8 +197,12 @@ impl Exposition {
             ),
             control_waiting: r.add(metric::CONTROL_WAITING, Levels::new("lane")),
             usage_events: r.add(metric::USAGE_EVENTS, Counters::new("outcome")),
+            usage_unjudged: r.add(metric::USAGE_UNJUDGED, Counter::default()),
+            usage_retention: r.add(metric::USAGE_RETENTION, Real::default()),
+            usage_min_retention: r.add(metric::USAGE_MIN_RETENTION, Level::default()),
             usage_position: r.add(metric::USAGE_POSITION, Level::default()),
         };
+        metrics.usage_retention.set(f64::NAN);
         Self {
             registry: r.0,
             metrics: Arc::new(metrics),

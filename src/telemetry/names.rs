@@ -89,6 +89,9 @@ pub mod metric {
         CONTROL_REQUESTS = "router_control_requests_total", "Control requests handled by this worker, by verb and outcome (ok or an error code)";
         CONTROL_WAITING = "router_control_waiting", "Control requests that wait for a place, by lane";
         USAGE_EVENTS = "router_usage_events_total", "Usage events, by outcome";
+        USAGE_UNJUDGED = "router_usage_unjudged_total", "Results that were metered, or not, without the verdict of the fold, which did not remember them";
+        USAGE_RETENTION = "router_usage_retention_seconds", "How long the usage stream keeps an event at the rate of the last ten minutes; NaN until five minutes have been measured";
+        USAGE_MIN_RETENTION = "router_usage_min_retention_seconds", "How long the usage stream should keep an event (--usage-min-retention)";
         USAGE_POSITION = "router_usage_log_position", "How far usage has been metered without a gap, by all workers together, as far as this one has seen";
         BREAKER_EVENTS = "router_circuit_breaker_events_total", "What breakers saw, by event";
         BREAKER_TRANSITIONS = "router_circuit_breaker_state_transitions_total", "Transitions of breakers, by the states left and entered";

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::stream::DiscardPolicy;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Broker, Caller, SOON, Stage, Worker, eventually};
+use crate::support::{Answer, Broker, Caller, Launch, SOON, Stage, Worker, eventually, request};
 use crate::traffic::{Publishing, RECOVERY, policy, result};
 
 /// All usage events that are kept.
@@ -138,6 +139,122 @@ async fn a_worker_told_not_to_meter_leaves_it_to_others() {
     // One that comes later meters from the beginning.
     let _other = Worker::start(&stage.broker, |l| l).await;
     eventually("it is metered", SOON, async || metered(&stage.caller).await.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_begins_later_meters_by_what_the_fold_said_then() {
+    let stage = Stage::with(|l| l.flag("--usage-metering", "off").flag("--snapshot-every", 100)).await;
+    let caller = &stage.caller;
+    // No policy names the provider yet: they are rejected.
+    let ids = |what: &'static str| (0..20).map(move |n| format!("{what}-{n}"));
+    for id in ids("early") {
+        caller.result(&result("acme", "a", &id, "success")).await;
+    }
+    caller.put_policy("acme", &policy(&["a"], json!({"enabled": true}))).await;
+    let mut last = 0;
+    // Each of them twice.
+    for id in (0..150).map(|n| format!("n-{n}")) {
+        for _ in 0..2 {
+            last = caller.result(&result("acme", "a", &id, "success")).await;
+        }
+    }
+    stage.worker.applied(last).await;
+    let stored = async || {
+        stage.worker.metrics().await.sum("router_log_snapshots_total", &[("outcome", "stored")]) >= 3.0
+    };
+    eventually("snapshots are stored", SOON, stored).await;
+    let second = Worker::start(&stage.broker, |l| l.flag("--snapshot-every", 100)).await;
+    settled(caller).await;
+    let events = metered(caller).await;
+    let early = events.iter().filter(|e| e["assignment_id"].as_str().unwrap().starts_with("early"));
+    assert_eq!((early.count(), events.len()), (0, 150), "what the fold rejected is not metered");
+    let metrics = second.metrics().await;
+    let usage = |outcome| metrics.sum("router_usage_events_total", &[("outcome", outcome)]);
+    assert_eq!((usage("published"), usage("skipped")), (150.0, 170.0));
+    assert_eq!(metrics.sum("router_usage_unjudged_total", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn a_usage_stream_that_refuses_new_events_holds_the_metering_back_until_there_is_room() {
+    let stage = Stage::with(|l| l.flag("--reconcile-interval-ms", 500)).await;
+    let caller = &stage.caller;
+    caller.put_policy("acme", &policy(&["a"], json!({"enabled": true}))).await;
+    let mut usage = caller.jetstream.get_stream("BEAMLINE_USAGE").await.unwrap();
+    let mut config = usage.cached_info().config.clone();
+    (config.discard, config.max_bytes) = (DiscardPolicy::New, 16 << 10);
+    caller.jetstream.update_stream(&config).await.unwrap();
+    for n in 0..100 {
+        caller.result(&result("acme", "a", &format!("n-{n}"), "success")).await;
+    }
+    stage.worker.says("full: BEAMLINE_USAGE").await;
+    assert!(usage.info().await.unwrap().state.messages < 100, "it has no room for all");
+    assert!(!stage.worker.events("usage_not_published").is_empty());
+    assert_eq!(caller.decided(&request("acme", "r-1")).await["provider_id"], "a", "it goes on deciding");
+
+    config.max_bytes = 1 << 20;
+    caller.jetstream.update_stream(&config).await.unwrap();
+    stage.worker.recovers().await;
+    settled(caller).await;
+    let events = metered(caller).await;
+    let ids: std::collections::BTreeSet<_> = events.iter().map(|e| e["assignment_id"].to_string()).collect();
+    assert_eq!((events.len(), ids.len()), (100, 100), "each once");
+}
+
+#[tokio::test]
+async fn a_usage_stream_that_keeps_events_for_too_short_a_time_shows_until_it_keeps_them_for_longer() {
+    let limits = |l: Launch| l.flag("--usage-max-bytes", "1MiB").flag("--usage-max-age", "3h");
+    let stage =
+        Stage::with(|l| limits(l).flag("--reconcile-interval-ms", 100).flag("--usage-min-retention", "2h"))
+            .await;
+    let caller = &stage.caller;
+    caller.put_policy("acme", &policy(&["a"], json!({"enabled": true}))).await;
+    let covered = async || stage.worker.metrics().await.value("router_usage_retention_seconds", &[]);
+    assert!(covered().await.is_some_and(f64::is_nan), "not measured yet");
+    let publishing = Publishing::start(caller, 100, |n| result("acme", "a", &format!("n-{n}"), "success"));
+    eventually("it is logged", 4 * SOON, async || !stage.worker.events("usage_retention_low").is_empty())
+        .await;
+    let line = &stage.worker.events("usage_retention_low")[0];
+    assert_eq!(line["wanted_s"], 7_200, "{line}");
+    assert!(line["covered_s"].as_f64().is_some_and(|s| s < 7_200.0), "{line}");
+    assert!(covered().await.is_some_and(|s| s < 7_200.0));
+    assert_eq!(stage.worker.metrics().await.value("router_usage_min_retention_seconds", &[]), Some(7_200.0));
+    publishing.stop().await;
+    // Nothing comes any more, and the age alone bounds it.
+    let recovered = async || !stage.worker.events("usage_retention_recovered").is_empty();
+    eventually("it recovers", 4 * SOON, recovered).await;
+    eventually("the age alone bounds it", SOON, async || covered().await == Some(10_800.0)).await;
+}
+
+#[tokio::test]
+async fn limits_are_those_of_the_settings_and_what_stands_is_left_and_reported_once() {
+    let stage = Stage::with(|l| {
+        let usage = l.flag("--usage-max-age", "3h").flag("--usage-max-bytes", "2MiB");
+        usage.flag("--events-max-age", "4h").flag("--events-max-bytes", "3MiB")
+    })
+    .await;
+    let limits = async |stream| {
+        let config = stage.caller.jetstream.get_stream(stream).await.unwrap().cached_info().config.clone();
+        (config.max_age.as_secs(), config.max_bytes)
+    };
+    assert_eq!(limits("BEAMLINE_USAGE").await, (10_800, 2 << 20));
+    assert_eq!(limits("BEAMLINE_EVENTS").await, (14_400, 3 << 20));
+    let second = Worker::start(&stage.broker, |l| {
+        l.flag("--usage-max-age", "3h").flag("--events-max-age", "4h").flag("--reconcile-interval-ms", 100)
+    })
+    .await;
+    let said = || second.events("stream_limit_differs");
+    eventually("both differences are logged", SOON, async || said().len() >= 2).await;
+    // Once: thirty looks later there are no more.
+    eventually("it has looked thirty times", SOON, async || {
+        let covered = second.metrics().await.value("router_usage_retention_seconds", &[]);
+        covered.is_some_and(|s| !s.is_nan())
+    })
+    .await;
+    let mut lines: Vec<_> = said().iter().map(|l| format!("{} {}", l["stream"], l["limit"])).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [r#""BEAMLINE_EVENTS" "max_bytes""#, r#""BEAMLINE_USAGE" "max_bytes""#]);
+    assert_eq!(limits("BEAMLINE_USAGE").await, (10_800, 2 << 20), "it is left as it is");
+    assert!(stage.worker.events("stream_limit_differs").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,7 @@ const ENOUGH_PERCENT: u64 = 99;
 const SHOWN: usize = 5;
 
 /// The alerts of `deploy/prometheus/rules.yml`; a test compares.
-pub(super) const ALERTS: [&str; 20] = [
+pub(super) const ALERTS: [&str; 21] = [
     "RouterAbsent",
     "RouterAvailabilityBudgetBurn",
     "RouterCircuitBreakerFlapping",
@@ -41,6 +41,7 @@ pub(super) const ALERTS: [&str; 20] = [
     "RouterRolloutRolledBack",
     "RouterSlowConsumer",
     "RouterTraceSpansDropped",
+    "RouterUsageRetentionLow",
 ];
 
 /// How a check ends.

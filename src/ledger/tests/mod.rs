@@ -19,7 +19,7 @@ mod time;
 mod upgrade;
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -156,12 +156,7 @@ impl Log {
     }
 
     fn with(offset: Offset, live: bool) -> Self {
-        // A megabyte each: those who look at it have their own.
-        static VERDICTS: LazyLock<Arc<Verdicts>> = LazyLock::new(Arc::default);
-        Self::telling(offset, live, Arc::clone(&VERDICTS))
-    }
-
-    fn telling(offset: Offset, live: bool, verdicts: Arc<Verdicts>) -> Self {
+        let verdicts = Arc::default();
         let state = Arc::new(State::new(true));
         let fold = Fold::new(Arc::clone(&state), Arc::clone(&verdicts));
         Self {

@@ -117,8 +117,7 @@ fn a_tenant_that_floods_the_log_forgets_its_own_results_and_the_entry_says_so() 
 
 #[test]
 fn usage_is_metered_once_for_each_result_that_is_one() {
-    let mut log = Log::telling(OFFSET, true, Arc::default());
-    log.put("acme", "p", document(&["a"]));
+    let mut log = Log::acme();
     let metering = |log: &Log| log.verdicts.metering(log.at.position);
     assert_eq!(log.verdicts.metering(log.at.position + 1), Metering::Wait);
     log.result(assigned("acme", "x-1", Status::Success));

@@ -121,7 +121,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), str
                 known = Known::default();
                 worker.ledger.note_rebuild();
                 worker.state.clear();
-                worker.verdicts.advance(0);
+                worker.verdicts.clear();
                 *worker.ledger.fold() = Fold::new(Arc::clone(&worker.state), Arc::clone(&worker.verdicts));
                 // The fresh fold counts their changes from 0 again.
                 worker.ledger.closed.send_replace(ClosedBlocks::default());

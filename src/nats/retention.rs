@@ -1,0 +1,120 @@
+//! Whether what the streams keep is kept for long enough.
+//!
+//! Customers are billed by usage events, and their stream drops the oldest when it is full. So each worker measures how
+//! long an event stays there at the present rate ([`coverage`]), shows it as a metric, and logs when it becomes less
+//! than `--usage-min-retention`, and when it is enough again.
+//!
+//! The limits of a stream that stands are left as they are. Where they differ from the settings, that is logged once, so
+//! that an operator who changed a setting sees that it changed nothing.
+
+mod coverage;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use self::coverage::{Alarm, Change, Coverage, Look};
+use super::Worker;
+use super::stream_info::StreamInfo;
+use crate::config::Kept;
+
+/// Looks after each interval, from when the log has been read, until stopped.
+pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+    let mut progress = worker.ledger.progress();
+    tokio::select! {
+        () = stop.cancelled() => return,
+        // Until then the reader makes the streams that are missing.
+        caught_up = progress.wait_for(|p| p.caught_up) => if caught_up.is_err() { return },
+    }
+    let mut watched = Watched::default();
+    loop {
+        if worker.link.is_up() {
+            watched.look(&worker).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(worker.settings.reconcile_interval) => {}
+        }
+    }
+}
+
+#[derive(Default)]
+struct Watched {
+    usage: Coverage,
+    alarm: Alarm,
+    /// Differences that were logged.
+    said: BTreeSet<Difference>,
+}
+
+/// A limit of a stream that is not what the settings say.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Difference {
+    stream: String,
+    limit: &'static str,
+    setting: String,
+    stands: String,
+}
+
+impl Watched {
+    async fn look(&mut self, worker: &Worker) {
+        let (names, settings) = (&worker.settings.names, &worker.settings.ledger);
+        for (stream, kept) in [
+            (&names.log_stream, settings.log),
+            (&names.events_stream, settings.events),
+            (&names.usage_stream, settings.usage),
+        ] {
+            // What does not answer is looked at the next time; what is gone is made again by `upkeep`.
+            let Ok(info) = StreamInfo::ask(&worker.jetstream, stream, &()).await else { continue };
+            self.compare(stream, kept, &info);
+            if *stream == names.usage_stream {
+                self.measure(worker, info);
+            }
+        }
+    }
+
+    fn compare(&mut self, stream: &str, kept: Kept, info: &StreamInfo) {
+        let limits = info.limits();
+        let seconds = limits.max_age.map_or_else(|| "unlimited".to_owned(), |age| format!("{age:?}"));
+        let bytes = limits.max_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        for (limit, setting, stands) in [
+            ("max_age", format!("{:?}", kept.max_age), seconds),
+            ("max_bytes", kept.max_bytes.to_string(), bytes),
+        ] {
+            if setting == stands {
+                continue;
+            }
+            let difference = Difference { stream: stream.to_owned(), limit, setting, stands };
+            if self.said.insert(difference.clone()) {
+                let Difference { stream, setting, stands, .. } = difference;
+                tracing::warn!(event = "stream_limit_differs", stream, limit, setting, stands);
+            }
+        }
+    }
+
+    fn measure(&mut self, worker: &Worker, info: StreamInfo) {
+        let look = Look {
+            at: worker.clock.tick(),
+            limits: info.limits(),
+            last: info.state.last_seq,
+            messages: info.state.messages,
+            bytes: info.state.bytes,
+            created: info.created,
+        };
+        let measured = self.usage.note(look);
+        worker.metrics.usage_retention.set(measured.map_or(f64::NAN, |m| m.covered_s));
+        let Some(measured) = measured else { return };
+        let wanted = worker.settings.usage_min_retention;
+        let (covered_s, bytes_per_s) = (measured.covered_s.round(), measured.bytes_per_s.round());
+        let wanted_s = wanted.as_secs();
+        match self.alarm.judge(measured.covered_s, wanted) {
+            Some(Change::Low) => {
+                tracing::warn!(event = "usage_retention_low", covered_s, wanted_s, bytes_per_s);
+            }
+            Some(Change::Recovered) => {
+                tracing::info!(event = "usage_retention_recovered", covered_s, wanted_s, bytes_per_s);
+            }
+            None => {}
+        }
+    }
+}
