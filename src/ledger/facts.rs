@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::fold::{Fold, Moved};
+use super::applied::Moved;
+use super::fold::Fold;
 use super::step::Step;
 use crate::breaker::{Cause, State as Shown};
 use crate::domain::{Stamp, TenantId};

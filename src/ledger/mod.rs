@@ -29,6 +29,7 @@
 //! workers of two versions can run side by side for the time of an upgrade.
 
 mod ahead;
+mod applied;
 mod digest;
 mod facts;
 mod fold;
@@ -50,7 +51,8 @@ mod verdicts;
 mod version;
 
 pub use ahead::AHEAD;
-pub use fold::{Applied, Fold, Moved, What};
+pub use applied::{Applied, Moved, What};
+pub use fold::Fold;
 pub use in_force::Repeated;
 pub use overlays::{LaidOver, Leaver, Overlays, Rollout};
 pub use register::{FlagRecord, Flags, Laid, Live, Newest, Owner, PolicyChange, PolicyRecord, Register};

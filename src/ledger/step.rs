@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
+use super::applied::Moved;
 use super::digest::Digest;
-use super::fold::Moved;
 use crate::breaker::{Effect, Input};
 use crate::domain::{Offset, RolloutId, Stamp, TenantId};
 use crate::rollout::evidence::{Call, Leaving, Lost};
