@@ -11,19 +11,23 @@
 
 mod advance;
 mod change;
+mod course;
+mod read;
 
 pub use advance::ADVANCED;
 pub use change::{CHANGE_PATIENCE_MS, Turns, patience};
+pub use course::Start;
 
 use async_nats::jetstream::stream::{Info, Stream};
-use beamline_nats::Malformed;
 use beamline_nats::jetstream::{Select, Stored as Message};
+use beamline_nats::{Headers, Malformed};
 use bytes::Bytes;
 
 use super::Worker;
+use super::ledger::stamp_of;
 use super::reconcile::{policy_of, scope_of};
 use super::stored::StreamReader;
-use crate::domain::Authenticated;
+use crate::domain::{Authenticated, Stamp};
 use crate::ledger::Newest;
 use crate::log::{Revision, Scope};
 use crate::wire::subjects;
@@ -72,8 +76,10 @@ pub struct Stored {
     pub value: Option<Bytes>,
     /// Whether it is a delete that took the older revisions along.
     pub purged: bool,
-    /// When, in RFC 3339.
+    /// When, in RFC 3339; empty in one that was read with many.
     pub at: String,
+    /// When.
+    pub stamp: Stamp,
     /// Who, in their own words.
     pub actor: Option<String>,
     /// Why, in their own words.
@@ -216,8 +222,8 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Broker`].
     pub async fn get(&self, key: &str) -> Result<Option<Stored>, BucketError> {
-        let found = self.messages.find(Select::LastOf(&self.subject(key))).await.map_err(broker)?;
-        Ok(found.map(stored))
+        let message = self.messages.find(Select::LastOf(&self.subject(key))).await.map_err(broker)?;
+        Ok(message.map(found))
     }
 
     /// The revisions of a key that the bucket still has, oldest first.
@@ -226,13 +232,13 @@ impl Bucket {
     /// [`BucketError::Broker`].
     pub async fn history(&self, key: &str) -> Result<Vec<Stored>, BucketError> {
         let subject = self.subject(key);
-        let mut found = Vec::new();
+        let mut all = Vec::new();
         let mut from = 1;
         while let Some(message) = self.messages.find(Select::NextOf(&subject, from)).await.map_err(broker)? {
             from = message.sequence + 1;
-            found.push(stored(message));
+            all.push(found(message));
         }
-        Ok(found)
+        Ok(all)
     }
 
     /// The first revision at or after a number, of whichever of these keys (`>`: of any), with its key.
@@ -240,12 +246,17 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Broker`].
     pub async fn next(&self, keys: &str, from: u64) -> Result<Option<(String, Stored)>, BucketError> {
-        let found = self.messages.find(Select::NextOf(&self.subject(keys), from)).await.map_err(broker)?;
-        Ok(found.map(|message| {
-            let prefix = self.subject("");
-            let key = message.subject.strip_prefix(prefix.as_str()).unwrap_or_default().to_owned();
-            (key, stored(message))
+        let message = self.messages.find(Select::NextOf(&self.subject(keys), from)).await.map_err(broker)?;
+        Ok(message.map(|message| {
+            let key = self.key_of(&message.subject).to_owned();
+            (key, found(message))
         }))
+    }
+
+    /// The key of a subject.
+    fn key_of<'s>(&self, subject: &'s str) -> &'s str {
+        let rest = subject.strip_prefix("$KV.").and_then(|rest| rest.strip_prefix(self.name.as_str()));
+        rest.and_then(|rest| rest.strip_prefix('.')).unwrap_or_default()
     }
 
     fn subject(&self, key: &str) -> String {
@@ -271,25 +282,46 @@ pub fn flag_key(scope: &Scope) -> String {
     }
 }
 
-fn stored(message: Message) -> Stored {
-    let read = message.headers().map(|headers| {
+/// What of a message does not stand in its headers.
+struct Source {
+    revision: u64,
+    at: String,
+    stamp: Stamp,
+    payload: Bytes,
+}
+
+/// A message that was read by itself.
+fn found(message: Message) -> Stored {
+    let headers = message.headers();
+    let source = Source {
+        revision: message.sequence,
+        stamp: stamp_of(&message.time).unwrap_or_default(),
+        at: message.time.clone(),
+        payload: Bytes::copy_from_slice(&message.payload),
+    };
+    stored(source, headers)
+}
+
+fn stored(source: Source, headers: Result<Headers<'_>, Malformed>) -> Stored {
+    let Source { revision, at, stamp, payload } = source;
+    let read = headers.map(|headers| {
         let operation = headers.get(OPERATION).unwrap_or("PUT");
         let (gone, purged) = (operation != "PUT", operation == PURGED);
         let text = |name| headers.get(name).map(|t| subjects::unescape_text(t).into_owned());
         let authenticated = text(AUTHENTICATED).and_then(|text| serde_json::from_str(&text).ok());
         (gone, purged, text(ACTOR), text(REASON), authenticated)
     });
-    let (revision, at) = (message.sequence, message.time.clone());
     match read {
         Ok((gone, purged, actor, reason, authenticated)) => {
-            let value = (!gone).then(|| Bytes::from(message.payload));
-            Stored { revision, value, purged, at, actor, reason, authenticated, malformed: None }
+            let value = (!gone).then_some(payload);
+            Stored { revision, value, purged, at, stamp, actor, reason, authenticated, malformed: None }
         }
         Err(malformed) => Stored {
             revision,
             value: Some(Bytes::new()),
             purged: false,
             at,
+            stamp,
             actor: None,
             reason: None,
             authenticated: None,

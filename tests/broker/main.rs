@@ -42,6 +42,7 @@ mod malformed;
 mod metrics;
 mod otlp;
 mod races;
+mod reading;
 mod readme;
 mod refusals;
 mod renewal;

@@ -109,6 +109,7 @@ fn in_force(worker: &Worker, bucket: &Bucket, key: &str, kind: &Kind) -> Option<
         value,
         purged: false,
         at: String::new(),
+        stamp: Stamp(0),
         actor: text(PUT_BACK.actor),
         reason: text(PUT_BACK.reason),
         authenticated: None,

@@ -7,7 +7,7 @@ use super::back::Seen;
 use super::damage::{Damages, Known, Remedy};
 use super::scan::{Scan, flag_entry, flag_unseen, policy_entry, policy_of, policy_unseen, scope_of};
 use super::{APPLY_PATIENCE, append};
-use crate::domain::{PolicyId, TenantId};
+use crate::domain::{PolicyId, Stamp, TenantId};
 use crate::log::{Entry, Revision, Scope};
 use crate::nats::Worker;
 use crate::nats::buckets::{Bucket, BucketError, By, Holds, Stored, flag_key};
@@ -114,6 +114,7 @@ async fn put_back(
             value: value.clone(),
             purged: false,
             at: String::new(),
+            stamp: Stamp(0),
             actor: text(BY.actor),
             reason: text(BY.reason),
             authenticated: None,

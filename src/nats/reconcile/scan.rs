@@ -11,8 +11,7 @@ use crate::document::read_text;
 use crate::domain::{PolicyId, Stamp, TenantId};
 use crate::log::{Entry, FlagEntry, PolicyEntry, Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{ADVANCED, Bucket, Stored, flag_key};
-use crate::nats::ledger::stamp_of;
+use crate::nats::buckets::{ADVANCED, Bucket, BucketError, Start, Stored, flag_key};
 use crate::policy;
 use crate::telemetry::labels::Source;
 use crate::wire::subjects;
@@ -32,6 +31,9 @@ pub(super) struct Scan {
     /// Keys that end with a value that is no valid document, and its revision.
     pub(super) damaged: BTreeMap<String, u64>,
 }
+
+/// So many revisions are read one by one, with less effort for the broker than a consumer.
+const FEW: u64 = 16;
 
 /// The last revision of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub(super) async fn scan(
     if begun.is_some_and(|d| d.revision >= last.revision) {
         return Ok(None);
     }
-    let mut scan = Scan {
+    let scan = Scan {
         last,
         whole: begun.is_none(),
         keys: BTreeMap::new(),
@@ -76,21 +78,62 @@ pub(super) async fn scan(
         lacking: BTreeMap::new(),
         damaged: BTreeMap::new(),
     };
-    let mut newest: BTreeMap<String, u64> = BTreeMap::new();
-    let mut from = begun.map_or(1, |d| d.revision + 1);
-    while from <= last.revision
-        && let Some((key, stored)) = bucket.next(">", from).await?
-    {
-        from = stored.revision + 1;
+    let end = last.revision;
+    let mut taking = Taking { worker, kind, scan, newest: BTreeMap::new() };
+    match begun.map_or(Start::LastOfEach, |done| Start::At(done.revision + 1)) {
+        Start::At(mut from) if end - from < FEW => {
+            while from <= end
+                && let Some((key, stored)) = bucket.next(">", from).await?
+            {
+                from = stored.revision + 1;
+                taking.take(key, stored);
+            }
+        }
+        start => bucket.read(worker, start, end, |key, stored| taking.take(key, stored)).await?,
+    }
+    if taking.scan.whole {
+        taking.look_behind_damage(bucket).await?;
+    }
+    Ok(Some(taking.scan))
+}
+
+/// What takes the revisions of a bucket, older ones of a key first.
+struct Taking<'t> {
+    worker: &'t Worker,
+    kind: &'t Kind,
+    scan: Scan,
+    /// The newest entry of each key that the fold has not seen.
+    newest: BTreeMap<String, u64>,
+}
+
+impl Taking<'_> {
+    /// Of a key that ends with damage the last valid value counts, which stands before it.
+    async fn look_behind_damage(&mut self, bucket: &Bucket) -> Result<(), BucketError> {
+        for (key, damaged) in self.scan.damaged.clone() {
+            let last = self.scan.keys.get(&key).copied();
+            let history = bucket.history(&key).await?;
+            for stored in history.into_iter().filter(|stored| stored.revision < damaged) {
+                self.take(key.clone(), stored);
+            }
+            if let Some(last) = last.filter(|last| last.revision == damaged) {
+                self.scan.keys.insert(key.clone(), last);
+                self.scan.damaged.insert(key, damaged);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, key: String, stored: Stored) {
+        let Self { worker, kind, scan, newest } = self;
         if let Some(malformed) = stored.malformed {
             worker.link.note_malformed(Source::Bucket, malformed, &worker.metrics);
         }
         scan.last.revision = scan.last.revision.max(stored.revision);
         if key == ADVANCED {
             scan.unfinished = !stored.purged;
-            continue;
+            return;
         }
-        let entry = (kind.entry)(&key, &stored, last.created);
+        let entry = (kind.entry)(&key, &stored, scan.last.created);
         let holds = match (&stored.value, &entry) {
             // A key that is deleted holds nothing that could be wrong, whatever its name.
             (None, _) => Holding::Nothing,
@@ -102,19 +145,15 @@ pub(super) async fn scan(
         } else {
             scan.damaged.remove(&key);
         }
-        match entry {
-            Some(entry) if (kind.unseen)(worker, &entry) => {
-                if let Some(older) = newest.insert(key.clone(), stored.revision) {
-                    scan.lacking.remove(&older);
-                }
-                scan.lacking.insert(stored.revision, (key.clone(), entry));
+        if let Some(entry) = entry.filter(|entry| (kind.unseen)(worker, entry)) {
+            if let Some(older) = newest.insert(key.clone(), stored.revision) {
+                scan.lacking.remove(&older);
             }
-            _ => {}
+            scan.lacking.insert(stored.revision, (key.clone(), entry));
         }
-        let at = stamp_of(&stored.at).unwrap_or_default();
-        scan.keys.insert(key, Last { revision: stored.revision, at, holds });
+        let last = Last { revision: stored.revision, at: stored.stamp, holds };
+        scan.keys.insert(key, last);
     }
-    Ok(Some(scan))
 }
 
 pub(super) fn policy_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>> {

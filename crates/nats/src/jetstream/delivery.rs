@@ -44,6 +44,8 @@ pub struct Place {
     pub consumer: u64,
     /// When it was stored, in nanoseconds since the Unix epoch.
     pub nanos: u64,
+    /// How many messages the consumer had not delivered yet.
+    pub pending: u64,
 }
 
 /// What a heartbeat says.
@@ -95,7 +97,13 @@ impl Place {
         };
         let mut numbers = tokens.skip(before).map(|token| token.parse().ok());
         let mut next = || numbers.next().flatten();
-        Some(Self { delivered: next()?, stream: next()?, consumer: next()?, nanos: next()? })
+        Some(Self {
+            delivered: next()?,
+            stream: next()?,
+            consumer: next()?,
+            nanos: next()?,
+            pending: next()?,
+        })
     }
 }
 
@@ -110,7 +118,13 @@ mod tests {
 
     #[test]
     fn a_place_is_read_in_both_forms() {
-        let place = Some(Place { delivered: 1, stream: 42, consumer: 7, nanos: 1_700_000_000_000_000_123 });
+        let place = Some(Place {
+            delivered: 1,
+            stream: 42,
+            consumer: 7,
+            nanos: 1_700_000_000_000_000_123,
+            pending: 5,
+        });
         assert_eq!(Place::parse("$JS.ACK.LOG.c1.1.42.7.1700000000000000123.5"), place);
         assert_eq!(Place::parse("$JS.ACK.hub.ABC123.LOG.c1.1.42.7.1700000000000000123.5"), place);
         assert_eq!(Place::parse("$JS.ACK._.ABC123.LOG.c1.1.42.7.1700000000000000123.5.token"), place);
