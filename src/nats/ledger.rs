@@ -61,6 +61,8 @@ pub struct Ledger {
     /// Whether the buckets were compared with this fold. Written under the lock of `progress`.
     complete: AtomicBool,
     lacking: Notify,
+    /// Whether a key of a bucket was found in an older state than the log has seen.
+    older: AtomicBool,
     fold_version: AtomicU32,
     /// Behind which entry results are known by a key.
     keyed_since: AtomicU64,
@@ -116,6 +118,7 @@ impl Ledger {
             changes: Mutex::default(),
             complete: AtomicBool::new(false),
             lacking: Notify::new(),
+            older: AtomicBool::new(false),
             fold_version: AtomicU32::new(0),
             keyed_since: AtomicU64::new(u64::MAX),
             lost: Mutex::default(),
@@ -247,6 +250,18 @@ impl Ledger {
     /// Says that a change stands in a bucket and may not have come into the log.
     pub fn note_lacking(&self) {
         self.lacking.notify_one();
+    }
+
+    /// Says that a key of a bucket stands in an older state than the log has seen: the buckets are to be
+    /// compared whole.
+    pub fn note_older(&self) {
+        self.older.store(true, Ordering::Release);
+        self.note_lacking();
+    }
+
+    /// Whether that was said since the last time.
+    pub fn take_older(&self) -> bool {
+        self.older.swap(false, Ordering::AcqRel)
     }
 
     /// Waits until a change may be lacking in the log.

@@ -107,8 +107,9 @@ pub async fn run(worker: Arc<Worker>, mut compared: Compared, stop: Cancellation
 /// [`ReconcileError`]; worth another try.
 pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), ReconcileError> {
     let rebuilds = worker.ledger.progress().borrow().rebuilds;
-    if rebuilds != compared.rebuilds {
-        // The fold began anew and may lack anything.
+    let found_older = worker.ledger.take_older();
+    if found_older || rebuilds != compared.rebuilds {
+        // The fold began anew and may lack anything, or a bucket may hold anything.
         (compared.policies.done, compared.flags.done, compared.rebuilds) = (None, None, rebuilds);
     }
     // Switches first: they are few, and an emergency does not wait for many policies.

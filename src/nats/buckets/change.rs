@@ -164,10 +164,13 @@ impl Bucket {
             // Before the key is read: what was seen stands in the bucket.
             let seen = self.holds.seen(worker, key);
             let last = self.get(key).await?;
-            if !tries.went_back && !last.as_ref().is_some_and(|last| self.is_older(last, seen)) {
+            if last.as_ref().is_some_and(|last| self.is_older(last, seen)) {
+                worker.ledger.note_older();
+            } else if tries.went_back {
+                worker.ledger.note_lacking();
+            } else {
                 return Ok(last);
             }
-            worker.ledger.note_lacking();
             pause(worker, &mut tries.retries).await.map_err(|_| BucketError::WentBack)?;
             let newest = self.holds.newest(worker);
             tries.went_back = is_past(newest.revision, self.last().await?);

@@ -204,3 +204,24 @@ async fn buckets_put_back_alone_while_no_worker_runs_are_put_right_and_what_was_
     ground.every_worker("what was edited holds", async || ground.provider("edit").await == "z").await;
     assert!(bucket.entry("edit.default").await.unwrap().unwrap().revision > revision);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_whose_last_revision_was_removed_from_the_bucket_can_be_put() {
+    let broker = Broker::start().await;
+    let worker = Worker::start(&broker, eager).await;
+    let caller = Caller::connect(&broker).await;
+    caller.put_policy("acme", &to("a")).await;
+    let last = caller.put_policy("acme", &to("b")).await;
+    caller.put_policy("other", &to("a")).await;
+    worker.follows(&caller).await;
+    let stream = caller.jetstream.get_stream(BUCKETS[0]).await.unwrap();
+    stream.delete_message(last).await.unwrap();
+    // As `nats stream rmm` does it: the key stands in an older state.
+    let put = in_force("a put", async || {
+        caller.control("policy.put", &json!({"tenant_id": "acme", "policy": to("c")})).await
+    })
+    .await;
+    let decided = caller.decided(&request("acme", "r-1")).await;
+    assert_eq!((&decided["provider_id"], &decided["policy_revision"]), (&json!("c"), &put["revision"]));
+    assert!(!worker.events("bucket_went_back").is_empty());
+}
