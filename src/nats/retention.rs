@@ -8,6 +8,7 @@
 //! that an operator who changed a setting sees that it changed nothing.
 
 mod coverage;
+mod limits;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use self::coverage::{Alarm, Change, Coverage, Look};
+use self::limits::{Difference, differences};
 use super::Worker;
 use super::stream_info::StreamInfo;
 use crate::config::Kept;
@@ -47,15 +49,6 @@ struct Watched {
     said: BTreeSet<Difference>,
 }
 
-/// A limit of a stream that is not what the settings say.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Difference {
-    stream: String,
-    limit: &'static str,
-    setting: String,
-    stands: String,
-}
-
 impl Watched {
     async fn look(&mut self, worker: &Worker) {
         let (names, settings) = (&worker.settings.names, &worker.settings.ledger);
@@ -74,19 +67,9 @@ impl Watched {
     }
 
     fn compare(&mut self, stream: &str, kept: Kept, info: &StreamInfo) {
-        let limits = info.limits();
-        let seconds = limits.max_age.map_or_else(|| "unlimited".to_owned(), |age| format!("{age:?}"));
-        let bytes = limits.max_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
-        for (limit, setting, stands) in [
-            ("max_age", format!("{:?}", kept.max_age), seconds),
-            ("max_bytes", kept.max_bytes.to_string(), bytes),
-        ] {
-            if setting == stands {
-                continue;
-            }
-            let difference = Difference { stream: stream.to_owned(), limit, setting, stands };
+        for difference in differences(stream, kept, info.limits()) {
             if self.said.insert(difference.clone()) {
-                let Difference { stream, setting, stands, .. } = difference;
+                let Difference { stream, limit, setting, stands } = difference;
                 tracing::warn!(event = "stream_limit_differs", stream, limit, setting, stands);
             }
         }
