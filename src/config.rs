@@ -154,6 +154,8 @@ pub struct DecideSettings {
     pub max_request_bytes: usize,
     /// How long a request waits at least for its probe claim before it takes the fallback.
     pub claim_wait: Duration,
+    /// How long the log may not confirm the state before decisions by it are stale.
+    pub max_stale: Duration,
     /// Reply subjects are answered only if they begin with one of these; each ends with a dot.
     pub reply_prefixes: Vec<String>,
 }

@@ -175,6 +175,7 @@ pub(crate) fn encode(
         assignment_id: None,
         probe: choice.probe,
         backoff_ms: choice.backoff_ms,
+        stale: false,
     };
     let reply = DecisionReply { decision: &decision, explanation: None, request_id, trace_id };
     encode_decision(Content::Json, &reply, out);

@@ -60,6 +60,11 @@ impl Probe for Readiness {
         } else if !worker.ledger.health().borrow().reachable {
             reasons.push("log: cannot be reached".to_owned());
         }
+        let (now, caught_up) = (worker.clock.tick(), worker.ledger.progress().borrow().caught_up);
+        if caught_up && worker.is_stale(now) {
+            let seconds = now.since(worker.ledger.fresh()) / 1_000;
+            reasons.push(format!("stale: the log was last confirmed {seconds} s ago"));
+        }
         reasons.extend(worker.link.all_troubles().iter().map(|(kind, error)| format!("{kind}: {error}")));
         if !self.are_policies_loaded() {
             reasons.push("policies: not loaded".to_owned());

@@ -97,6 +97,8 @@ keys! {
         "Longer request bodies are refused undecoded";
     CLAIM_WAIT_MS = "claim-wait-ms", "BEAMLINE_CLAIM_WAIT_MS", Value "MS", Some("50"),
         "How long a request waits at least for its probe claim before it takes the fallback; longer where the round trip to the log needs it, up to 1s";
+    MAX_STALE_MS = "max-stale-ms", "BEAMLINE_MAX_STALE_MS", Value "MS", Some("30000"),
+        "Once the log has not confirmed the state for so long, decisions are marked stale, and not made where another worker is there";
     USAGE_METERING = "usage-metering", "BEAMLINE_USAGE_METERING", Value "on|off", Some("on"),
         "Whether this worker takes part in sending usage events";
     ASSIGNMENT_DEADLINE_FACTOR = "assignment-deadline-factor", "BEAMLINE_ASSIGNMENT_DEADLINE_FACTOR", Value "N", Some("5"),
@@ -158,7 +160,7 @@ pub(super) const CONNECTION: [&Key; 10] = [
     &ROUTER_PREFIX,
 ];
 
-pub(super) const SERVE: [&Key; 38] = [
+pub(super) const SERVE: [&Key; 39] = [
     &EXEC_PREFIX,
     &USAGE_PREFIX,
     &WORKER_NAME,
@@ -177,6 +179,7 @@ pub(super) const SERVE: [&Key; 38] = [
     &MAX_QUEUE_MS,
     &MAX_REQUEST_BYTES,
     &CLAIM_WAIT_MS,
+    &MAX_STALE_MS,
     &USAGE_METERING,
     &ASSIGNMENT_DEADLINE_FACTOR,
     &ASSIGNMENT_DEADLINE_MIN_MS,

@@ -202,6 +202,7 @@ fn read_decide(r: &mut Reader<'_>, names: Option<&Names>) -> Result<DecideSettin
     let max_queue = r.read(&keys::MAX_QUEUE_MS, millis(1, 60_000));
     let max_request_bytes = r.read(&keys::MAX_REQUEST_BYTES, bytes(1 << 10, 64 << 20));
     let claim_wait = r.read(&keys::CLAIM_WAIT_MS, millis(1, 5_000));
+    let max_stale = r.read(&keys::MAX_STALE_MS, millis(5_000, 86_400_000));
     let extra = r.list(&keys::REPLY_PREFIX, |text| {
         let reply = prefix(text.strip_suffix('.').unwrap_or(text))?;
         // A client chooses its reply subject: were one below a prefix of ours allowed, it could make
@@ -220,6 +221,7 @@ fn read_decide(r: &mut Reader<'_>, names: Option<&Names>) -> Result<DecideSettin
         max_queue: max_queue?,
         max_request_bytes: max_request_bytes?,
         claim_wait: claim_wait?,
+        max_stale: max_stale?,
         reply_prefixes,
     })
 }

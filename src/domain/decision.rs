@@ -64,6 +64,8 @@ pub struct Decision<'a> {
     pub probe: bool,
     /// How long the caller should wait before it sends, where a fallback rule says so.
     pub backoff_ms: Option<u64>,
+    /// Whether it was made by a state that the log has not confirmed for too long.
+    pub stale: bool,
 }
 
 /// The codes of error replies, for requests and control verbs alike.

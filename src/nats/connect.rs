@@ -29,6 +29,10 @@ const CONNECTION_NAME: &str = "beamline-router";
 /// a worker deaf for two minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The same for a worker's management connection, which the library gives up at the third PING without an answer: 6 s after
+/// the path to its server was cut. While the log answers, which it is asked to each second, none is sent.
+const WORKER_PING_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFailed {
@@ -108,6 +112,7 @@ pub async fn connect_worker(
     let options = common(access.settings(), access.options()?);
     let options = with_events(options, on_event)
         .retry_on_initial_connect()
+        .ping_interval(WORKER_PING_INTERVAL)
         .reconnect_delay_callback(move |attempt| jitter.delay(attempt));
     connected(access.settings(), options).await
 }

@@ -19,6 +19,7 @@ mod push;
 mod reading;
 mod refusals;
 mod serve;
+mod standing;
 mod tally;
 mod thread;
 mod waiting;
@@ -274,7 +275,11 @@ impl Request<'_> {
             assignment_id: None,
             probe: choice.probe,
             backoff_ms: choice.backoff_ms,
+            stale: self.worker.is_stale(now),
         };
+        if decision.stale {
+            self.worker.metrics.stale_decisions.inc();
+        }
         let mut id_text = uuid::Uuid::encode_buffer();
         let mut assigned = None;
         if let Some(push) = &to.request.push {

@@ -34,14 +34,23 @@ const DESCRIPTION: &str = "says which provider serves a request";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is told of this worker's endpoints.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Discovery {
+    /// By which this process is known there.
+    pub id: String,
     /// Decisions asked for on the plain subject.
     pub decide: EndpointStats,
     /// Decisions asked for on a tenant's subject.
     pub tenant_decide: EndpointStats,
     /// Control verbs.
     pub control: EndpointStats,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        let (decide, tenant_decide, control) = Default::default();
+        Self { id: Uuid::new_v4().simple().to_string(), decide, tenant_decide, control }
+    }
 }
 
 impl Discovery {
@@ -99,7 +108,8 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 async fn answer_all(worker: &Worker) {
     let fold = fold_version::agreed_to(worker).to_string();
     let name = &worker.settings.worker_name;
-    let service = Service::new(&worker.settings.names, name, &fold, worker.clock.wall_ms());
+    let id = worker.discovery.id.clone();
+    let service = Service::new(&worker.settings.names, id, name, &fold, worker.clock.wall_ms());
     let (mut questions, verbs) = match subscribe(&worker.traffic, &service.id) {
         Ok(subscribed) => subscribed,
         Err(error) => {
@@ -122,7 +132,8 @@ async fn answer_all(worker: &Worker) {
             continue;
         }
         let verb = verbs.iter().find(|(sid, _)| *sid == question.sid()).map(|(_, verb)| *verb);
-        let answer = verb.and_then(|verb| service.answer(verb, &worker.discovery));
+        let decides = worker.link.taking() > 0 && !worker.is_stale(worker.clock.tick());
+        let answer = verb.and_then(|verb| service.answer(verb, &worker.discovery, decides));
         let Some(payload) = answer else { continue };
         let answer = Outgoing::new(inbox, &payload);
         // Questions are cheap: their answers leave room for what the worker itself must say.
@@ -173,22 +184,23 @@ struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    fn new(names: &'a Names, worker: &'a str, fold: &'a str, started_ms: u64) -> Self {
-        Self { id: Uuid::new_v4().simple().to_string(), started: rfc3339(started_ms), names, worker, fold }
+    fn new(names: &'a Names, id: String, worker: &'a str, fold: &'a str, started_ms: u64) -> Self {
+        Self { id, started: rfc3339(started_ms), names, worker, fold }
     }
 
-    fn answer(&self, verb: Verb, discovery: &Discovery) -> Option<Bytes> {
+    fn answer(&self, verb: Verb, discovery: &Discovery, decides: bool) -> Option<Bytes> {
+        let identity = |kind| self.identity(kind, decides);
         let body = match verb {
-            Verb::Ping => serde_json::to_vec(&self.identity("io.nats.micro.v1.ping_response")),
+            Verb::Ping => serde_json::to_vec(&identity("io.nats.micro.v1.ping_response")),
             Verb::Info => serde_json::to_vec(&Info {
-                identity: self.identity("io.nats.micro.v1.info_response"),
+                identity: identity("io.nats.micro.v1.info_response"),
                 description: DESCRIPTION,
                 endpoints: self
                     .endpoints(discovery)
                     .map(|(endpoint, _)| EndpointInfo { endpoint, metadata: Empty {} }),
             }),
             Verb::Stats => serde_json::to_vec(&Stats {
-                identity: self.identity("io.nats.micro.v1.stats_response"),
+                identity: identity("io.nats.micro.v1.stats_response"),
                 started: &self.started,
                 endpoints: self.endpoints(discovery).map(|(endpoint, stats)| Figures::of(endpoint, stats)),
             }),
@@ -196,8 +208,9 @@ impl<'a> Service<'a> {
         body.ok().map(Bytes::from)
     }
 
-    fn identity(&self, kind: &'static str) -> Identity<'_> {
-        let metadata = Metadata { worker: self.worker, rollouts: JUDGE, fold: self.fold };
+    fn identity(&self, kind: &'static str, decides: bool) -> Identity<'_> {
+        let decides = (!decides).then_some("false");
+        let metadata = Metadata { worker: self.worker, rollouts: JUDGE, fold: self.fold, decides };
         Identity { kind, name: SERVICE, id: &self.id, version: VERSION, metadata }
     }
 
@@ -228,6 +241,9 @@ struct Metadata<'a> {
     rollouts: &'static str,
     /// The newest version of the fold that it agrees to.
     fold: &'a str,
+    /// `false` while it takes no requests, or decides by a state that is not the log's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decides: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -316,8 +332,8 @@ mod tests {
 
     fn told(verb: Verb, discovery: &Discovery) -> Value {
         let names = names();
-        let service = Service { id: "i1".to_owned(), ..Service::new(&names, "w-1", "2", 1_700_000_000_120) };
-        serde_json::from_slice(&service.answer(verb, discovery).unwrap()).unwrap()
+        let service = Service::new(&names, "i1".to_owned(), "w-1", "2", 1_700_000_000_120);
+        serde_json::from_slice(&service.answer(verb, discovery, true).unwrap()).unwrap()
     }
 
     #[test]
@@ -329,6 +345,15 @@ mod tests {
                 "version": VERSION, "metadata": {"worker": "w-1", "rollouts": JUDGE, "fold": "2"},
             })
         );
+    }
+
+    #[test]
+    fn a_worker_that_does_not_decide_says_so() {
+        let names = names();
+        let service = Service::new(&names, "i1".to_owned(), "w-1", "2", 0);
+        let told = service.answer(Verb::Info, &Discovery::default(), false).unwrap();
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told["metadata"]["decides"], "false");
     }
 
     #[test]
@@ -394,8 +419,7 @@ mod tests {
 
     #[test]
     fn every_instance_has_an_id_that_a_subject_can_hold() {
-        let names = names();
-        let [a, b] = [0, 0].map(|ms| Service::new(&names, "w", "1", ms).id);
+        let [a, b] = [0, 0].map(|_| Discovery::default().id);
         assert_ne!(a, b);
         assert!(a.len() == 32 && a.bytes().all(|b| b.is_ascii_alphanumeric()), "{a}");
     }

@@ -76,10 +76,12 @@ mod tests {
 
     fn workers(all: &[(&str, u32)]) -> Vec<WorkerInfo> {
         let worker = |(name, fold): &(&str, u32)| WorkerInfo {
+            id: String::new(),
             name: (*name).to_owned(),
             version: String::new(),
             rollouts: None,
             fold: FoldVersion(*fold),
+            decides: true,
         };
         all.iter().map(worker).collect()
     }

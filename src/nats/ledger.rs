@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::domain::{PolicyId, Stamp, TenantId};
+use crate::domain::{PolicyId, Stamp, TenantId, Tick};
 use crate::ledger::{FlagRecord, Flags, Fold, Newest, Register, Verdicts, What};
 use crate::log::{FoldVersion, Revision, Scope};
 use crate::state::State;
@@ -66,6 +66,8 @@ pub struct Ledger {
     fold_version: AtomicU32,
     /// Behind which entry results are known by a key.
     keyed_since: AtomicU64,
+    /// The tick at which the state was last known to be the log's.
+    fresh: AtomicU64,
     lost: Mutex<Lost>,
 }
 
@@ -121,6 +123,7 @@ impl Ledger {
             older: AtomicBool::new(false),
             fold_version: AtomicU32::new(0),
             keyed_since: AtomicU64::new(u64::MAX),
+            fresh: AtomicU64::new(0),
             lost: Mutex::default(),
         }
     }
@@ -135,6 +138,12 @@ impl Ledger {
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// When the state was last known to be the log's.
+    #[must_use]
+    pub fn fresh(&self) -> Tick {
+        Tick(self.fresh.load(Ordering::Relaxed))
     }
 
     /// Follows the watchdog.

@@ -131,6 +131,7 @@ impl Link {
             }
             TrafficEvent::Closed => self.went_down(Main::Traffic, false, metrics),
             TrafficEvent::LameDuck => tracing::warn!(event = "nats_lame_duck"),
+            TrafficEvent::Silent => self.note_silent("main"),
             TrafficEvent::Dropped(messages) => self.note_dropped(0, *messages, metrics),
             TrafficEvent::ConnectFailed(_) | TrafficEvent::Denied(_) | TrafficEvent::ServerError(_) => {
                 self.note_trouble(event);
@@ -144,11 +145,17 @@ impl Link {
         match event {
             TrafficEvent::Dropped(messages) => self.note_dropped(1, *messages, metrics),
             TrafficEvent::Disconnected(reason) => self.note_fault(reason),
+            TrafficEvent::Silent => self.note_silent("decide"),
             TrafficEvent::Connected | TrafficEvent::Closed | TrafficEvent::LameDuck => {}
             TrafficEvent::ConnectFailed(_) | TrafficEvent::Denied(_) | TrafficEvent::ServerError(_) => {
                 self.note_trouble(event);
             }
         }
+    }
+
+    fn note_silent(&self, connection: &str) {
+        // One line for each connection of each spell: another one is made beside it.
+        tracing::warn!(event = "nats_path_silent", connection);
     }
 
     fn note_trouble(&self, event: &TrafficEvent) {

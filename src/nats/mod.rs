@@ -5,7 +5,7 @@
 //! [`assignments`] follows what was pushed. [`control`] answers operators; what they change goes to a
 //! bucket ([`buckets`]), from there to the log, and comes into force when the reader applies it.
 //! [`rollouts`] follows the stream of rollouts and records what is due there; [`evidence`] counts for it.
-//! [`events`] and [`usage`] tell others. [`link`] knows whether the broker is there, [`upkeep`] sees to it
+//! [`events`] and [`usage`] tell others. [`link`] knows whether the broker is there, `paths` leaves silent ones, [`upkeep`] sees to it
 //! that streams and buckets are. [`control_client`], [`watch`], [`log_reader`] and [`workers`] are the other side:
 //! what the command line asks through.
 //!
@@ -38,6 +38,7 @@ pub mod ledger;
 pub mod link;
 pub mod log_reader;
 pub mod measuring;
+mod paths;
 mod pulse;
 pub mod reconcile;
 mod refused;
@@ -58,6 +59,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::Tick;
 use crate::ledger::Verdicts;
 use crate::state::State;
 use crate::telemetry::repeats::Lines;
@@ -115,6 +117,12 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Whether the log has not confirmed the state for longer than the settings allow.
+    #[must_use]
+    pub fn is_stale(&self, now: Tick) -> bool {
+        u128::from(now.since(self.ledger.fresh())) > self.settings.decide.max_stale.as_millis()
+    }
+
     /// Counts a line of an event that others can cause, and says `what`. Where one is due, how many it stands for.
     fn line_due(&self, event: &'static str, what: &str) -> Option<u64> {
         self.lines.count(event, what, self.clock.tick())

@@ -18,6 +18,8 @@ const QUIET: Duration = Duration::from_millis(250);
 /// A worker, as it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerInfo {
+    /// Its id in discovery: of this process alone.
+    pub id: String,
     /// Its name.
     pub name: String,
     /// The version of the program.
@@ -26,10 +28,14 @@ pub struct WorkerInfo {
     pub rollouts: Option<String>,
     /// The newest version of the fold that it agrees to.
     pub fold: FoldVersion,
+    /// Whether it takes requests, by a state that is the log's.
+    pub decides: bool,
 }
 
 #[derive(Deserialize)]
 struct Info {
+    #[serde(default)]
+    id: String,
     #[serde(default)]
     version: String,
     #[serde(default)]
@@ -44,6 +50,7 @@ struct Metadata {
     worker: String,
     rollouts: Option<String>,
     fold: Option<String>,
+    decides: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -69,10 +76,13 @@ pub async fn answering(client: &Client, names: &Names) -> Result<Vec<WorkerInfo>
         // Deployments that share a broker share the service's name.
         if info.endpoints.iter().any(|endpoint| endpoint.subject == names.decide) {
             patience = QUIET;
-            let Metadata { worker, rollouts, fold } = info.metadata;
+            let Metadata { worker, rollouts, fold, decides } = info.metadata;
             // One that does not say has none but the first.
             let fold = fold.and_then(|text| text.parse().ok()).map_or(FoldVersion::FIRST, FoldVersion);
-            workers.push(WorkerInfo { name: worker, version: info.version, rollouts, fold });
+            // One that does not say is of a version that cannot tell.
+            let decides = decides.is_none_or(|text| text != "false");
+            let (id, version) = (info.id, info.version);
+            workers.push(WorkerInfo { id, name: worker, version, rollouts, fold, decides });
         }
     }
     workers.sort_by(|one, other| one.name.cmp(&other.name));

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub decisions: Grid<Outcome, Option<Reason>>,
     /// From taking a request off the queue to handing over its reply.
     pub decision_duration: Histogram,
+    /// Decisions by an old state.
+    pub stale_decisions: Counter,
     /// The part of a decision that asks breakers.
     pub breaker_check_duration: Histogram,
     /// Results read from the log; no status where it is senseless.
@@ -153,6 +155,7 @@ impl Exposition {
                     (outcome == Outcome::Decided) == reason.is_some()
                 }),
             ),
+            stale_decisions: r.add(metric::STALE_DECISIONS, Counter::default()),
             decision_duration: r.add(metric::DECISION_DURATION, Histogram::default()),
             breaker_check_duration: r.add(metric::BREAKER_CHECK_DURATION, Histogram::default()),
             results: r.add(

@@ -53,6 +53,7 @@ pub mod metric {
     families! {
         BUILD_INFO = "router_build_info", "The version that runs, always 1";
         DECISIONS = "router_decisions_total", "Decision requests answered by this worker, by outcome (decided or an error code) and by why the provider was chosen";
+        STALE_DECISIONS = "router_stale_decisions_total", "Decisions of this worker by a state that the log had not confirmed for longer than --max-stale-ms";
         DECISION_DURATION = "router_decision_duration_seconds", "Time from taking a request off the queue to handing over its reply";
         BREAKER_CHECK_DURATION = "router_breaker_check_duration_seconds", "Time spent asking breakers within one decision";
         RESULTS = "router_results_total", "Results of provider calls read from the log, by how the call ended and what became of the result";

@@ -15,8 +15,8 @@ use crate::info::ServerInfo;
 use crate::options::{Event, Options};
 use crate::shared::{PROPAGATION, Shared, new_inbox};
 use crate::subscriber::Subscriber;
-use crate::task;
 use crate::tls::Material;
+use crate::{prepare, task};
 
 /// A connection to the broker. Clones share it; with the last clone it closes, after what was published
 /// is sent.
@@ -69,7 +69,7 @@ impl Client {
     ) -> Result<Self, ConnectError> {
         let shared = Arc::new(Shared::new(options, Box::new(on_event)));
         let client = Self::of(Arc::clone(&shared));
-        let link = task::try_each(&shared, timeout).await?;
+        let link = prepare::try_each(&shared, timeout).await?;
         tokio::spawn(task::run(shared, Some(link)));
         Ok(client)
     }
@@ -79,10 +79,10 @@ impl Client {
         Self { shared, _open: open }
     }
 
-    /// What renews this connection's identity.
+    /// What makes this connection anew while it is in use.
     #[must_use]
-    pub fn renewer(&self) -> Renewer {
-        Renewer(Arc::clone(&self.shared))
+    pub fn mover(&self) -> Mover {
+        Mover(Arc::clone(&self.shared))
     }
 
     /// Publishes a message without waiting: it is sent with all else that is said.
@@ -233,11 +233,22 @@ impl Client {
     }
 }
 
-/// Renews the identity of a connection, and does not keep it open.
+/// Makes a connection anew while it is in use, and does not keep it open.
 #[derive(Clone, Debug)]
-pub struct Renewer(Arc<Shared>);
+pub struct Mover(Arc<Shared>);
 
-impl Renewer {
+impl Mover {
+    /// Somebody misses an answer. The server is asked at once whether it is there; where nothing comes from it
+    /// ([`crate::keepalive`]), another connection is made beside the present one, to another server if one is known.
+    pub fn doubt(&self) {
+        self.0.doubted.notify_one();
+    }
+
+    /// The server is there and of no use. The connection moves to another one, if one is known and can be reached.
+    pub fn leave(&self) {
+        self.0.leaving.notify_one();
+    }
+
     /// From now on connections are made with this identity. Ends when the present one is, or when its owner has
     /// closed it; a connection whose new identity is refused stays as it is, and is tried again for ever. Without
     /// `tls` its material stays.

@@ -6,6 +6,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ServerInfo {
+    /// What it is known by, of its own choice at each start.
+    pub server_id: String,
     /// Its name.
     pub server_name: String,
     /// Its version.

@@ -14,7 +14,7 @@
 //! | [`headers`] | a raw header block | a checked view of it |
 //! | [`handshake`] | INFO, PONG, -ERR | CONNECT, or why there is no connection |
 //! | [`session`] | publish, subscribe, flush, PONG | bytes for the broker, and who is answered |
-//! | [`keepalive`] | time, PONGs | PING, or a stale connection |
+//! | [`keepalive`] | time, PONGs, doubts | PING, another connection beside it, or a stale one |
 //! | [`pool`], [`backoff`] | servers, failures | which server is tried next, and when |
 //! | [`jetstream`] | deliveries, statuses, time | entries, pull requests, stored messages |
 //!
@@ -25,8 +25,10 @@
 //! lie, so nothing is allocated or copied for a single message. Publishing appends to one buffer, which the
 //! task writes as a whole.
 //!
-//! **Renewal.** [`Renewer::renew`] gives a connection another identity: it moves to a new connection made with it, and
-//! loses nothing. What the old one was made with is not needed any more then.
+//! **Moves.** A connection moves to a new one that is made beside it, and loses nothing that its server still sends:
+//! where the server announces that it goes, where [`Mover::renew`] gives it another identity, and where
+//! [`Mover::leave`] asks for another server. Where nothing comes from a server that was asked for something
+//! ([`keepalive`]), whichever answers first is kept.
 //!
 //! **Bounds.** Lines, header blocks and messages have hard limits ([`parse`]). A subscriber holds at most
 //! [`Options::subscription_capacity`] messages, of 128 MiB together; what does not fit is
@@ -51,6 +53,7 @@ mod malformed;
 mod options;
 pub mod parse;
 pub mod pool;
+mod prepare;
 mod queue;
 pub mod reader;
 mod request;
@@ -65,7 +68,7 @@ mod transport;
 
 pub use auth::{Auth, Credentials, CredentialsError, Seed};
 pub use batch::{Batch, Message, MessageRef, Readable};
-pub use client::{Client, Delivery, Renewer};
+pub use client::{Client, Delivery, Mover};
 pub use error::{ConnectError, FlushError, PublishError, RequestError};
 pub use headers::Headers;
 pub use malformed::Malformed;

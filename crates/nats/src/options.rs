@@ -25,7 +25,8 @@ pub struct Options {
     pub subscription_capacity: usize,
     /// How many bytes may wait to be sent; more are refused.
     pub outbound_limit: usize,
-    /// How often the server is asked whether it is there; a silent one is left after three times that.
+    /// How often the server is asked whether it is there. Beside a silent one another connection is made; it is left
+    /// after three times that in any case.
     pub ping_interval: Duration,
     /// How long one try may take, from the name's look-up until subscriptions are confirmed.
     pub connect_timeout: Duration,
@@ -72,6 +73,8 @@ pub enum Event {
     Disconnected(String),
     /// A try to connect came to nothing.
     ConnectFailed(ConnectError),
+    /// Nothing comes from the server although it was asked. Another connection is made beside this one.
+    Silent,
     /// The server announced that it goes; the connection moves to another one.
     LameDuck,
     /// The server did not permit a publish or a subscription.

@@ -107,6 +107,12 @@ impl Pool {
         Some((server.address.clone(), delay))
     }
 
+    /// Whether there is a server at another address.
+    #[must_use]
+    pub fn has_other(&self, address: &Address) -> bool {
+        self.servers.iter().any(|server| !server.address.is(address))
+    }
+
     /// How many servers there are.
     #[must_use]
     pub fn len(&self) -> usize {

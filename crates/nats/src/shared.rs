@@ -49,6 +49,10 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     /// What was to be sent was taken.
     pub(crate) room: Notify,
+    /// Somebody misses an answer.
+    pub(crate) doubted: Notify,
+    /// The connection is to move to another server.
+    pub(crate) leaving: Notify,
     pub(crate) server: watch::Sender<Option<Arc<ServerInfo>>>,
     pub(crate) requests: Requests,
     /// Messages of which the broker reports whether somebody receives them. Apart from the requests: their
@@ -76,6 +80,8 @@ impl Shared {
             pool: Mutex::new(Pool::new(&options.servers, options.seed)),
             wake: Notify::new(),
             room: Notify::new(),
+            doubted: Notify::new(),
+            leaving: Notify::new(),
             server: watch::Sender::new(None),
             requests: Requests::new(format!("{}.", new_inbox(&options.inbox_prefix))),
             deliveries: Requests::new(format!("{}.", new_inbox(&options.inbox_prefix))),

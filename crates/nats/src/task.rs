@@ -2,35 +2,28 @@
 //! connection when one ends.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use crate::clock;
-use crate::dial::{Link, dial, unreachable};
+use crate::dial::{Link, unreachable};
 use crate::error::ConnectError;
 use crate::handshake::ServerError;
 use crate::info::ServerInfo;
 use crate::keepalive::{Due, Keepalive};
 use crate::options::Event;
 use crate::parse::Op;
+use crate::prepare::{Prepared, Preparing, prepare_elsewhere, prepare_next};
 use crate::reader::Taken;
-use crate::retire::{Moving, retire};
-use crate::session::Prelude;
+use crate::retire::retire;
 use crate::shared::Shared;
 
 /// How often the outbound buffer is taken before the connection reads again.
 const REFILLS: usize = 4;
 /// How long the last bytes may take at the end.
 const LAST: Duration = Duration::from_secs(1);
-
-/// A connection on which the server holds all subscriptions.
-pub(crate) struct Prepared {
-    link: Link,
-    prelude: Prelude,
-    moving: Moving,
-}
 
 /// Why a connection is driven no more.
 enum End {
@@ -39,8 +32,6 @@ enum End {
     /// It is gone.
     Lost(ConnectError),
 }
-
-type Preparing = Pin<Box<dyn Future<Output = Option<Prepared>> + Send>>;
 
 /// Makes connections and drives them until the owner closes it.
 pub(crate) async fn run(shared: Arc<Shared>, mut first: Option<Link>) {
@@ -68,75 +59,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut first: Option<Link>) {
     shared.close();
 }
 
-/// Tries each server once, and goes over to the first that is connected.
-///
-/// # Errors
-/// What the last one came to.
-pub(crate) async fn try_each(shared: &Arc<Shared>, timeout: Duration) -> Result<Link, ConnectError> {
-    let mut last = ConnectError::Unreachable("no server is named".to_owned());
-    let servers = shared.pool().len();
-    let share = timeout / u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
-    for _ in 0..servers {
-        let Some((address, _)) = shared.pool().choose() else { break };
-        let connected = async { prepare(shared, dial(shared, address.clone()).await?).await };
-        let connected = tokio::time::timeout(share, connected).await;
-        match connected.unwrap_or(Err(ConnectError::TimedOut)) {
-            Ok(prepared) => return Ok(move_to(shared, prepared)),
-            // Another server of the same cluster would refuse us too.
-            Err(refused @ ConnectError::Refused(_)) => return Err(refused),
-            Err(error) => last = error,
-        }
-        shared.pool().failed(&address, false);
-    }
-    Err(last)
-}
-
-/// Tries servers until one is connected.
-async fn prepare_next(shared: Arc<Shared>) -> Option<Prepared> {
-    loop {
-        let (address, delay) = shared.pool().choose()?;
-        tokio::time::sleep(delay).await;
-        let connected = async { prepare(&shared, dial(&shared, address.clone()).await?).await };
-        let connected = tokio::time::timeout(shared.options.connect_timeout, connected).await;
-        match connected.unwrap_or(Err(ConnectError::TimedOut)) {
-            Ok(prepared) => return Some(prepared),
-            Err(error) => {
-                shared.pool().failed(&address, matches!(error, ConnectError::Refused(_)));
-                shared.tell(Event::ConnectFailed(error));
-            }
-        }
-    }
-}
-
-/// Subscribes on a fresh connection, and waits until the server has it. What is delivered meanwhile
-/// reaches its subscribers.
-async fn prepare(shared: &Arc<Shared>, mut link: Link) -> Result<Prepared, ConnectError> {
-    let moving = Moving::begin(shared);
-    let prelude = shared.session().prelude();
-    link.send(&prelude.out).await.map_err(|error| unreachable(&error))?;
-    loop {
-        let Taken { bytes, frames, op } = link.receive().await?;
-        shared.deliver(&bytes, frames);
-        match op {
-            Some(Op::Pong) => return Ok(Prepared { link, prelude, moving }),
-            Some(Op::Ping) => link.send(b"PONG\r\n").await.map_err(|error| unreachable(&error))?,
-            Some(Op::Info(json)) => {
-                if let Some(info) = ServerInfo::parse(json.of(&bytes)) {
-                    link.info = info;
-                }
-            }
-            Some(Op::Error(text)) => match ServerError::parse(text.of(&bytes)) {
-                ServerError::Permission(text) => shared.tell(Event::Denied(text)),
-                ServerError::Authorization(text) => return Err(ConnectError::Refused(text)),
-                ServerError::Other(text) => return Err(ConnectError::Server(text)),
-            },
-            Some(Op::Ok | Op::Message(_)) | None => {}
-        }
-    }
-}
-
 /// Goes over to a connection. What the present one has left is finished beside it.
-fn move_to(shared: &Shared, Prepared { link, prelude, moving }: Prepared) -> Link {
+pub(crate) fn move_to(shared: &Shared, Prepared { link, prelude, moving }: Prepared) -> Link {
     shared.pool().connected();
     // A connection that was lost has left nothing.
     let _ = shared.session().move_to(&prelude);
@@ -161,6 +85,8 @@ enum Woke {
     Failed(std::io::Error),
     Alarm,
     Renewed,
+    Doubted,
+    Leaving,
     Prepared(Option<Box<Prepared>>),
 }
 
@@ -172,6 +98,8 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
     let mut stopped = pin!(shared.stop.cancelled());
     let mut wake = pin!(shared.wake.notified());
     let mut renewed = pin!(shared.identity.renewed.notified());
+    let mut doubted = pin!(shared.doubted.notified());
+    let mut leaving = pin!(shared.leaving.notified());
     let mut preparing: Option<Preparing> = None;
     // What was read with the prelude's PONG.
     let mut unread = true;
@@ -210,6 +138,12 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
             if renewed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woke::Renewed);
             }
+            if doubted.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woke::Doubted);
+            }
+            if leaving.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woke::Leaving);
+            }
             if stopped.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woke::Stopped);
             }
@@ -234,6 +168,15 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
                         }
                         shared.session().ask_alive();
                     }
+                    Due::Beside if preparing.is_some() => {
+                        // That one is kept, whatever is received here.
+                        alive.heard();
+                    }
+                    Due::Beside => {
+                        shared.tell(Event::Silent);
+                        shared.pool().left(&link.address);
+                        preparing = Some(Box::pin(prepare_next(Arc::clone(shared))));
+                    }
                     Due::Stale => return lost(shared, &link, ConnectError::TimedOut),
                 }
                 alarm.set(tokio::time::sleep(alive.next().saturating_sub(clock::now())));
@@ -243,6 +186,23 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
                 // What is being prepared may still be made with the identity before.
                 if link.identity < shared.identity.number() {
                     preparing = Some(Box::pin(prepare_next(Arc::clone(shared))));
+                    // That one is kept, whatever is received here.
+                    alive.heard();
+                }
+            }
+            Woke::Doubted => {
+                doubted.set(shared.doubted.notified());
+                if preparing.is_none() && alive.doubt(clock::now()) {
+                    shared.session().ask_alive();
+                    alarm.set(tokio::time::sleep(alive.next().saturating_sub(clock::now())));
+                }
+            }
+            Woke::Leaving => {
+                leaving.set(shared.leaving.notified());
+                if preparing.is_none() && shared.pool().has_other(&link.address) {
+                    shared.pool().left(&link.address);
+                    let (present, id) = (link.address.clone(), link.info.server_id.clone());
+                    preparing = Some(Box::pin(prepare_elsewhere(Arc::clone(shared), present, id)));
                 }
             }
             Woke::Prepared(prepared) => {
@@ -255,7 +215,12 @@ async fn drive(shared: &Arc<Shared>, mut link: Link) -> End {
                     unread = true;
                 }
             }
-            Woke::Read => unread = true,
+            Woke::Read => {
+                unread = true;
+                if alive.heard() {
+                    preparing = None;
+                }
+            }
         }
     }
 }

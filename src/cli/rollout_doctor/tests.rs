@@ -88,10 +88,12 @@ fn each_policy_needs_another_way() {
 #[test]
 fn workers_must_be_of_one_version_and_support_rollouts() {
     let worker = |name: &str, version: &str, rollouts: Option<&str>| WorkerInfo {
+        id: name.to_owned(),
         name: name.to_owned(),
         version: version.to_owned(),
         rollouts: rollouts.map(str::to_owned),
         fold: crate::log::FoldVersion::FIRST,
+        decides: true,
     };
     let good = worker("w1", "0.1.0", Some("1"));
     is(

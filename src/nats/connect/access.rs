@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::{AuthError, ConnectOptions};
 use beamline_nats::tls::{Material, Replaceable, TlsFault};
-use beamline_nats::{Auth, Client, Credentials, Renewer, Tls};
+use beamline_nats::{Auth, Client, Credentials, Mover, Tls};
 
 use super::ConnectFailed;
 use crate::config::{self, NatsSettings};
@@ -22,7 +22,7 @@ pub struct Access {
     /// What the management connection is made with: what the broker was seen to accept.
     management: Mutex<Auth>,
     management_tls: Option<Arc<Replaceable>>,
-    connections: Mutex<Vec<Renewer>>,
+    connections: Mutex<Vec<Mover>>,
 }
 
 /// The content of the files that settings name.
@@ -128,7 +128,7 @@ impl Access {
         // Held, so that no renewal comes between.
         let mut connections = locked(&self.connections);
         let client = start(locked(&self.newest).clone());
-        connections.push(client.renewer());
+        connections.push(client.mover());
         client
     }
 
@@ -149,6 +149,17 @@ impl Access {
             reason: error.to_string(),
         })?;
         Ok(options.tls_client_config(config).require_tls(true))
+    }
+
+    /// Asks the server of each connection for what others send whether it is there; beside one that is silent another
+    /// is made.
+    pub fn doubt(&self) {
+        locked(&self.connections).iter().for_each(Mover::doubt);
+    }
+
+    /// Moves the connections for what others send to other servers, where some are known.
+    pub fn leave(&self) {
+        locked(&self.connections).iter().for_each(Mover::leave);
     }
 
     /// Gives the connections for what others send a new identity, and waits until each has it. Then the next

@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::intake;
+use super::{intake, standing};
 use crate::nats::{Worker, connect};
 
 /// Serves one decide connection on a thread of its own while the worker is ready, until stopped; then
@@ -62,5 +62,11 @@ async fn serve(
     let on_event = move |event| link.on_decide_event(&event, &metrics);
     let capacity = settings.subscription_capacity;
     let client = connect::start_traffic(&worker.access, &identity, capacity, on_event);
-    intake::run(Arc::clone(&worker), client, number, ready, stop, claims).await;
+    let (takes, own_ready) = watch::channel(false);
+    let standing = standing::follow(Arc::clone(&worker), client.clone(), ready, takes);
+    let intake = intake::run(Arc::clone(&worker), client, number, own_ready, stop, claims);
+    // As tasks they take turns with the connection's.
+    let standing = tokio::spawn(standing);
+    intake.await;
+    standing.abort();
 }

@@ -57,6 +57,8 @@ pub(super) struct Judgement {
     pub(super) reachable: bool,
     /// Whether to append a mark.
     pub(super) mark: bool,
+    /// When the state was last known to be the log's; before that it may be, or not.
+    pub(super) fresh: Option<Tick>,
 }
 
 /// A description that an entry behind its last one confirms.
@@ -85,7 +87,7 @@ pub(super) struct Reach {
 impl Reach {
     pub(super) fn look(&mut self, look: Look) -> Judgement {
         self.follow(&look);
-        let Some(answer) = look.answer else { return Judgement { reachable: false, mark: false } };
+        let Some(answer) = look.answer else { return self.unreachable() };
         if self.made != answer.made {
             *self =
                 Self { made: answer.made, position: look.position, decided: self.decided, ..Self::default() };
@@ -93,11 +95,11 @@ impl Reach {
         if !answer.replicas.are_several() {
             self.confirm(answer.asked, &look);
             self.newest = None;
-            return Judgement { reachable: true, mark: false };
+            return Judgement { reachable: true, mark: false, fresh: self.confirmed };
         }
         // What describes less than was read is no leader of this log.
         if !answer.replicas.have_quorum() || answer.last < look.position {
-            return Judgement { reachable: false, mark: false };
+            return self.unreachable();
         }
         let held = Held { asked: answer.asked, last: answer.last };
         self.newest = Some(held);
@@ -113,7 +115,13 @@ impl Reach {
             }
         }
         let overdue = self.awaited.is_some() && look.now.since(self.waiting_since) > PATIENCE_MS;
-        Judgement { reachable: !overdue, mark }
+        // Where nothing is awaited nothing depends on the log, and the description will do.
+        let fresh = if self.awaited.is_none() { Some(answer.asked) } else { self.confirmed };
+        Judgement { reachable: !overdue, mark, fresh }
+    }
+
+    const fn unreachable(&self) -> Judgement {
+        Judgement { reachable: false, mark: false, fresh: self.confirmed }
     }
 
     /// Takes how far the reader is.
@@ -173,7 +181,7 @@ mod tests {
 
         fn take(&mut self, answer: Option<Answer>) -> (bool, bool) {
             let Self { now, position, decided, .. } = *self;
-            let Judgement { reachable, mark } =
+            let Judgement { reachable, mark, .. } =
                 self.reach.look(Look { now: Tick(now), position, decided, answer });
             (reachable, mark)
         }

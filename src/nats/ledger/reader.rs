@@ -210,6 +210,8 @@ async fn follow(worker: &Arc<Worker>, known: &mut Known) -> Restart {
                 let now = worker.clock.tick();
                 if now.since(heard) > SILENCE_MS {
                     worker.link.note_stall(now);
+                    // The path of this connection may be, too.
+                    worker.access.doubt();
                     return Restart::Consumer("it is silent");
                 }
                 if is_stalled(worker, known, now, applied) {

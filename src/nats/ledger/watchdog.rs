@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -7,6 +8,7 @@ use super::reach::{Answer, Look, Reach};
 use crate::domain::{Stamp, Tick};
 use crate::log::Entry;
 use crate::nats::Worker;
+use crate::nats::paths::Paths;
 use crate::nats::stream_info::{Replicas, StreamInfo, Undescribed};
 
 /// How often the stream is asked for its state.
@@ -32,7 +34,7 @@ pub struct Described {
 /// What the watchdog knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Whether the log can be reached, as [`Reach`] judges.
+    /// Whether the log can be reached, as `reach` judges.
     pub reachable: bool,
     /// The stream as it last was.
     pub stream: Option<Described>,
@@ -99,7 +101,7 @@ pub(in crate::nats) fn nanos_of(text: &str) -> Option<i128> {
 /// Asks each second until stopped.
 pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
     let mut connection = worker.link.watch();
-    let mut reach = Reach::default();
+    let (mut reach, mut paths) = (Reach::default(), Paths::default());
     let mut ever_reached = false;
     loop {
         let (asked, position) = (worker.clock.tick(), worker.ledger.progress.borrow().position);
@@ -115,6 +117,10 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
         if judged.mark {
             worker.append_now(&Entry::Mark);
         }
+        if let Some(fresh) = judged.fresh {
+            worker.ledger.fresh.fetch_max(fresh.0, Ordering::Relaxed);
+        }
+        let answered = described.is_some();
         let described = described.filter(|_| judged.reachable);
         let position = worker.ledger.progress.borrow().position;
         let reachable = judged.reachable;
@@ -140,6 +146,9 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
             health.at = now;
             health.stream = Some(stream);
         });
+        if ever_reached {
+            paths.attend(&worker, answered, reachable).await;
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(if ever_reached { EVERY } else { AT_FIRST }) => {}

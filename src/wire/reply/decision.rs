@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use super::DecisionReply;
 use crate::wire::json::is_plain;
 
-/// What all fixed parts take together with the longest numbers and words is 392 bytes.
-const FIXED: usize = 400;
+/// What all fixed parts take together with the longest numbers and words is 405 bytes.
+const FIXED: usize = 416;
 
 /// Appends a decision.
 pub(super) fn put(reply: &DecisionReply<'_>, out: &mut BytesMut) {
@@ -65,6 +65,9 @@ pub(super) fn put(reply: &DecisionReply<'_>, out: &mut BytesMut) {
     if let Some(ms) = decision.backoff_ms {
         line.put(b",\"backoff_ms\":");
         line.put_whole(ms);
+    }
+    if decision.stale {
+        line.put(b",\"stale\":true");
     }
     if let Some(explanation) = explanation {
         line.put(b",\"explanation\":");
@@ -172,6 +175,8 @@ mod tests {
         #[serde(skip_serializing_if = "Option::is_none")]
         backoff_ms: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        stale: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         explanation: Option<&'a RawValue>,
     }
 
@@ -199,6 +204,7 @@ mod tests {
                 assignment_id: decision.assignment_id,
                 probe: decision.probe,
                 backoff_ms: decision.backoff_ms,
+                stale: decision.stale.then_some(true),
                 explanation: reply.explanation,
             },
             context: JsonContext { request_id: reply.request_id, trace_id: reply.trace_id },
@@ -217,7 +223,7 @@ mod tests {
             expected_cost in prop_oneof![Just(0.0), Just(-0.0), 0.0..1e9_f64, any::<f64>()],
             policy_revision: u64,
             backoff_ms in proptest::option::of(any::<u64>()),
-            (probe, reason) in (any::<bool>(), 0..4_usize),
+            (probe, stale, reason) in (any::<bool>(), any::<bool>(), 0..4_usize),
         ) {
             let [request_id, trace_id, sticky_key, assignment_id] = texts.as_slice() else { unreachable!() };
             let raw = serde_json::value::to_raw_value(&texts).unwrap();
@@ -233,6 +239,7 @@ mod tests {
                 assignment_id: some[1].then_some(assignment_id),
                 probe,
                 backoff_ms,
+                stale,
             };
             let reply = DecisionReply {
                 decision: &decision,

@@ -35,6 +35,7 @@ pub(super) fn put_decision(reply: &DecisionReply<'_>, out: &mut BytesMut) {
         probe: decision.probe,
         backoff_ms: decision.backoff_ms.map(signed),
         request_id: reply.request_id.to_owned(),
+        stale: decision.stale,
     };
     put(Reply::Decision(told), out);
 }

@@ -26,6 +26,7 @@ const DECISION: Decision<'static> = Decision {
     assignment_id: None,
     probe: false,
     backoff_ms: None,
+    stale: false,
 };
 
 fn written(write: impl FnOnce(&mut BytesMut)) -> String {
@@ -64,6 +65,7 @@ fn a_decision_with_all_there_is() {
         assignment_id: Some("9f1c"),
         probe: true,
         backoff_ms: Some(200),
+        stale: true,
         expected_latency_ms: 0,
         expected_cost: 0.0,
         ..DECISION
@@ -77,11 +79,11 @@ fn a_decision_with_all_there_is() {
     };
     assert_snapshot!(
         written(|out| encode_decision(Content::Json, &reply, out)),
-        @r#"{"ok":true,"decision":{"provider_id":"openai","priority":20,"expected_latency_ms":0,"expected_cost":0.0,"reason":"circuit_breaker_fallback","policy_id":"default","policy_revision":7,"fallback_used":true,"sticky_key":"u-\"42\"","assignment_id":"9f1c","probe":true,"backoff_ms":200,"explanation":{"steps":[]}},"context":{"request_id":"r-1","trace_id":"t-1"}}"#
+        @r#"{"ok":true,"decision":{"provider_id":"openai","priority":20,"expected_latency_ms":0,"expected_cost":0.0,"reason":"circuit_breaker_fallback","policy_id":"default","policy_revision":7,"fallback_used":true,"sticky_key":"u-\"42\"","assignment_id":"9f1c","probe":true,"backoff_ms":200,"stale":true,"explanation":{"steps":[]}},"context":{"request_id":"r-1","trace_id":"t-1"}}"#
     );
     assert_snapshot!(
         hex(|out| encode_decision(Content::Protobuf, &reply, out)),
-        @"0a660a066f70656e61691218636972637569745f627265616b65725f66616c6c6261636b1814321b0a0b6578706c616e6174696f6e120c7b227374657073223a5b5d7d3a0764656661756c74400748015206752d223432225a0439663163600168c8017203722d31"
+        @"0a680a066f70656e61691218636972637569745f627265616b65725f66616c6c6261636b1814321b0a0b6578706c616e6174696f6e120c7b227374657073223a5b5d7d3a0764656661756c74400748015206752d223432225a0439663163600168c8017203722d317801"
     );
 }
 

@@ -168,14 +168,14 @@ proptest! {
 
     #[test]
     fn a_decision_says_the_same_in_both_forms(
-        latency in 0_u64..1 << 40, cost in 0.0..1e6, revision in 0_u64..1 << 40, probe: bool,
+        latency in 0_u64..1 << 40, cost in 0.0..1e6, revision in 0_u64..1 << 40, probe: bool, stale: bool,
         sticky in option::of(".{0,9}"), assignment in option::of("[a-z]{1,9}"), backoff in option::of(0_u64..100_000),
         reason in prop::sample::select(vec![Reason::Sticky, Reason::Weighted, Reason::Fallback, Reason::CircuitBreakerFallback]),
     ) {
         let decision = Decision {
             provider_id: "openai", reason, expected_latency_ms: latency, expected_cost: cost, policy_id: "default",
             policy_revision: revision, sticky_key: sticky.as_deref(), assignment_id: assignment.as_deref(), probe,
-            backoff_ms: backoff,
+            backoff_ms: backoff, stale,
         };
         let reply = DecisionReply { decision: &decision, explanation: None, request_id: "r", trace_id: None };
         let encode = |content| { let mut out = bytes::BytesMut::new(); encode_decision(content, &reply, &mut out); out };
@@ -187,6 +187,7 @@ proptest! {
             "expected_cost": said.expected_cost, "reason": said.reason, "policy_id": said.policy_id,
             "policy_revision": said.policy_revision, "fallback_used": said.fallback_used, "sticky_key": said.sticky_key,
             "assignment_id": said.assignment_id, "probe": said.probe, "backoff_ms": said.backoff_ms,
+            "stale": said.stale.then_some(true),
         });
         want.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         // The default reader of serde_json may be off by one bit in a double.

@@ -4,6 +4,7 @@
 //! uses it with `launch.env("NATS_URL", relay.url())`. In a cluster the brokers advertise their own addresses
 //! (`no_advertise: true` in the `cluster` block keeps clients on the relay).
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,7 +25,12 @@ const ON_THE_WAY: usize = 1024;
 struct Path {
     delay: Duration,
     frozen: bool,
+    /// Only connections whose client began so are frozen.
+    frozen_those: Option<fn(&str) -> bool>,
 }
+
+/// What the client of a connection said first.
+type Said = Arc<OnceLock<String>>;
 
 /// A TCP relay on a port of its own; it ends when it is dropped, and closes its connections.
 pub(crate) struct Relay {
@@ -62,9 +68,14 @@ impl Relay {
         self.path.send_modify(|path| path.frozen = true);
     }
 
+    /// The same for connections whose CONNECT is so, those that are made from now on too.
+    pub(crate) fn freeze_those(&self, those: fn(&str) -> bool) {
+        self.path.send_modify(|path| path.frozen_those = Some(those));
+    }
+
     /// What was sent meanwhile arrives.
     pub(crate) fn thaw(&self) {
-        self.path.send_modify(|path| path.frozen = false);
+        self.path.send_modify(|path| (path.frozen, path.frozen_those) = (false, None));
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -92,26 +103,36 @@ async fn accept(listener: &TcpListener, target: u16, path: &watch::Receiver<Path
 }
 
 async fn connect(near: TcpStream, target: u16, mut path: watch::Receiver<Path>) {
-    if !open(&mut path).await {
+    let said = Said::default();
+    if !open(&mut path, &said).await {
         return;
     }
     // A target that does not listen refuses: the near side is closed.
     let Ok(far) = TcpStream::connect(("127.0.0.1", target)).await else { return };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-    forward(near_in, far_out, path.clone());
-    forward(far_in, near_out, path);
+    forward(near_in, far_out, path.clone(), Arc::clone(&said), true);
+    forward(far_in, near_out, path, said, false);
 }
 
 /// Moves bytes in one direction, until either side is closed.
-fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, path: watch::Receiver<Path>) {
+fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    path: watch::Receiver<Path>,
+    said: Said,
+    from_client: bool,
+) {
     let (sender, mut chunks) = mpsc::channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
-    let mut reading = path.clone();
+    let (mut reading, known) = (path.clone(), Arc::clone(&said));
     tokio::spawn(async move {
         let mut buffer = vec![0; CHUNK];
         // An error is a close to whoever reads the other end.
-        while open(&mut reading).await {
+        while open(&mut reading, &known).await {
             let read = from.read(&mut buffer).await.unwrap_or(0);
+            if from_client {
+                known.get_or_init(|| String::from_utf8_lossy(&buffer[..read]).into_owned());
+            }
             let due = Instant::now() + reading.borrow().delay;
             if read == 0 || sender.send((due, buffer[..read].to_vec())).await.is_err() {
                 break;
@@ -122,19 +143,20 @@ fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, path: watch::Receive
     tokio::spawn(async move {
         while let Some((due, chunk)) = chunks.recv().await {
             tokio::time::sleep_until(due).await;
-            if !open(&mut writing).await || to.write_all(&chunk).await.is_err() {
+            if !open(&mut writing, &said).await || to.write_all(&chunk).await.is_err() {
                 return;
             }
         }
-        if open(&mut writing).await {
+        if open(&mut writing, &said).await {
             let _ = to.shutdown().await;
         }
     });
 }
 
 /// Waits until the path is not frozen; `false` once the relay is dropped.
-async fn open(path: &mut watch::Receiver<Path>) -> bool {
-    path.wait_for(|path| !path.frozen).await.is_ok()
+async fn open(path: &mut watch::Receiver<Path>, said: &Said) -> bool {
+    let is_one = |those: fn(&str) -> bool| said.get().is_some_and(|said| those(said));
+    path.wait_for(|path| !path.frozen && !path.frozen_those.is_some_and(is_one)).await.is_ok()
 }
 
 /// Waits until the relay is dropped.

@@ -59,6 +59,11 @@ impl Worker {
         Self::launch_by(program(), "127.0.0.1", &broker.url(), settings)
     }
 
+    /// Starts one that connects to these servers, and does not wait.
+    pub(crate) fn launch_to(url: &str, settings: impl FnOnce(Launch) -> Launch) -> Self {
+        Self::launch_by(program(), "127.0.0.1", url, settings)
+    }
+
     /// Starts one in a network namespace, with its HTTP side at an address there, and does not wait.
     pub(crate) fn launch_in(
         namespace: &str,
