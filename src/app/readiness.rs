@@ -12,6 +12,7 @@ use crate::ledger::version_for;
 use crate::nats::Worker;
 use crate::nats::control::put_if_absent;
 use crate::nats::reconcile::{self, Compared};
+use crate::nats::streams::{Results, admit_results};
 use crate::telemetry::Exposition;
 
 /// How often readiness is looked at.
@@ -76,6 +77,10 @@ impl Probe for Readiness {
         } else if !worker.collector.is_announced() {
             reasons.push("rollout: first tally not written".to_owned());
         }
+        let results = worker.ledger.results.watch();
+        if reasons.is_empty() && *results.borrow() != Results::Enter {
+            reasons.push(format!("streams: {} takes no results yet", worker.settings.names.log_stream));
+        }
         if reasons.is_empty() && worker.link.taking() < worker.settings.decide.connections {
             reasons.push("decide: not every connection takes requests".to_owned());
         }
@@ -107,6 +112,9 @@ pub(super) async fn run(readiness: Arc<Readiness>, ready: watch::Sender<bool>, s
     }
     let keeping = reconcile::run(Arc::clone(&worker), compared, stop.clone());
     tokio::pin!(keeping);
+    // The policies are in the log now, and so may results be.
+    let admitting = admit_results(Arc::clone(&worker), stop.clone());
+    tokio::pin!(admitting);
     loop {
         let serves = readiness.serves();
         ready.send_if_modified(|r| std::mem::replace(r, serves) != serves);
@@ -114,6 +122,7 @@ pub(super) async fn run(readiness: Arc<Readiness>, ready: watch::Sender<bool>, s
         tokio::select! {
             () = stop.cancelled() => return,
             () = &mut keeping => return,
+            () = &mut admitting => return,
             () = tokio::time::sleep(LOOK) => {}
         }
     }

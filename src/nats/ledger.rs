@@ -34,6 +34,7 @@ use tokio::sync::{Notify, watch};
 use crate::domain::{PolicyId, Stamp, TenantId, Tick};
 use crate::ledger::{FlagRecord, Flags, Fold, Newest, Register, Verdicts, What};
 use crate::log::{FoldVersion, Revision, Scope};
+use crate::nats::streams::ResultsGate;
 use crate::state::State;
 use crate::telemetry::Metrics;
 
@@ -69,6 +70,8 @@ pub struct Ledger {
     /// The tick at which the state was last known to be the log's.
     fresh: AtomicU64,
     lost: Mutex<Lost>,
+    /// Whether results enter the log.
+    pub results: ResultsGate,
 }
 
 /// What was in force before a rebuild.
@@ -125,6 +128,7 @@ impl Ledger {
             keyed_since: AtomicU64::new(u64::MAX),
             fresh: AtomicU64::new(0),
             lost: Mutex::default(),
+            results: ResultsGate::default(),
         }
     }
 

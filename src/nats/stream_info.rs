@@ -24,7 +24,7 @@ pub(super) struct StreamInfo {
     /// The broker's time.
     #[serde(default)]
     pub(super) ts: Option<String>,
-    config: StreamConfig,
+    pub(super) config: StreamConfig,
     /// Not there where a server is none of a cluster.
     #[serde(default)]
     cluster: Option<Cluster>,
@@ -106,7 +106,9 @@ pub(super) struct Limits {
 }
 
 #[derive(Debug, Deserialize)]
-struct StreamConfig {
+pub(super) struct StreamConfig {
+    #[serde(default)]
+    pub(super) subjects: Vec<String>,
     #[serde(default)]
     discard: String,
     #[serde(default)]

@@ -3,6 +3,13 @@
 //! What is lacking is made; what stands is used as it is, if it is ours. Two streams may not hold one
 //! subject, so where another stream captures ours already, it is named and the worker stops: working
 //! around it would leave the log without results.
+//!
+//! The log is made without the subjects of results; see [`results`].
+
+mod results;
+
+pub(super) use results::LogSubjects;
+pub use results::{Results, ResultsGate, run as admit_results};
 
 use std::time::Duration;
 
@@ -76,7 +83,7 @@ pub async fn ensure(
     let log = stream::Config {
         name: names.log_stream.clone(),
         description: Some("What breakers are a fold over: results and the router's own entries".to_owned()),
-        subjects: vec![names.exec_result.clone(), names.exec_result_tenants.clone(), names.log_all.clone()],
+        subjects: vec![names.log_all.clone()],
         max_age: settings.log.max_age,
         max_bytes: bytes(settings.log.max_bytes),
         max_message_size: MOST_ENTRY_BYTES,
@@ -95,7 +102,14 @@ pub async fn ensure(
         num_replicas: settings.replicas,
         ..Default::default()
     };
-    ensure_stream(jetstream, log).await?;
+    for subject in [&names.exec_result, &names.exec_result_tenants] {
+        ensure_free(jetstream, subject, &names.log_stream).await?;
+    }
+    let have = ensure_stream(jetstream, log).await?;
+    if LogSubjects::of(names, &have) == LogSubjects::Foreign {
+        let wanted = [&names.exec_result, &names.exec_result_tenants, &names.log_all];
+        return Err(foreign(&names.log_stream, &wanted.map(String::as_str)));
+    }
     ensure_stream(
         jetstream,
         kept(
@@ -143,27 +157,43 @@ fn bytes(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-async fn ensure_stream(jetstream: &Context, config: stream::Config) -> Result<(), StreamsError> {
+/// Makes a stream that is missing. Gives the subjects that it has.
+async fn ensure_stream(jetstream: &Context, config: stream::Config) -> Result<Vec<String>, StreamsError> {
     let name = config.name.clone();
     for subject in &config.subjects {
-        if let Some(other) = holders(jetstream, subject).await?.into_iter().find(|holder| *holder != name) {
-            return Err(StreamsError::Taken { other, subject: subject.clone(), wanted: name });
-        }
+        ensure_free(jetstream, subject, &name).await?;
     }
     let wanted = config.subjects.clone();
-    match jetstream.get_or_create_stream(config).await {
-        Ok(stream) => {
-            let have = &stream.cached_info().config.subjects;
-            if wanted.iter().all(|s| have.contains(s)) {
-                Ok(())
-            } else {
-                Err(StreamsError::Foreign { name, wanted: wanted.join(", ") })
-            }
-        }
+    let stream = match jetstream.get_or_create_stream(config).await {
+        Ok(stream) => stream,
         Err(error) => {
-            Err(StreamsError::Broker { what: format!("making the stream {name}"), reason: error.to_string() })
+            // Another worker may have made it in between, and changed it since.
+            let broker = |_| StreamsError::Broker {
+                what: format!("making the stream {name}"),
+                reason: error.to_string(),
+            };
+            jetstream.get_stream(&name).await.map_err(broker)?
+        }
+    };
+    let have = &stream.cached_info().config.subjects;
+    if !wanted.iter().all(|s| have.contains(s)) {
+        return Err(foreign(&name, &wanted.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
+    Ok(have.clone())
+}
+
+/// Fails where a subject is held by another stream than this one.
+async fn ensure_free(jetstream: &Context, subject: &str, wanted: &str) -> Result<(), StreamsError> {
+    match holders(jetstream, subject).await?.into_iter().find(|holder| holder != wanted) {
+        None => Ok(()),
+        Some(other) => {
+            Err(StreamsError::Taken { other, subject: subject.to_owned(), wanted: wanted.to_owned() })
         }
     }
+}
+
+fn foreign(name: &str, wanted: &[&str]) -> StreamsError {
+    StreamsError::Foreign { name: name.to_owned(), wanted: wanted.join(", ") }
 }
 
 /// The streams that hold a subject or part of it.

@@ -18,8 +18,9 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use self::storage::{Found, Storage};
+use super::Worker;
 use super::stream_info::{StreamInfo, Undescribed};
-use super::{Worker, streams};
+use super::streams::{self, Results};
 use crate::log::Entry;
 use crate::telemetry::labels::Trouble;
 use crate::wire;
@@ -71,7 +72,11 @@ async fn look(worker: &Worker) -> Result<(), Undescribed> {
     } else {
         streams::ensure(&worker.jetstream, names, &worker.settings.ledger).await
     };
-    let trouble = made.as_ref().err().map(|error| format!("{} gone: {error}", missing.join(", ")));
+    let trouble = match (&made, &*worker.ledger.results.watch().borrow()) {
+        (Err(error), _) => Some(format!("{} gone: {error}", missing.join(", "))),
+        (Ok(()), Results::Refused(error)) => Some(format!("{} takes no results: {error}", names.log_stream)),
+        (Ok(()), _) => None,
+    };
     worker.link.set_trouble(Trouble::Streams, trouble, &worker.metrics);
     if made.is_ok() {
         for stream in missing {

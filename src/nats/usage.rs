@@ -35,6 +35,7 @@ use self::far::{Far, PLACE, Place, last_metered};
 use self::pulling::Pulling;
 use super::Worker;
 use super::headers::{incoming, trace};
+use super::streams::Results;
 use crate::domain::{Outcome, Stamp, Tick};
 use crate::ledger::Metering;
 use crate::log::FoldVersion;
@@ -140,6 +141,12 @@ async fn meter(worker: &Arc<Worker>, far: &Far, stop: &CancellationToken) -> Res
     let made = stream.cached_info().created.unix_timestamp_nanos();
     let reads = progress.wait_for(|p| p.caught_up && p.made == made);
     tokio::time::timeout(FOLD_PATIENCE, reads).await??;
+    // Before, its filter names subjects that the stream does not have.
+    let mut results = worker.ledger.results.watch();
+    results.wait_for(|results| *results == Results::Enter).await?;
+    if progress.borrow().made != made {
+        return Err("the log was made anew".into());
+    }
     let consumer = consumer(worker, &stream, made, far).await?;
     let position = consumer.cached_info().ack_floor.stream_sequence;
     far.note(Place { made, position }, worker);

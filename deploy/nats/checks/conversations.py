@@ -28,9 +28,10 @@ async def strangers(url, identities):
 async def make_streams(router):
     """What a router makes at its first start."""
     js = router.js
-    await js.add_stream(StreamConfig(
-        name="BEAMLINE_LOG", allow_direct=True,
-        subjects=["caf.exec.result.v1", "caf.exec.result.v1.*", "beamline.router.v1.log.>"]))
+    # The subjects of results are added once the policies are in the log.
+    for more in [], ["caf.exec.result.v1", "caf.exec.result.v1.*"]:
+        log = StreamConfig(name="BEAMLINE_LOG", allow_direct=True, subjects=["beamline.router.v1.log.>", *more])
+        await (js.update_stream(log) if more else js.add_stream(log))
     await js.add_stream(StreamConfig(name="BEAMLINE_EVENTS", subjects=["beamline.router.v1.events.>"]))
     await js.add_stream(StreamConfig(name="BEAMLINE_USAGE", subjects=["beamline.usage.v1.metered"]))
     await js.update_stream(StreamConfig(name="BEAMLINE_USAGE", subjects=["beamline.usage.v1.metered"], max_age=86400))

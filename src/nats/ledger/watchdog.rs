@@ -10,6 +10,7 @@ use crate::log::Entry;
 use crate::nats::Worker;
 use crate::nats::paths::Paths;
 use crate::nats::stream_info::{Replicas, StreamInfo, Undescribed};
+use crate::nats::streams::LogSubjects;
 
 /// How often the stream is asked for its state.
 const EVERY: Duration = Duration::from_secs(1);
@@ -62,6 +63,8 @@ pub(super) async fn describe(worker: &Worker) -> Result<Described, Undescribed> 
     if let Some(stamp) = info.ts.as_deref().and_then(stamp_of) {
         worker.clock.observe(stamp, sent, received);
     }
+    let names = &worker.settings.names;
+    worker.ledger.results.note_subjects(LogSubjects::of(names, &info.config.subjects));
     let replicas = info.replicas();
     Ok(Described { created: info.created, first: info.state.first_seq, last: info.state.last_seq, replicas })
 }

@@ -8,6 +8,7 @@ mod disk;
 mod isolation;
 mod limits;
 mod log;
+mod log_made_anew;
 mod neighbours;
 mod overrun;
 mod silent_path;
