@@ -3,25 +3,26 @@
 //! Every worker that applies an entry publishes the same events under the same `Nats-Msg-Id`, made of
 //! the entry's position, and the stream keeps one of them. So an event is there once however many
 //! workers run, and is missed only if all of them die between applying and publishing. They leave in
-//! order: the next is sent when the broker has the last.
+//! order: the next is sent when the broker has the last. [`late`] has what holds for a worker that was away.
+
+mod late;
+mod publish;
+
+pub use publish::run;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use async_nats::jetstream::message::PublishMessage;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use super::Worker;
 use super::assignments::Unreceived;
-use crate::domain::Authenticated;
+use crate::domain::{Authenticated, Stamp};
 use crate::ledger::Moved;
 use crate::log::{At, FlagEntry, ForceEntry, PolicyEntry, Scope};
 use crate::rollout::controller::Decision;
 use crate::telemetry::Metrics;
-use crate::telemetry::labels::{Publish, Queue};
+use crate::telemetry::labels::Queue;
 use crate::wire::subjects::escape_token;
 
 /// Eight thousand transitions wait while the broker is slow; more are dropped and counted, and the
@@ -30,9 +31,6 @@ const QUEUE: usize = 8_192;
 /// The last events are kept for those on this worker who follow them by looking now and then. Twice a
 /// second, as the console does, this is two thousand a second; who is slower reads the stream.
 const RECENT: usize = 1_024;
-/// Between tries.
-const RETRY: Duration = Duration::from_millis(500);
-
 /// One event.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -40,6 +38,8 @@ pub struct Event {
     subject: String,
     /// The same on every worker, and on no other event.
     id: String,
+    /// When its entry was stored, of an event that every worker publishes.
+    entry: Option<Stamp>,
     body: Value,
 }
 
@@ -78,7 +78,7 @@ impl Event {
             escape_token(cell.tenant_id.as_str()),
             escape_token(cell.provider_id.as_str())
         );
-        Self { subject, id: format!("{}.{}.{n}", at.stamp.0, at.position), body }
+        Self { subject, id: format!("{}.{}.{n}", at.stamp.0, at.position), entry: Some(at.stamp), body }
     }
 
     /// A policy was put, deleted or refused.
@@ -98,7 +98,7 @@ impl Event {
         });
         let body = with_sender(body, entry.authenticated.as_ref());
         let subject = format!("policy.{}", escape_token(entry.tenant_id.as_str()));
-        Self { subject, id: format!("{}.{}.p", at.stamp.0, at.position), body }
+        Self { subject, id: format!("{}.{}.p", at.stamp.0, at.position), entry: Some(at.stamp), body }
     }
 
     /// A switch was set. Of the world's switch the tenant is told as `_`.
@@ -121,7 +121,7 @@ impl Event {
         });
         let body = with_sender(body, entry.authenticated.as_ref());
         let subject = format!("flag.{}", tenant_id.map_or("_".into(), escape_token));
-        Self { subject, id: format!("{}.{}.f", at.stamp.0, at.position), body }
+        Self { subject, id: format!("{}.{}.f", at.stamp.0, at.position), entry: Some(at.stamp), body }
     }
 
     /// A rollout decided something.
@@ -142,6 +142,7 @@ impl Event {
         Self {
             subject: format!("rollout.{rollout}"),
             id: format!("rollout.{rollout}.{}.{}", at.stamp.0, at.position),
+            entry: Some(at.stamp),
             body,
         }
     }
@@ -165,7 +166,7 @@ impl Event {
         });
         let (tenant, provider) = (escape_token(&tracked.tenant_id), escape_token(&tracked.provider_id));
         let id = format!("assignment.{assignment_id}");
-        Self { subject: format!("assignment.{tenant}.{provider}"), id, body }
+        Self { subject: format!("assignment.{tenant}.{provider}"), id, entry: None, body }
     }
 
     /// A control message that nobody waits for an answer to was refused. Of one without a tenant it
@@ -180,7 +181,7 @@ impl Event {
         body.insert("timestamp".into(), now_ms.into());
         body.insert("error".into(), error.clone());
         let subject = format!("control_rejected.{}", tenant_id.map_or("_".into(), escape_token));
-        Self { subject, id: uuid::Uuid::new_v4().to_string(), body: Value::Object(body) }
+        Self { subject, id: uuid::Uuid::new_v4().to_string(), entry: None, body: Value::Object(body) }
     }
 }
 
@@ -265,39 +266,6 @@ impl Events {
         }
         if self.queue.try_send(event).is_err() {
             metrics.queue_refused.inc(Queue::Events);
-        }
-    }
-}
-
-/// Publishes what is queued, one after the other, each until the broker has it.
-pub async fn run(worker: Arc<Worker>, mut queue: mpsc::Receiver<Event>, stop: CancellationToken) {
-    loop {
-        let event = tokio::select! {
-            biased;
-            event = queue.recv() => match event {
-                Some(event) => event,
-                None => return,
-            },
-            () = stop.cancelled() => return,
-        };
-        loop {
-            let subject = format!("{}{}", worker.settings.names.events_prefix, event.subject);
-            let body = serde_json::to_vec(&event.body).unwrap_or_default();
-            let message = PublishMessage::build().payload(body.into()).message_id(&event.id);
-            match worker.publish(&subject, message).await {
-                Ok(_) => break,
-                Err(error) => {
-                    worker.metrics.nats_publish_failures.inc(Publish::Event);
-                    let (error, subject) = (error.to_string(), event.subject.as_str());
-                    if let Some(stands_for) = worker.line_due("event_not_published", &error) {
-                        tracing::warn!(event = "event_not_published", error, subject, stands_for);
-                    }
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(RETRY) => {}
-            }
         }
     }
 }

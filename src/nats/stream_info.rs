@@ -109,6 +109,9 @@ pub(super) struct Limits {
 pub(super) struct StreamConfig {
     #[serde(default)]
     pub(super) subjects: Vec<String>,
+    /// In nanoseconds.
+    #[serde(default)]
+    pub(super) duplicate_window: u64,
     #[serde(default)]
     discard: String,
     #[serde(default)]

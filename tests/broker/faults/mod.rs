@@ -1,5 +1,6 @@
 //! What goes wrong between a worker and its broker, and that the worker comes back from it by itself.
 
+mod absent;
 mod buckets;
 mod connection;
 mod consumers;
