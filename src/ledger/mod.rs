@@ -28,6 +28,7 @@
 //! An entry whose kind or version is not known changes nothing and is told ([`What::Unknown`]), so that
 //! workers of two versions can run side by side for the time of an upgrade.
 
+mod agreement;
 mod ahead;
 mod applied;
 mod digest;
@@ -50,6 +51,7 @@ mod tests;
 mod verdicts;
 mod version;
 
+pub use agreement::{Finding, Own, Recorded, Remade, compare};
 pub use ahead::AHEAD;
 pub use applied::{Applied, Moved, What};
 pub use fold::Fold;
@@ -57,6 +59,6 @@ pub use in_force::Repeated;
 pub use overlays::{LaidOver, Leaver, Overlays, Rollout};
 pub use register::{FlagRecord, Flags, Laid, Live, Newest, Owner, PolicyChange, PolicyRecord, Register};
 pub use seen::{Kind, Seen};
-pub use snapshot::SnapshotError;
+pub use snapshot::{SnapshotError, place_of};
 pub use verdicts::{MOST_PAGES, Metering, Verdicts};
 pub use version::version_for;

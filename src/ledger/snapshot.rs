@@ -298,6 +298,22 @@ impl Fold {
     }
 }
 
+/// Where a snapshot of a stream stands in its log, without taking it over.
+///
+/// # Errors
+/// [`SnapshotError`], as far as its beginning shows it.
+pub fn place_of(bytes: &[u8], stream: &str) -> Result<At, SnapshotError> {
+    let (format, rest) = read(bytes)?;
+    let rest = match format {
+        WITHOUT_FOLD_VERSION => rest,
+        _ => postcard::take_from_bytes::<Versioned>(rest).map_err(unfit)?.1,
+    };
+    // The first fields of the body.
+    let ((made, position, stamp), _) =
+        postcard::take_from_bytes::<(&str, u64, Stamp)>(rest).map_err(unfit)?;
+    if made == stream { Ok(At { position, stamp }) } else { Err(SnapshotError::Stream) }
+}
+
 const fn format_for(version: FoldVersion) -> u32 {
     if version.0 < FoldVersion::KEYED_IDENTITIES.0 {
         WITHOUT_FOLD_VERSION

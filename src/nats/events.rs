@@ -3,7 +3,7 @@
 //! Every worker that applies an entry publishes the same events under the same `Nats-Msg-Id`, made of
 //! the entry's position, and the stream keeps one of them. So an event is there once however many
 //! workers run, and is missed only if all of them die between applying and publishing. They leave in
-//! order: the next is sent when the broker has the last. [`late`] has what holds for a worker that was away.
+//! order: the next is sent when the broker has the last. `late` has what holds for a worker that was away.
 
 mod late;
 mod publish;

@@ -34,6 +34,7 @@ use tokio::sync::{Notify, watch};
 use crate::domain::{PolicyId, Stamp, TenantId, Tick};
 use crate::ledger::{FlagRecord, Flags, Fold, Newest, Register, Verdicts, What};
 use crate::log::{FoldVersion, Revision, Scope};
+use crate::nats::snapshots::Compared;
 use crate::nats::streams::ResultsGate;
 use crate::state::State;
 use crate::telemetry::Metrics;
@@ -72,6 +73,10 @@ pub struct Ledger {
     lost: Mutex<Lost>,
     /// Whether results enter the log.
     pub results: ResultsGate,
+    /// The last snapshot that was compared with the one recorded.
+    pub(super) compared: watch::Sender<Option<Compared>>,
+    /// The position at which this worker differs from what is recorded, once it is to make its state anew.
+    pub(super) remake: watch::Sender<Option<u64>>,
 }
 
 /// What was in force before a rebuild.
@@ -129,6 +134,8 @@ impl Ledger {
             fresh: AtomicU64::new(0),
             lost: Mutex::default(),
             results: ResultsGate::default(),
+            compared: watch::Sender::new(None),
+            remake: watch::Sender::new(None),
         }
     }
 

@@ -4,7 +4,7 @@
 //! subject, so where another stream captures ours already, it is named and the worker stops: working
 //! around it would leave the log without results.
 //!
-//! The log is made without the subjects of results; see [`results`].
+//! The log is made without the subjects of results; see `results`.
 
 mod results;
 

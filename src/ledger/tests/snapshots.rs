@@ -1,6 +1,6 @@
 use super::convergence::random_log;
 use super::*;
-use crate::ledger::SnapshotError;
+use crate::ledger::{SnapshotError, place_of};
 use proptest::prelude::*;
 
 pub(super) const STREAM: &str = "2024-01-01T00:00:00Z";
@@ -8,6 +8,7 @@ pub(super) const STREAM: &str = "2024-01-01T00:00:00Z";
 /// A worker that begins with a snapshot of another's fold.
 fn restored(from: &Log, bytes: &[u8], offset: Offset) -> Log {
     let mut log = Log::with(offset, true);
+    assert_eq!(place_of(bytes, STREAM), Ok(from.fold.at()));
     assert_eq!(log.fold.restore(bytes, STREAM, offset), Ok(from.fold.at()));
     log.at = from.at;
     log
@@ -36,6 +37,8 @@ fn bytes_that_are_no_snapshot_of_this_stream_and_version_are_refused_by_name() {
     assert_eq!(refusal(&bytes[..15], STREAM), SnapshotError::Mark);
     assert_eq!(refusal(b"something else entirely", STREAM), SnapshotError::Mark);
     assert_eq!(refusal(&bytes, "2025-01-01T00:00:00Z"), SnapshotError::Stream);
+    assert_eq!(place_of(&bytes, "2025-01-01T00:00:00Z"), Err(SnapshotError::Stream));
+    assert_eq!(place_of(&bytes[..15], STREAM), Err(SnapshotError::Mark));
     let mut newer = bytes.clone();
     newer[4] += 10;
     assert!(matches!(refusal(&newer, STREAM), SnapshotError::Version(_)));

@@ -28,6 +28,8 @@ pub struct Described {
     pub first: u64,
     /// The last entry.
     pub last: u64,
+    /// How many it holds.
+    pub held: u64,
     /// The servers that hold it.
     pub(super) replicas: Replicas,
 }
@@ -66,7 +68,13 @@ pub(super) async fn describe(worker: &Worker) -> Result<Described, Undescribed> 
     let names = &worker.settings.names;
     worker.ledger.results.note_subjects(LogSubjects::of(names, &info.config.subjects));
     let replicas = info.replicas();
-    Ok(Described { created: info.created, first: info.state.first_seq, last: info.state.last_seq, replicas })
+    Ok(Described {
+        created: info.created,
+        first: info.state.first_seq,
+        last: info.state.last_seq,
+        held: info.state.messages,
+        replicas,
+    })
 }
 
 /// The same for who begins to read: what a server that has lost its cluster holds is not the log.

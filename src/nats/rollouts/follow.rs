@@ -167,7 +167,7 @@ fn store_snapshot(worker: &Arc<Worker>, read: &Read, at: At) {
     match worker.rollouts.lock().following.snapshot() {
         Ok(bytes) => {
             let (worker, created) = (Arc::clone(worker), read.created.clone());
-            tokio::spawn(async move { snapshots::store(&worker, &created, at, bytes).await });
+            tokio::spawn(async move { snapshots::store(&worker, &created, at, None, bytes).await });
         }
         Err(error) => tracing::error!(event = "snapshot_not_stored", position = at.position, error = %error),
     }

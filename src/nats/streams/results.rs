@@ -26,8 +26,10 @@ use crate::config::Names;
 use crate::nats::Worker;
 use crate::nats::ledger::{Progress, nanos_of};
 
-/// Between looks at whether results enter, and between tries to let them in.
+/// Between looks at whether results may enter.
 const EVERY: Duration = Duration::from_millis(200);
+/// Between tries where the broker does not let them in.
+const RETRY: Duration = Duration::from_secs(2);
 /// An answer of the broker that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -125,21 +127,25 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
                 if shut.is_err() { return }
             }
         }
+        let mut pause = EVERY;
         if worker.link.is_up() && worker.ledger.is_complete() {
-            match tokio::time::timeout(PATIENCE, admit(&worker)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => refused(&worker, error.to_string()),
-                Err(_) => refused(&worker, "no answer in time".to_owned()),
+            let error = match tokio::time::timeout(PATIENCE, admit(&worker)).await {
+                Ok(admitted) => admitted.err().map(|error| error.to_string()),
+                Err(_) => Some("no answer in time".to_owned()),
+            };
+            if let Some(error) = error {
+                note_refused(&worker, error);
+                pause = RETRY;
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-fn refused(worker: &Worker, error: String) {
+fn note_refused(worker: &Worker, error: String) {
     if let Some(stands_for) = worker.line_due("results_not_admitted", &error) {
         tracing::warn!(event = "results_not_admitted", error, stands_for);
     }

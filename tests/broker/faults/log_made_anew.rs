@@ -196,3 +196,32 @@ async fn a_worker_is_not_ready_while_results_cannot_enter() {
     worker.ready().await;
     assert!(worker.runs());
 }
+
+#[tokio::test]
+async fn results_rejected_while_catching_up_are_counted_once() {
+    let stage = Stage::start().await;
+    stage.caller.put_policy("acme", &policy(&["a"], quick_breaker())).await;
+    let config = stage.caller.log().await.cached_info().config.clone();
+    // A log that takes results from its first moment on, as an older router makes it.
+    stage.worker.pause();
+    stage.caller.jetstream.delete_stream("BEAMLINE_LOG").await.unwrap();
+    stage.caller.jetstream.create_stream(config).await.unwrap();
+    let last = stage.caller.failures("acme", "a", 5).await;
+    stage.worker.resume();
+    eventually("the worker rebuilds", RECOVERY, async || {
+        stage.worker.count("router_log_rebuilds_total").await == 1
+    })
+    .await;
+    stage.worker.recovers().await;
+    stage.worker.applied(last).await;
+    let rejected = async |worker: &Worker| {
+        worker.metrics().await.sum("router_results_total", &[("disposition", "rejected")])
+    };
+    assert_eq!(rejected(&stage.worker).await, 5.0);
+    let caught_up = stage.worker.events("log_caught_up");
+    assert_eq!(caught_up.last().unwrap()["rejected"], 5);
+    // For one that starts now they are history: it says so in its log, and counts what comes.
+    let fresh = Worker::start(&stage.broker, |l| l).await;
+    assert_eq!(rejected(&fresh).await, 0.0);
+    assert_eq!(fresh.events("log_caught_up")[0]["rejected"], 5);
+}

@@ -10,6 +10,7 @@ mod isolation;
 mod limits;
 mod log;
 mod log_made_anew;
+mod log_restored;
 mod neighbours;
 mod overrun;
 mod silent_path;
