@@ -139,7 +139,7 @@ impl Holds {
     }
 
     /// The last revision of a key that the fold has seen.
-    fn seen(self, worker: &Worker, key: &str) -> Option<Revision> {
+    pub(super) fn seen(self, worker: &Worker, key: &str) -> Option<Revision> {
         let fold = worker.ledger.fold();
         match self {
             Self::Policies => {

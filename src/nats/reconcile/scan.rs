@@ -133,12 +133,15 @@ impl Taking<'_> {
             scan.unfinished = !stored.purged;
             return;
         }
-        let entry = (kind.entry)(&key, &stored, scan.last.created);
-        let holds = match (&stored.value, &entry) {
+        // What the log tells of needs no reading: it was valid when it came.
+        let at = Revision { created: scan.last.created, revision: stored.revision };
+        let is_seen = kind.holds.seen(worker, &key) == Some(at);
+        let entry = if is_seen { None } else { (kind.entry)(&key, &stored, at.created) };
+        let holds = match (&stored.value, is_seen || entry.is_some()) {
             // A key that is deleted holds nothing that could be wrong, whatever its name.
             (None, _) => Holding::Nothing,
-            (Some(_), Some(_)) => Holding::Value,
-            (Some(_), None) => Holding::Damage,
+            (Some(_), true) => Holding::Value,
+            (Some(_), false) => Holding::Damage,
         };
         if holds == Holding::Damage {
             scan.damaged.insert(key.clone(), stored.revision);
