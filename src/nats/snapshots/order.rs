@@ -6,8 +6,8 @@
 
 use crate::nats::usage::Metered;
 
-/// A log of so many entries is read from its beginning for the sake of usage: that takes seconds.
-const MOST_REPLAYED: u64 = 1_000_000;
+/// A log of so many entries is read from its beginning for the sake of usage: that takes two seconds or so.
+const MOST_REPLAYED: u64 = 200_000;
 
 /// Orders the snapshots of a log that ends at `last`, given the newest first; none where the log is to be read from its
 /// beginning. `metered` is absent where nothing is metered.

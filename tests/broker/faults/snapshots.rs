@@ -12,8 +12,9 @@ use crate::traffic::{Publishing, RECOVERY, agree, policy, quick_breaker, result}
 
 const TENANTS: [&str; 3] = ["acme", "umbra", "zeta"];
 
+/// A worker that meters begins with an older snapshot while results are not metered.
 fn frequent(launch: Launch) -> Launch {
-    launch.flag("--snapshot-every", 200)
+    launch.flag("--snapshot-every", 200).flag("--usage-metering", "off")
 }
 
 fn make(n: u64) -> Value {
