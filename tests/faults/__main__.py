@@ -109,7 +109,7 @@ def main() -> int:
         return judge_file(given.judge)
     if given.list:
         for one in SCENARIOS:
-            say(f"{one.name:18} {'short ' if one.short else '      '} {one.about}")
+            say(f"{one.name:22} {'short ' if one.short else '      '} {one.about}")
         return 0
     unknown = set(given.only) - {one.name for one in SCENARIOS}
     if unknown:
