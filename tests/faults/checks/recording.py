@@ -128,6 +128,9 @@ async def record(connection: Client, load: Load, workers: list[Worker], watch: W
                  lost: list[tuple[int, int]]) -> Recording:
     """Reads all, once the log stands still and every worker has applied it."""
     end = await log_end(connection)
+    places = {worker.name: (await worker.place())[0] for worker in workers}
+    if set(places.values()) != {end}:
+        raise RuntimeError(f"workers are at {places} of {end}")
     seen = []
     for worker in workers:
         one = await shown(worker, counted_from.get(worker.name, 0))

@@ -87,6 +87,7 @@ class Flag:
     tenant: Optional[str]
     revision: tuple[int, int]
     enabled: bool
+    latest: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _own(kind: str, entry: Any) -> Entry:
         return Policy(entry["tenant_id"], entry["policy_id"], revision, entry.get("document"))
     if kind == "flag":
         tenant = entry["tenant_id"] if entry["scope"] == "tenant" else None
-        return Flag(tenant, (entry["created"], entry["revision"]), entry["circuit_breaker_enabled"])
+        return Flag(tenant, (entry["created"], entry["revision"]), entry["circuit_breaker_enabled"], entry.get("latest"))
     if kind in ("claim", "release"):
         return Claim(
             entry["tenant_id"], entry["provider_id"], entry["request_id"], entry["claim"], entry.get("latest", 0),

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Iterable, Optional
+from typing import Iterable, Optional, Union
 
 from .breaker import Breaker, Told
 from .entries import Claim, Command, Flag, FoldVersion, Message, Policy, Rejected, Result, decode
@@ -165,12 +165,16 @@ class Fold:
 
     def _flag(self, entry: Flag) -> None:
         standing = self.flags.get(entry.tenant)
-        if standing and entry.revision <= standing[0]:
+        if (standing and entry.revision <= standing[0]) or self._is_late(entry):
             return
         self.flags[entry.tenant] = (entry.revision, entry.enabled)
         for key, breaker in sorted(self.breakers.items()):
             breaker.switch(self.stamp, self._is_off(key[0]))
             self._take(key)
+
+    def _is_late(self, entry: Union[Command, Flag]) -> bool:
+        """Whether it comes past the latest stamp that it bears, which counts from version 4 of the fold on."""
+        return self.version >= 4 and entry.latest is not None and self.stamp > entry.latest
 
     def _is_off(self, tenant: str) -> bool:
         """A tenant's breakers work if the global flag and its own are both on."""
@@ -195,7 +199,7 @@ class Fold:
     def _command(self, entry: Command) -> None:
         key = (entry.tenant, entry.provider)
         breaker = self.breakers.get(key)
-        if breaker is None or (entry.latest is not None and self.stamp > entry.latest):
+        if breaker is None or self._is_late(entry):
             return
         breaker.command(self.stamp, entry.to, entry.ttl_ms)
         self._take(key)

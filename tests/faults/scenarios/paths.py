@@ -81,3 +81,4 @@ async def slow_path(stage: Stage) -> None:
     async def all_closed() -> bool:
         return all(one["state"] == "closed" for one in await worker.breakers())
     await stage.demand("every breaker closes", 40, all_closed)
+    relay.to_target.delay = relay.from_target.delay = 0.0

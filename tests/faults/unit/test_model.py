@@ -293,12 +293,17 @@ class Commands(unittest.TestCase):
         ])
 
     def test_a_command_past_its_latest_stamp_changes_nothing(self) -> None:
-        log = Log()
         entry = {"tenant_id": "acme", "provider_id": "openai", "to": "open"}
-        log.own(1001, "force", {**entry, "latest": NOON + 1000})
-        self.assertEqual((log.breaker.shown(), log.told()), ("closed", []))
+        switch = {"scope": "global", "created": 7, "revision": 1, "circuit_breaker_enabled": False}
+        for version, after in ((3, "open"), (4, "closed")):
+            log = Log(version)
+            log.own(1001, "force", {**entry, "latest": NOON + 1000})
+            self.assertEqual(log.breaker.shown(), after)
         log.own(1002, "force", {**entry, "latest": NOON + 1002})
+        log.own(1003, "flag", {**switch, "latest": NOON + 1002})
         self.assertEqual(log.breaker.shown(), "open")
+        log.own(1003, "flag", {**switch, "latest": NOON + 1003})
+        self.assertEqual(log.breaker.shown(), "closed")
 
     def test_a_reset_empties(self) -> None:
         log = Log()
