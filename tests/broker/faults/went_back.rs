@@ -169,9 +169,11 @@ impl Ground {
         let told: usize = self.workers.iter().map(|worker| worker.events("bucket_went_back").len()).sum();
         assert!(told >= 2, "one for each bucket");
         // It is over: nobody finds an older state again.
-        let again = Worker::start(&self.broker, eager).await;
+        let mut again = Worker::start(&self.broker, eager).await;
         assert_eq!(again.events("bucket_went_back"), [] as [Value; 0]);
         assert_eq!(again.count("router_bucket_went_back_total").await, 0);
+        // One that is killed takes requests with it.
+        assert_eq!(again.stop().await, 0);
     }
 }
 
