@@ -92,7 +92,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Claim:
-    """A request that wants to probe, or takes that back."""
+    """A request that wants to probe, or takes that back. `takes` is the claim whose slot it takes over, if any."""
 
     tenant: str
     provider: str
@@ -100,6 +100,7 @@ class Claim:
     claim: int
     latest: int
     lease_ms: int
+    takes: Optional[int]
     release: bool
 
 
@@ -158,7 +159,7 @@ def _own(kind: str, entry: Any) -> Entry:
     if kind in ("claim", "release"):
         return Claim(
             entry["tenant_id"], entry["provider_id"], entry["request_id"], entry["claim"], entry.get("latest", 0),
-            entry.get("lease_ms", 0), kind == "release",
+            entry.get("lease_ms", 0), entry.get("takes"), kind == "release",
         )
     if kind in ("force", "reset"):
         to = "reset" if kind == "reset" else entry.get("to") or "auto"

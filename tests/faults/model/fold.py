@@ -188,6 +188,9 @@ class Fold:
         if entry.release:
             breaker.release(self.stamp, entry.claim)
         else:
+            if self.version >= 4 and entry.takes is not None:
+                # One step: the slot that comes too late for its request is released, and the claim judged.
+                breaker.release(self.stamp, entry.takes)
             verdict = breaker.claim(self.stamp, entry.claim, entry.request_id, entry.latest, entry.lease_ms)
             self.claims[verdict] += 1
             if verdict == "granted":

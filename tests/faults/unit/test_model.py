@@ -55,12 +55,12 @@ class Log:
         self.add(at, subject, json.dumps({k: v for k, v in body.items() if v is not None}).encode())
         return self.fold.results[-1].disposition
 
-    def claim(self, at: int, request: str, latest: int = REFUSED) -> str:
+    def claim(self, at: int, request: str, latest: int = REFUSED, **more: Any) -> str:
         """Claims a slot: the verdict."""
         before = self.fold.claims.copy()
         self.names += 1
         entry = {"tenant_id": "acme", "provider_id": "openai", "request_id": request, "claim": self.names}
-        self.own(at, "claim", {**entry, "latest": latest if latest == REFUSED else NOON + latest, "lease_ms": 0})
+        self.own(at, "claim", {**entry, "latest": latest if latest == REFUSED else NOON + latest, "lease_ms": 0, **more})
         return next(iter(self.fold.claims - before))
 
     def force(self, at: int, to: Optional[str], ttl_ms: Optional[int] = None, kind: str = "force") -> None:
@@ -258,6 +258,15 @@ class Probes(unittest.TestCase):
         self.assertEqual(len(log.breaker.slots), 1)
         log.own(60_002, "release", {**entry, "claim": mine, "latest": 0, "lease_ms": 0})
         self.assertEqual((len(log.breaker.slots), log.breaker.shown()), (0, "half_open"))
+
+    def test_a_claim_takes_over_a_slot_from_version_4_on(self) -> None:
+        for version, verdict in ((3, "refused"), (4, "granted")):
+            log = Log(version, half_open_max_calls=1)
+            log.opens(0)
+            log.claim(60_000, "A")
+            mine = next(iter(log.breaker.slots))
+            self.assertEqual(log.claim(60_001, "B", takes=mine), verdict)
+            self.assertEqual([slot.request_id for slot in log.breaker.slots.values()], ["A" if version == 3 else "B"])
 
     def test_a_probe_that_counts_as_neither_frees_its_slot(self) -> None:
         log = self.half_open()
