@@ -1,8 +1,8 @@
 mod apply;
 mod begin;
-mod counting;
 mod decode;
 mod identity;
+mod news;
 
 pub(in crate::nats) use decode::{read, read_under};
 
@@ -27,7 +27,7 @@ use crate::nats::streams;
 use crate::telemetry::labels::Trouble;
 use apply::{note_progress, take};
 use begin::{begin, check_identity, pass_deleted};
-use counting::Counting;
+use news::News;
 
 /// The broker says each second that the consumer is alive; three missed ones mean that it is not.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -69,12 +69,12 @@ struct Known {
     last: Option<At>,
     /// A gap that a fresh consumer showed again: its entries are gone.
     gap_at: Option<u64>,
-    /// Entries up to here stood when reading began, and are told to nobody.
+    /// Entries up to here stood when reading began.
     catch_up_to: u64,
     /// Where reading began.
     began_at: u64,
-    /// Which results are counted.
-    counting: Counting,
+    /// Which entries are news.
+    news: News,
     /// The position at which the state before a rebuild differed from what is recorded.
     difference: Option<u64>,
     /// The positions, from that one on, at which snapshots are recorded: the new state is compared with each.
@@ -92,8 +92,7 @@ struct Known {
 /// # Errors
 /// Another stream stands in the way of ours; trying again cannot help.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), streams::StreamsError> {
-    let counting = Counting::from(worker.clock.stamp());
-    let mut known = Known { counting, ..Known::default() };
+    let mut known = Known { news: News::from(worker.clock.tick()), ..Known::default() };
     let mut ensured = false;
     let mut remake = worker.ledger.remake.subscribe();
     loop {
@@ -170,7 +169,7 @@ fn rebuild(worker: &Worker, known: &Known, reason: &str, difference: Option<u64>
     *worker.ledger.fold() = Fold::new(Arc::clone(&worker.state), Arc::clone(&worker.verdicts));
     // The fresh fold counts their changes from 0 again.
     worker.ledger.closed.send_replace(ClosedBlocks::default());
-    Known { counting: known.counting.rebuilt(), difference, ..Known::default() }
+    Known { news: known.news.rebuilt(), difference, ..Known::default() }
 }
 
 /// Waits a little; `true` if stopped meanwhile.

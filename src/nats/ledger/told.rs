@@ -11,38 +11,28 @@ use crate::nats::events::Event;
 use crate::nats::headers::incoming;
 use crate::rollout::evidence::{Losses, Lost};
 use crate::telemetry::labels::EvidenceLost;
-use crate::telemetry::{Facts, Message as Incoming, Metrics, TraceParent};
+use crate::telemetry::{Facts, Message as Told, Metrics, TraceParent};
 
-/// How an entry is read.
-#[derive(Clone, Copy)]
-pub(super) struct Told {
-    /// It came after the reader began: no history.
-    pub(super) live: bool,
-    /// It is counted, if it is a result.
-    pub(super) counted: bool,
-}
-
-/// Tells of an entry. One read while catching up is history: only its claim, were it ours, is told, and a result where
-/// no one counted it before.
+/// Tells of an entry. Of one that is history (`live` is not set) only its claim, were it ours, is told.
 pub(super) fn tell(
     worker: &Worker,
     message: &MessageRef<'_>,
     entry: &Entry<'_>,
     at: At,
     applied: &Applied,
-    Told { live, counted }: Told,
+    live: bool,
 ) {
     if matches!(entry, Entry::Policy(_) | Entry::Flag(_) | Entry::Force(_) | Entry::Reset(_)) {
         worker.ledger.note_change(at.position, &applied.what);
     }
     match (entry, &applied.what) {
         (Entry::Result(outcome), What::Result { disposition, .. }) => {
-            if counted {
+            if live {
                 worker.metrics.results.inc(Some(outcome.status), *disposition);
             }
             ended(worker, message, outcome, *disposition);
         }
-        (_, What::Result { status, disposition }) if counted => {
+        (_, What::Result { status, disposition }) if live => {
             worker.metrics.results.inc(*status, *disposition)
         }
         (Entry::Ended(ended), _) => {
@@ -120,7 +110,7 @@ fn ended(worker: &Worker, message: &MessageRef<'_>, outcome: &Outcome<'_>, dispo
         return;
     }
     let Ok(message) = message.read() else { return };
-    let told = Incoming {
+    let told = Told {
         subject: message.subject,
         body_size: message.payload.len(),
         id: message.headers.get("Nats-Msg-Id"),

@@ -275,3 +275,38 @@ async fn a_worker_that_lacks_purged_entries_takes_over_the_state_of_one_that_rea
     assert_eq!(worker.count("router_log_rebuilds_total").await, 0);
     assert_eq!(late.count("router_log_rebuilds_total").await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_every_worker_rebuilds_is_counted_and_published() {
+    let Stage { caller, worker, mut broker } = Stage::with(frequent).await;
+    caller.put_policy("acme", &policy(&["a", "b"], quick_breaker())).await;
+    fill(&caller, 30, "b", "success").await;
+    broker.stop().await;
+    let aside = tempfile::tempdir().unwrap();
+    copy(&log_store(&broker), &aside.path().join("log"));
+    broker.restart().await;
+    worker.recovers().await;
+    fill(&caller, 60, "b", "success").await;
+    worker.applied(60).await;
+    broker.stop().await;
+    std::fs::remove_dir_all(log_store(&broker)).unwrap();
+    copy(&aside.path().join("log"), &log_store(&broker));
+    // The failures are there before the worker begins to read again.
+    worker.pause();
+    broker.restart().await;
+    caller.failures("acme", "a", 3).await;
+    worker.resume();
+    eventually("the worker rebuilds", RECOVERY, async || {
+        worker.count("router_log_rebuilds_total").await == 1
+    })
+    .await;
+    worker.recovers().await;
+    let events = caller.jetstream.get_stream("BEAMLINE_EVENTS").await.unwrap();
+    eventually("the opening is published", RECOVERY, async || {
+        events.get_last_raw_message_by_subject("beamline.router.v1.events.breaker.acme.a").await.is_ok()
+    })
+    .await;
+    let metrics = worker.metrics().await;
+    assert_eq!(metrics.sum("router_results_total", &[("status", "error")]), 3.0);
+    assert_eq!(worker.events("circuit_breaker_opened").len(), 1);
+}

@@ -12,7 +12,7 @@ use crate::ledger::{AHEAD, Fold, Remade, What};
 use crate::log::{At, Entry};
 use crate::nats::Worker;
 use crate::nats::ledger::closed::ClosedBlocks;
-use crate::nats::ledger::told::{self, Told};
+use crate::nats::ledger::told;
 use crate::nats::snapshots::{self, Compared};
 use crate::telemetry::labels::{Snapshot, Source};
 
@@ -112,13 +112,14 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
             }
             known.gap_at = None;
             let live = at.position > known.catch_up_to;
-            let applied = fold.apply(&entry, at, offset, live);
-            if let Some(malformed) = malformed.filter(|_| live) {
+            let is_news = live || known.news.has(at.stamp);
+            let applied = fold.apply(&entry, at, offset, is_news);
+            if let Some(malformed) = malformed.filter(|_| is_news) {
                 worker.link.note_malformed(Source::Log, malformed, &worker.metrics);
             }
             let rejected = matches!(applied.what, What::Result { disposition: Disposition::Rejected, .. });
-            let counted = known.counting.note(at.stamp, live, rejected);
-            told::tell(worker, message, &entry, at, &applied, Told { live, counted });
+            known.news.note(at.stamp, rejected);
+            told::tell(worker, message, &entry, at, &applied, is_news);
             policies_changed |= matches!(entry, Entry::Policy(_));
             version_changed |= matches!(entry, Entry::FoldVersion(_));
             let again = known.again.contains(&at.position);
@@ -198,7 +199,7 @@ pub(super) fn note_progress(worker: &Worker, known: &Known) {
         p.made = known.made;
         if caught_up && !p.caught_up {
             let replayed = position.saturating_sub(known.began_at);
-            let rejected = known.counting.rejected();
+            let rejected = known.news.rejected();
             tracing::info!(event = "log_caught_up", position, replayed, rejected);
         }
         p.position = position;

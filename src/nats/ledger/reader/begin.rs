@@ -29,6 +29,7 @@ pub(super) struct Unanswered;
 /// [`Unanswered`]; worth another try.
 pub(super) async fn begin(worker: &Worker, known: &mut Known, stream: &Described) -> Result<(), Unanswered> {
     let log = log_of(stream);
+    known.news.begin(worker.clock.offset());
     let restored = if known.difference.is_some() && log.is_whole() {
         // Snapshots are what is in doubt, and the log has all that they are made of.
         None

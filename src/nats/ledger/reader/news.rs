@@ -1,0 +1,89 @@
+//! Which entries are news, and which are history.
+//!
+//! News makes counters, log lines and events. What stood in the log before the worker was there is history: made known
+//! again at each start, it would look like a burst. What came since is news, also where the worker reads it while
+//! catching up: behind a slow start, or after a rebuild. Where all workers rebuild at once, nobody else makes it known;
+//! where others do, the events stream drops the copies by their ids.
+//!
+//! An entry is named by its stamp here, for positions begin again with each log. Entries of one millisecond with the last
+//! one applied before a rebuild are taken for history.
+
+use crate::domain::{Offset, Stamp, Tick};
+
+/// How far entries are history to a worker, and what it has read since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct News {
+    started: Tick,
+    /// Entries up to here are history. Not known before the broker's clock is.
+    history: Option<Stamp>,
+    /// The greatest stamp applied.
+    newest: Stamp,
+    /// Results rejected since reading began.
+    rejected: u64,
+}
+
+impl News {
+    /// Of a worker that starts now.
+    pub(super) fn from(started: Tick) -> Self {
+        Self { started, ..Self::default() }
+    }
+
+    /// Of the same worker after a rebuild.
+    pub(super) fn rebuilt(self) -> Self {
+        Self { history: self.history.max(Some(self.newest)), rejected: 0, ..self }
+    }
+
+    /// Reading begins, and the broker's clock is known.
+    pub(super) fn begin(&mut self, offset: Offset) {
+        self.history.get_or_insert(offset.to_stamp(self.started));
+    }
+
+    /// Whether an entry is news that is read while catching up.
+    pub(super) fn has(&self, stamp: Stamp) -> bool {
+        self.history.is_some_and(|history| stamp > history)
+    }
+
+    /// An entry was applied.
+    pub(super) fn note(&mut self, stamp: Stamp, rejected: bool) {
+        self.newest = self.newest.max(stamp);
+        self.rejected += u64::from(rejected);
+    }
+
+    /// How many of the results read since reading began were rejected.
+    pub(super) const fn rejected(&self) -> u64 {
+        self.rejected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stood_before_a_start_is_history_and_what_came_since_is_news() {
+        let mut news = News::from(Tick(1_000));
+        assert!(!news.has(Stamp(u64::MAX)), "the broker's clock is not known");
+        news.begin(Offset(500));
+        news.begin(Offset(700));
+        assert!(!news.has(Stamp(1_500)) && news.has(Stamp(1_501)));
+        news.note(Stamp(1_400), true);
+        news.note(Stamp(1_600), true);
+        news.note(Stamp(1_601), false);
+        assert_eq!(news.rejected(), 2, "all that were read");
+    }
+
+    #[test]
+    fn after_a_rebuild_what_was_applied_is_history_and_the_rest_is_news() {
+        let mut news = News::from(Tick(1_000));
+        news.begin(Offset(0));
+        let idle = news.rebuilt();
+        assert!(!idle.has(Stamp(900)) && idle.has(Stamp(1_001)), "nothing was applied since the start");
+        news.note(Stamp(2_000), true);
+        news.note(Stamp(1_900), false);
+        let mut news = news.rebuilt();
+        news.begin(Offset(0));
+        assert_eq!(news.rejected(), 0);
+        assert!(!news.has(Stamp(1_500)) && !news.has(Stamp(2_000)), "read again");
+        assert!(news.has(Stamp(2_001)), "of the log that was made anew");
+    }
+}
