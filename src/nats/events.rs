@@ -2,12 +2,14 @@
 //!
 //! Every worker that applies an entry publishes the same events under the same `Nats-Msg-Id`, made of
 //! the entry's position, and the stream keeps one of them. So an event is there once however many
-//! workers run, and is missed only if all of them die between applying and publishing. They leave in
-//! order: the next is sent when the broker has the last. `late` has what holds for a worker that was away.
+//! workers run. Where all of them die between applying and publishing, or none was there, the next one to start publishes
+//! it. They leave in order: the next is sent when the broker has the last. `late` has what holds for a worker that was
+//! away.
 
 mod late;
 mod publish;
 
+pub(super) use late::last_transition;
 pub use publish::run;
 
 use std::collections::VecDeque;

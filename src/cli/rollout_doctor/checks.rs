@@ -20,7 +20,7 @@ const ENOUGH_PERCENT: u64 = 99;
 const SHOWN: usize = 5;
 
 /// The alerts of `deploy/prometheus/rules.yml`; a test compares.
-pub(super) const ALERTS: [&str; 21] = [
+pub(super) const ALERTS: [&str; 22] = [
     "RouterAbsent",
     "RouterAvailabilityBudgetBurn",
     "RouterCircuitBreakerFlapping",
@@ -42,6 +42,7 @@ pub(super) const ALERTS: [&str; 21] = [
     "RouterSlowConsumer",
     "RouterTraceSpansDropped",
     "RouterUsageRetentionLow",
+    "RouterWorkersDisagree",
 ];
 
 /// How a check ends.

@@ -15,10 +15,13 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 
+use beamline_nats::jetstream::Select;
+
 use super::Event;
 use crate::domain::{Stamp, Tick};
 use crate::nats::Worker;
 use crate::nats::log_reader::Pulled;
+use crate::nats::stored::StreamReader;
 use crate::nats::stream_info::{StreamInfo, Undescribed};
 
 /// The shortest duplicate window that nats-server takes, in milliseconds.
@@ -88,6 +91,18 @@ impl Late {
     fn since(&self) -> Stamp {
         self.oldest.minus(CLOCKS_MS)
     }
+}
+
+/// When the entry of the last transition was stored that stands in the stream. `None` where none stands, or nothing
+/// answers: then what came while no worker was there makes no events.
+pub(in crate::nats) async fn last_transition(worker: &Worker) -> Option<Stamp> {
+    let names = &worker.settings.names;
+    let transitions = format!("{}breaker.>", names.events_prefix);
+    let stream = StreamReader::of(worker, &names.events_stream);
+    let last = stream.find(Select::LastOf(&transitions)).await.ok()??;
+    // Made in `Event::transition`.
+    let (stamp, _) = last.headers().ok()?.get("Nats-Msg-Id")?.split_once('.')?;
+    stamp.parse().ok().map(Stamp)
 }
 
 /// The ids of late events that the stream does not hold.

@@ -5,6 +5,7 @@ mod identity;
 mod news;
 
 pub(in crate::nats) use decode::{read, read_under};
+pub(super) use news::Telling;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use beamline_nats::MessageRef;
 
+use super::reader::Telling;
 use crate::breaker::{Cause, State};
 use crate::domain::{Disposition, Outcome};
 use crate::ledger::{Applied, Moved, PolicyChange, What};
@@ -13,15 +14,16 @@ use crate::rollout::evidence::{Losses, Lost};
 use crate::telemetry::labels::EvidenceLost;
 use crate::telemetry::{Facts, Message as Told, Metrics, TraceParent};
 
-/// Tells of an entry. Of one that is history (`live` is not set) only its claim, were it ours, is told.
+/// Makes an entry known. Of one that is history only its claim, were it ours.
 pub(super) fn tell(
     worker: &Worker,
     message: &MessageRef<'_>,
     entry: &Entry<'_>,
     at: At,
     applied: &Applied,
-    live: bool,
+    telling: Telling,
 ) {
+    let live = telling == Telling::News;
     if matches!(entry, Entry::Policy(_) | Entry::Flag(_) | Entry::Force(_) | Entry::Reset(_)) {
         worker.ledger.note_change(at.position, &applied.what);
     }
@@ -66,7 +68,7 @@ pub(super) fn tell(
     if live && let Some(lost) = &applied.evidence_lost {
         evidence_lost(&worker.metrics, lost);
     }
-    if live && !applied.moved.is_empty() {
+    if telling != Telling::History && !applied.moved.is_empty() {
         let headers = message.headers().unwrap_or_default();
         let parent = headers.get("traceparent").and_then(TraceParent::parse);
         let trace_id = match entry {
@@ -79,7 +81,9 @@ pub(super) fn tell(
             _ => None,
         };
         for (n, moved) in applied.moved.iter().enumerate() {
-            log(moved, trace_id.as_deref());
+            if live {
+                log(moved, trace_id.as_deref());
+            }
             worker.events.send(Event::transition(at, n, moved, command), &worker.metrics);
         }
     }

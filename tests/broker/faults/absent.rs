@@ -1,4 +1,5 @@
-//! A worker that was away for longer than the events stream remembers ids: each event stands once all the same.
+//! A worker that was away for longer than the events stream remembers ids, or no worker at all: each event stands once
+//! all the same.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -131,4 +132,27 @@ async fn a_worker_that_was_alone_publishes_what_nobody_did() {
     opens(&caller, "marker").await;
     told(&caller, "marker").await;
     once_each(&standing(&caller).await, &["before", "acme", "marker"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_while_no_worker_is_there_is_published_by_those_that_start() {
+    let (broker, caller) = broker().await;
+    let mut worker = Worker::start(&broker, |l| l).await;
+    put_all(&caller, &["before", "acme", "umbra", "marker"]).await;
+    opens(&caller, "before").await;
+    told(&caller, "before").await;
+    worker.kill();
+    opens(&caller, "acme").await;
+    opens(&caller, "umbra").await;
+    ids_are_forgotten(&caller).await;
+    let started = tokio::join!(Worker::start(&broker, |l| l), Worker::start(&broker, |l| l));
+    told(&caller, "acme").await;
+    told(&caller, "umbra").await;
+    opens(&caller, "marker").await;
+    told(&caller, "marker").await;
+    once_each(&standing(&caller).await, &["before", "acme", "umbra", "marker"]);
+    for worker in [started.0, started.1] {
+        let metrics = worker.metrics().await;
+        assert_eq!(metrics.sum("router_results_total", &[]), 3.0, "only the marker's are news");
+    }
 }

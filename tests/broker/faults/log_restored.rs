@@ -20,7 +20,10 @@ use crate::traffic::{RECOVERY, agree, policy, quick_breaker, result};
 const EVERY: u64 = 100;
 
 fn frequent(launch: Launch) -> Launch {
-    launch.flag("--snapshot-every", EVERY).flag("--reconcile-interval-ms", 500)
+    launch
+        .flag("--snapshot-every", EVERY)
+        .flag("--reconcile-interval-ms", 500)
+        .flag("--usage-metering", "off")
 }
 
 /// Results until the log's last entry stands at `to`, or behind it: workers append too.

@@ -6,6 +6,7 @@ use beamline_nats::jetstream::Delivery;
 use beamline_nats::{Batch, MessageRef};
 
 use super::decode::read;
+use super::news::Telling;
 use super::{Known, Restart};
 use crate::domain::{Disposition, Stamp};
 use crate::ledger::{AHEAD, Fold, Remade, What};
@@ -112,14 +113,15 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
             }
             known.gap_at = None;
             let live = at.position > known.catch_up_to;
-            let is_news = live || known.news.has(at.stamp);
+            let telling = known.news.telling(at.stamp, live);
+            let is_news = telling == Telling::News;
             let applied = fold.apply(&entry, at, offset, is_news);
             if let Some(malformed) = malformed.filter(|_| is_news) {
                 worker.link.note_malformed(Source::Log, malformed, &worker.metrics);
             }
             let rejected = matches!(applied.what, What::Result { disposition: Disposition::Rejected, .. });
             known.news.note(at.stamp, rejected);
-            told::tell(worker, message, &entry, at, &applied, is_news);
+            told::tell(worker, message, &entry, at, &applied, telling);
             policies_changed |= matches!(entry, Entry::Policy(_));
             version_changed |= matches!(entry, Entry::FoldVersion(_));
             let again = known.again.contains(&at.position);

@@ -9,6 +9,7 @@ use crate::domain::Stamp;
 use crate::ledger::{Own, place_of};
 use crate::log::At;
 use crate::nats::Worker;
+use crate::nats::events;
 use crate::nats::ledger::closed::ClosedBlocks;
 use crate::nats::ledger::watchdog::{Described, deleted_up_to, nanos_of, stamp_of};
 use crate::nats::snapshots::{self, Compared};
@@ -29,7 +30,7 @@ pub(super) struct Unanswered;
 /// [`Unanswered`]; worth another try.
 pub(super) async fn begin(worker: &Worker, known: &mut Known, stream: &Described) -> Result<(), Unanswered> {
     let log = log_of(stream);
-    known.news.begin(worker.clock.offset());
+    known.news.begin(worker.clock.offset(), events::last_transition(worker).await);
     let restored = if known.difference.is_some() && log.is_whole() {
         // Snapshots are what is in doubt, and the log has all that they are made of.
         None
