@@ -1,7 +1,7 @@
 //! Claims to probe slots: asked in the log, answered by the fold.
 //!
-//! A request waits for its claim as long as the path to the log needs ([`round_trip`]), and takes its fallback after
-//! that. A grant that comes later is kept for the next request of the same breaker ([`late`]), which takes the slot over
+//! A request waits for its claim as long as the path to the log needs (`round_trip`), and takes its fallback after
+//! that. A grant that comes later is kept for the next request of the same breaker (`late`), which takes the slot over
 //! by a claim that names the one that it takes: the fold releases that one and grants the other in one step, so that the
 //! cap holds. Where nobody takes it, it is released. The reservation of a claim is held until its verdict is known, so
 //! that no more claims are on their way than slots are free, however long they take.

@@ -1,7 +1,7 @@
 //! Whether what the streams keep is kept for long enough.
 //!
 //! Customers are billed by usage events, and their stream drops the oldest when it is full. So each worker measures how
-//! long an event stays there at the present rate ([`coverage`]), shows it as a metric, and logs when it becomes less
+//! long an event stays there at the present rate (`coverage`), shows it as a metric, and logs when it becomes less
 //! than `--usage-min-retention`, and when it is enough again.
 //!
 //! The limits of a stream that stands are left as they are. Where they differ from the settings, that is logged once, so
