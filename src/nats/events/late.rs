@@ -6,6 +6,8 @@
 //! time on, and what stands there is not published again. What does not stand there is: this worker was alone. Of
 //! two that were away together, the second one's copies are dropped again, since the first one's are new.
 //!
+//! What was on its way when the worker was stopped may stand twice: one event at most, since they leave one by one.
+//!
 //! An event was published after its entry was stored. So as long as the entry is younger than the window, the stream
 //! knows the id, if anybody published it.
 
