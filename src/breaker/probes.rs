@@ -91,10 +91,11 @@ impl Breaker {
         false
     }
 
-    /// How long the lease of a claim is, if it holds a slot.
+    /// What is left of the lease of a claim, if it holds a slot.
     #[must_use]
-    pub fn lease_ms(&self, claim: ClaimId) -> Option<u64> {
-        self.leases().iter().find(|l| l.claim == claim).map(|l| l.length_ms)
+    pub fn lease_left_ms(&self, claim: ClaimId, now: Stamp) -> Option<u64> {
+        let lease = self.leases().iter().find(|l| l.claim == claim)?;
+        Some(lease.deadline.since(now)).filter(|left| *left > 0)
     }
 
     /// Whether a request holds a slot by another claim than this one.

@@ -49,6 +49,11 @@ impl Settings {
         let usage_metering = r.read(&keys::USAGE_METERING, switch);
         let day = Duration::from_secs(86_400);
         let usage_min_retention = r.read(&keys::USAGE_MIN_RETENTION, span(Duration::ZERO, day * 3_650));
+        // A stream keeps nothing for longer than its age.
+        let usage_min_retention = usage_min_retention.map(|least| match &ledger {
+            Ok(ledger) => least.min(ledger.usage.max_age),
+            Err(_) => least,
+        });
         let circuit_breaker_enabled = r.read(&keys::CIRCUIT_BREAKER_ENABLED, switch);
         let assembled = || {
             Ok(Self {

@@ -110,6 +110,13 @@ fn all_faults_are_told_at_once_each_with_flag_and_variable() {
 }
 
 #[test]
+fn usage_is_wanted_for_no_longer_than_its_stream_keeps_it() {
+    let wanted = |args: &[&str]| serve(args, &[]).expect("sound").usage_min_retention.as_secs();
+    assert_eq!(wanted(&["--usage-max-age", "12h"]), 12 * 3_600);
+    assert_eq!(wanted(&["--usage-max-age", "12h", "--usage-min-retention", "3h"]), 3 * 3_600);
+}
+
+#[test]
 fn secrets_are_shown_nowhere() {
     let vars = [("NATS_URL", "nats://me:hunter2@a:4222,nats://b"), ("BEAMLINE_WORKER_NAME", "w1")];
     let settings = serve(&[], &vars).expect("sound");

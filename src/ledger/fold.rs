@@ -197,7 +197,10 @@ impl Fold {
     // ---- the kinds of entry ----
 
     fn claim(&mut self, entry: &ClaimEntry<'_>, step: &mut Step) -> What {
-        if let Some(takes) = entry.takes.filter(|_| self.version >= FoldVersion::TAKEN_LEASES) {
+        // One past its time gets no slot, and its request goes on as the probe of the slot that it takes.
+        let takes =
+            entry.takes.filter(|_| self.version >= FoldVersion::TAKEN_LEASES && step.now <= entry.latest);
+        if let Some(takes) = takes {
             self.input(&entry.tenant_id, &entry.provider_id, &Input::Release(takes), step);
         }
         let claim = Claim {

@@ -95,6 +95,8 @@ async fn consumer(
         Some(position) => position,
         None => last_metered(worker, made).await?,
     };
+    // A log that was put back to an older state ends before what was metered of the one that was lost.
+    let come = come.min(stream.get_info().await?.state.last_sequence);
     let config = pull::Config {
         durable_name: Some(CONSUMER.to_owned()),
         description: Some("meters usage; shared by all workers".to_owned()),
@@ -202,8 +204,15 @@ fn later() -> String {
     format!("-NAK {{\"delay\":{}}}", RETRY.as_nanos())
 }
 
+/// Whether a result may have been delivered to another worker too, which has metered it long ago: the usage stream would
+/// not know its copy.
+fn is_given_up(came: Tick, now: Tick) -> bool {
+    u128::from(now.since(came)) > ACK_WAIT.as_millis()
+}
+
 /// Meters one result. What fails is left unacknowledged and comes again.
 async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message, placed: Placed) {
+    let came = worker.clock.tick();
     let message = message.as_ref();
     let (position, stamp) = (placed.stream, Stamp(placed.nanos / 1_000_000));
     let answer = |kind: &str| {
@@ -251,6 +260,9 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message,
         answer(ACK);
         return;
     };
+    if is_given_up(came, worker.clock.tick()) {
+        return;
+    }
     let trace = incoming(&readable.map(|message| message.headers).unwrap_or_default());
     match publish(worker, &outcome, stamp, Place { made, position }, &trace).await {
         Ok(()) => {

@@ -1,10 +1,11 @@
 //! Metering: one usage event for each result, whatever happens to results and to workers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::stream::DiscardPolicy;
+use async_nats::jetstream::stream::{self, DiscardPolicy};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -321,4 +322,47 @@ async fn every_result_is_metered_once_though_one_worker_is_killed_and_another_st
             assert_eq!(body[field], have[id][field], "{id}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stood_still_meters_nothing_that_another_one_has_metered_meanwhile() {
+    let broker = Broker::start().await;
+    let caller = Caller::connect(&broker).await;
+    // The router's own knows ids for five minutes, and whoever stands still for longer publishes copies that it takes.
+    let forgetful = stream::Config {
+        name: "BEAMLINE_USAGE".to_owned(),
+        subjects: vec!["beamline.usage.v1.metered".to_owned()],
+        duplicate_window: Duration::from_millis(100),
+        ..Default::default()
+    };
+    caller.jetstream.create_stream(forgetful).await.unwrap();
+    let still = Worker::start(&broker, |l| l).await;
+    caller.put_policy("acme", &policy(&["a"], json!({"enabled": true}))).await;
+    still.applied(caller.log_end().await).await;
+    still.pause();
+    // The request for results of the one that stands still comes first, so they are delivered to it.
+    let _other = Worker::start(&broker, |l| l).await;
+    for n in 0..300 {
+        caller.result(&result("acme", "a", &format!("n-{n}"), "success")).await;
+    }
+    // What was delivered to the one that stands still is delivered again.
+    settled(&caller).await;
+    assert_eq!(metered(&caller).await.len(), 300);
+    let sent = async || still.metrics().await.sum("router_usage_events_total", &[("outcome", "published")]);
+    still.resume();
+    let (before, mut more) = (sent().await, 0);
+    eventually("it meters again", RECOVERY * 2, async || {
+        caller.result(&result("acme", "a", &format!("more-{more}"), "success")).await;
+        more += 1;
+        sent().await > before
+    })
+    .await;
+    settled(&caller).await;
+    let mut count = BTreeMap::<String, usize>::new();
+    for event in metered(&caller).await {
+        *count.entry(event["assignment_id"].to_string()).or_default() += 1;
+    }
+    let twice: Vec<_> = count.iter().filter(|(_, times)| **times > 1).collect();
+    assert_eq!(count.len(), 300 + more);
+    assert!(twice.is_empty(), "metered twice: {twice:?}");
 }

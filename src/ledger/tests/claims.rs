@@ -140,6 +140,19 @@ fn a_claim_that_takes_over_a_slot_which_is_gone_is_judged_as_any() {
 }
 
 #[test]
+fn a_claim_past_its_time_leaves_the_slot_that_it_takes() {
+    let mut log = raised(FoldVersion::TAKEN_LEASES);
+    log.trip().after(TIMEOUT_MS);
+    for claim in 1..=HALF_OPEN_CALLS {
+        assert_eq!(log.claim("acme", "a", claim), Some(Verdict::Granted));
+    }
+    let Entry::Claim(takes) = taking(&log, 4, 2) else { unreachable!() };
+    let late = Entry::Claim(ClaimEntry { latest: log.at.stamp.minus(1), ..takes });
+    assert_ne!(verdict(&mut log, late), Some(Verdict::Granted));
+    assert_eq!(in_flight(&log), 3, "its request probes, and nobody else gets the slot");
+}
+
+#[test]
 fn before_its_version_of_the_fold_a_claim_takes_nothing_over() {
     let mut log = raised(FoldVersion(FoldVersion::TAKEN_LEASES.0 - 1));
     log.half_open();

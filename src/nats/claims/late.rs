@@ -3,7 +3,8 @@
 //! A grant may come when its request has taken the fallback already. The slot is then kept for the next request of
 //! the same breaker, which takes it over without a wait: over a slow path most grants would otherwise be given back, and
 //! a breaker that needs two successes would not recover. It is kept for a short time only, since other workers could use
-//! it: [`KEEP_MS`], and no more than half of its lease, so that the claim which takes it over lands while it lasts.
+//! it: [`KEEP_MS`], and no more than half of what is left of its lease, so that the claim which takes it over lands while
+//! it lasts.
 //!
 //! The fold grants a breaker no more slots than its policy has, at most 100. [`MOST`] bounds those of all breakers
 //! together; beyond it a grant is given back at once.
@@ -19,9 +20,9 @@ const KEEP_MS: u64 = 2_000;
 /// How many slots are kept at once.
 const MOST: usize = 1_000;
 
-/// Until when a slot is kept that was granted by `now` for so long.
-pub(super) fn until(lease_ms: u64, now: Tick) -> Tick {
-    Tick(now.0.saturating_add(KEEP_MS.min(lease_ms / 2)))
+/// Until when a slot is kept of whose lease so much is left at `now`.
+pub(super) fn until(left_ms: u64, now: Tick) -> Tick {
+    Tick(now.0.saturating_add(KEEP_MS.min(left_ms / 2)))
 }
 
 /// See the module. `K` names a breaker.

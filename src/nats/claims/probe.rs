@@ -155,7 +155,8 @@ impl Worker {
         let Late { cell, claim: takes, until } = late;
         let (held, repeated) = {
             let breaker = &cell.lock().breaker;
-            (breaker.lease_ms(takes).is_some(), breaker.probes_besides(wanted.request_id, takes))
+            let left = breaker.lease_left_ms(takes, self.clock.stamp());
+            (left.is_some(), breaker.probes_besides(wanted.request_id, takes))
         };
         if !held {
             return None;
@@ -208,9 +209,10 @@ impl Worker {
     /// Keeps a slot until a request takes it over, or its time ends.
     async fn keep_slot(&self, cell: &Cell, claim: ClaimId, request_id: &str) {
         // The breaker may have moved on since.
-        let Some(lease_ms) = cell.lock().breaker.lease_ms(claim) else { return };
+        let left = cell.lock().breaker.lease_left_ms(claim, self.clock.stamp());
+        let Some(left_ms) = left else { return };
         let now = self.clock.tick();
-        let until = late::until(lease_ms, now);
+        let until = late::until(left_ms, now);
         if self.claims.keep(cell, claim, until) {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(until.since(now))) => {}

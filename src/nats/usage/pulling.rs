@@ -10,6 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::nats::Worker;
 use crate::nats::link::Connection;
+use crate::nats::pulse::Pulse;
 
 /// How long a request for results stands.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -33,6 +34,8 @@ pub(super) struct Pulling {
     pull: Pull,
     connection: watch::Receiver<Connection>,
     looks: Interval,
+    /// What waited in the socket of a worker that stood still was delivered to another one long ago.
+    pulse: Pulse,
 }
 
 /// Why there are no more.
@@ -70,6 +73,7 @@ impl Pulling {
             deliveries,
             connection,
             looks,
+            pulse: Pulse::begin(worker, super::ACK_WAIT, "usage"),
         })
     }
 
@@ -84,27 +88,28 @@ impl Pulling {
     async fn next(&mut self) -> Result<(Message, Place), Ended> {
         loop {
             self.ask();
+            let stood_still = self.pulse.feel(&self.worker, &self.worker.traffic);
             tokio::select! {
                 biased;
                 message = self.deliveries.next() => {
                     let message = message.ok_or(Ended::Closed)?;
-                    let now = now(&self.worker);
-                    match Delivery::of(&message.as_ref()) {
-                        Delivery::Message(place) => {
-                            self.pull.message(now);
-                            return Ok((message, place));
-                        }
-                        Delivery::Heartbeat(_) => self.pull.heartbeat(now),
-                        Delivery::Status { code, description, undelivered } => {
-                            match self.pull.status(code, description, undelivered, now) {
-                                Status::GoOn => {}
-                                Status::Later => tokio::time::sleep(LATER).await,
-                                Status::Gone => return Err(Ended::Gone),
-                            }
-                        }
-                        Delivery::FlowControl(_) | Delivery::Foreign => {}
+                    // Before it is looked at: the worker may have stood still until now.
+                    self.pulse.feel(&self.worker, &self.worker.traffic);
+                    if let Some(place) = self.take(&message).await?.filter(|_| !self.pulse.is_stale()) {
+                        return Ok((message, place));
                     }
                 }
+                all = self.pulse.beat() => if all {
+                    // They may have been put between the two looks.
+                    while let Some(batch) = self.deliveries.try_next_batch() {
+                        for message in batch.messages() {
+                            self.take(&message).await?;
+                        }
+                    }
+                    if !stood_still {
+                        self.pulse.end_stale();
+                    }
+                },
                 changed = self.connection.changed() => {
                     if changed.is_err() {
                         return Err(Ended::Closed);
@@ -118,6 +123,27 @@ impl Pulling {
                 }
             }
         }
+    }
+
+    /// Takes a delivery. Gives where its result stands, if it is one.
+    async fn take(&mut self, message: &Message) -> Result<Option<Place>, Ended> {
+        let now = now(&self.worker);
+        match Delivery::of(&message.as_ref()) {
+            Delivery::Message(place) => {
+                self.pull.message(now);
+                return Ok(Some(place));
+            }
+            Delivery::Heartbeat(_) => self.pull.heartbeat(now),
+            Delivery::Status { code, description, undelivered } => {
+                match self.pull.status(code, description, undelivered, now) {
+                    Status::GoOn => {}
+                    Status::Later => tokio::time::sleep(LATER).await,
+                    Status::Gone => return Err(Ended::Gone),
+                }
+            }
+            Delivery::FlowControl(_) | Delivery::Foreign => {}
+        }
+        Ok(None)
     }
 
     /// Asks for more, if it is time to.
