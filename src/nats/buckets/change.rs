@@ -121,7 +121,8 @@ impl Bucket {
     }
 
     /// Writes over the last revision of a key, if that is `after` (0: the bucket does not know the key). For
-    /// putting back what is in force.
+    /// putting back what is in force. It takes no turn: it writes over one revision and no other, and a change
+    /// that has the turn may wait for it.
     ///
     /// # Errors
     /// [`BucketError::Conflict`] if it is another one.
@@ -133,9 +134,7 @@ impl Bucket {
         by: By<'_>,
         value: Option<Bytes>,
     ) -> Result<u64, BucketError> {
-        let until = patience(worker);
-        let _turn = self.turn(worker, key, until).await?;
-        let mut retries = Retries::until(until);
+        let mut retries = Retries::until(patience(worker));
         loop {
             let write = value.clone().map_or(Write::Delete, Write::Put);
             if let Some(revision) = self.write(worker, key, write, after, by).await? {
