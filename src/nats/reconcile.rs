@@ -23,10 +23,10 @@ use super::Worker;
 use super::append::AppendError;
 use super::buckets::{Bucket, BucketError, By, Holds, flag_key};
 use super::ledger::Held;
-use crate::ledger::FlagRecord;
+use crate::ledger::{FlagRecord, Newest};
 use crate::log::{Entry, FlagEntry, PolicyEntry, Revision};
 use crate::wire::subjects;
-use back::{Seen, holds_older, put_right};
+use back::{Seen, before, holds_older, put_right};
 use damage::Damages;
 use heal::{FLAGS, Kind, POLICIES, heal, report};
 use scan::{Scan, flag_unseen, policy_unseen, scan};
@@ -123,9 +123,9 @@ pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), Reconc
 async fn compare(worker: &Worker, of: &mut OfBucket, kind: &Kind) -> Result<(), ReconcileError> {
     let bucket = Bucket::open(worker, kind.holds).await?;
     let mut done = of.done;
-    let mut went_back = bucket.ends_before(done);
+    let (mut went_back, mut before) = (bucket.ends_before(done), bucket.newest());
     if went_back {
-        begin_putting_right(worker, &bucket).await?;
+        before = begin_putting_right(worker, &bucket).await?;
         done = None;
     }
     loop {
@@ -134,13 +134,13 @@ async fn compare(worker: &Worker, of: &mut OfBucket, kind: &Kind) -> Result<(), 
         let Some(scan) = scan(worker, &bucket, done, kind).await? else { break };
         if !went_back && (scan.unfinished || (scan.whole && holds_older(&scan, &seen))) {
             went_back = true;
-            begin_putting_right(worker, &bucket).await?;
+            before = begin_putting_right(worker, &bucket).await?;
             done = None;
             continue;
         }
         let mut appended = append_all(worker, &scan, kind.unseen).await?;
         if went_back {
-            appended = put_right(worker, &bucket, &scan, &seen, kind).await?.or(appended);
+            appended = put_right(worker, &bucket, &scan, (&seen, before), kind).await?.or(appended);
         }
         if scan.whole {
             let restored = match kind.holds {
@@ -160,13 +160,15 @@ async fn compare(worker: &Worker, of: &mut OfBucket, kind: &Kind) -> Result<(), 
     Ok(())
 }
 
-/// Reports a bucket that went back, and makes room for what is to be written.
-async fn begin_putting_right(worker: &Worker, bucket: &Bucket) -> Result<(), ReconcileError> {
+/// Reports a bucket that went back, and makes room for what is to be written. Gives what the log had seen of
+/// the bucket before any worker wrote to it.
+async fn begin_putting_right(worker: &Worker, bucket: &Bucket) -> Result<Newest, ReconcileError> {
     let (last, seen) = (bucket.last().await?.revision, bucket.newest().revision.revision);
+    let before = before(bucket.marked().await?, bucket.newest(), last);
     worker.metrics.bucket_went_back.inc();
     tracing::error!(event = "bucket_went_back", bucket = bucket.name(), revision = last, seen);
-    bucket.advance(worker, seen).await?;
-    Ok(())
+    bucket.advance(worker, seen, before).await?;
+    Ok(before)
 }
 
 async fn append_all(

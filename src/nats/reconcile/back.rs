@@ -10,6 +10,11 @@
 //! (in a comparison of the whole bucket, as at each start), or by the mark that a worker leaves which puts
 //! the bucket right and may die over it. Several workers may put it right at the same time: each writes
 //! over the revision that it has read and no other.
+//!
+//! What was written after the bucket went back is later than what the log had seen of the bucket by then. While
+//! the bucket is put right the log sees more, what is written back included. So all workers compare with what
+//! the first one had seen, which the mark states; where no mark does, with what they have seen before they
+//! read that there is none.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +23,7 @@ use super::heal::Kind;
 use super::scan::{Holding, Last, Scan};
 use super::{ReconcileError, append};
 use crate::domain::Stamp;
+use crate::ledger::Newest;
 use crate::log::Revision;
 use crate::nats::Worker;
 use crate::nats::buckets::{Bucket, BucketError, By, Stored};
@@ -42,12 +48,28 @@ enum Remedy {
     PutAgain,
 }
 
-/// `seen` is the last revision of the key that the log has seen; `newest_at` is when the log saw the greatest
-/// revision of the bucket. A backup holds nothing that is later.
-fn remedy(last: Last, seen: u64, newest_at: Stamp) -> Remedy {
-    let written_after = last.at > newest_at && last.holds != Holding::Damage;
+/// What the log had seen of a bucket before any worker began to put it right: `marked` is what the mark states,
+/// `newest` what this worker knew before it read the mark. The lesser stamp is taken: each is at or after
+/// whatever a backup holds, one that comes from a snapshot included, which is later than what it tells of.
+pub(super) fn before(marked: Option<Newest>, newest: Newest, last: u64) -> Newest {
+    let (seen, is_short) = (newest.revision.revision, last < newest.revision.revision);
+    match marked {
+        // It came with a backup that was made while the bucket was put right: nothing was written back yet.
+        Some(marked) if is_short && marked.revision.revision < seen => newest,
+        Some(marked) if marked.at < newest.at => marked,
+        _ => newest,
+    }
+}
+
+/// `seen` is the last revision of the key that the log has seen; `before` is the greatest one of the bucket that
+/// it had seen when a worker began to put the bucket right. A backup holds nothing that is later.
+fn remedy(last: Last, seen: u64, before: Newest) -> Remedy {
+    let written_after = last.at > before.at && last.holds != Holding::Damage;
+    // Numbers past those that the log had seen are not used twice.
+    let is_fresh = last.revision > before.revision.revision;
     match last.revision.cmp(&seen) {
         std::cmp::Ordering::Greater => Remedy::None,
+        std::cmp::Ordering::Equal if is_fresh => Remedy::None,
         _ if written_after => Remedy::PutAgain,
         std::cmp::Ordering::Equal => Remedy::None,
         std::cmp::Ordering::Less => Remedy::PutBack,
@@ -65,13 +87,12 @@ pub(super) async fn put_right(
     worker: &Worker,
     bucket: &Bucket,
     scan: &Scan,
-    seen: &Seen,
+    (seen, before): (&Seen, Newest),
     kind: &Kind,
 ) -> Result<Option<u64>, ReconcileError> {
-    let newest_at = bucket.newest().at;
     let due = scan.keys.iter().filter_map(|(key, last)| {
         let seen = *seen.get(key)?;
-        Some((seen, key, *last, remedy(*last, seen, newest_at)))
+        Some((seen, key, *last, remedy(*last, seen, before)))
     });
     let mut due: Vec<_> = due.filter(|(.., remedy)| *remedy != Remedy::None).collect();
     // Of the policies that name a provider the newest one's settings hold: it stays the newest.
@@ -149,7 +170,11 @@ async fn write(
 mod tests {
     use super::*;
 
-    const NEWEST_AT: Stamp = Stamp(1_000);
+    const BEFORE: Newest = newest(30, 1_000);
+
+    const fn newest(revision: u64, at: u64) -> Newest {
+        Newest { revision: Revision { created: 7, revision }, at: Stamp(at) }
+    }
 
     fn last(revision: u64, at: u64, holds: Holding) -> Last {
         Last { revision, at: Stamp(at), holds }
@@ -157,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_the_backup_holds_in_an_older_state_is_put_back_and_what_was_written_since_holds() {
-        let of = |revision, at, holds| remedy(last(revision, at, holds), 25, NEWEST_AT);
+        let of = |revision, at, holds| remedy(last(revision, at, holds), 25, BEFORE);
         for holds in [Holding::Value, Holding::Nothing] {
             assert_eq!(of(5, 400, holds), Remedy::PutBack, "of the backup");
             assert_eq!(of(5, 1_000, holds), Remedy::PutBack);
@@ -169,8 +194,41 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_since_holds_also_for_a_worker_that_comes_when_another_has_begun() {
+        // The log had seen revision 30 at 1000; somebody wrote at 1500; a worker wrote 31 and more at 2000.
+        let written = last(21, 1_500, Holding::Value);
+        let first = before(None, newest(30, 1_000), 21);
+        assert_eq!(remedy(written, 25, first), Remedy::PutAgain);
+        let second = before(Some(first), newest(33, 2_000), 35);
+        assert_eq!(remedy(written, 25, second), Remedy::PutAgain);
+        let of_a_snapshot = before(Some(first), newest(33, 9_000), 35);
+        assert_eq!(remedy(written, 25, of_a_snapshot), Remedy::PutAgain);
+        assert_eq!(remedy(last(5, 400, Holding::Value), 25, second), Remedy::PutBack, "of the backup");
+        assert_eq!(remedy(last(33, 2_000, Holding::Value), 33, second), Remedy::None, "written back");
+        assert_eq!(before(Some(newest(30, u64::MAX)), newest(30, 1_000), 35).at, Stamp(1_000));
+    }
+
+    #[test]
+    fn a_mark_that_came_with_the_backup_says_nothing() {
+        let stale = newest(12, 300);
+        assert_eq!(before(Some(stale), newest(30, 1_000), 14), newest(30, 1_000));
+        assert_eq!(
+            before(Some(newest(30, 1_000)), newest(30, 1_100), 14),
+            newest(30, 1_000),
+            "half advanced"
+        );
+    }
+
+    #[test]
+    fn where_only_a_later_moment_is_known_what_may_be_of_the_backup_is_put_back() {
+        let of_a_snapshot = before(None, newest(30, 9_000), 21);
+        assert_eq!(remedy(last(21, 1_500, Holding::Value), 25, of_a_snapshot), Remedy::PutBack);
+        assert_eq!(remedy(last(21, 9_001, Holding::Value), 25, of_a_snapshot), Remedy::PutAgain);
+    }
+
+    #[test]
     fn damage_does_not_hold_whenever_it_was_written() {
-        assert_eq!(remedy(last(21, 2_000, Holding::Damage), 25, NEWEST_AT), Remedy::PutBack);
-        assert_eq!(remedy(last(26, 2_000, Holding::Damage), 25, NEWEST_AT), Remedy::None, "healed as any");
+        assert_eq!(remedy(last(21, 2_000, Holding::Damage), 25, BEFORE), Remedy::PutBack);
+        assert_eq!(remedy(last(26, 2_000, Holding::Damage), 25, BEFORE), Remedy::None, "healed as any");
     }
 }
