@@ -12,6 +12,7 @@
 mod advance;
 mod change;
 mod course;
+mod older;
 mod read;
 
 pub use advance::ADVANCED;
@@ -61,6 +62,15 @@ pub enum BucketError {
     /// It ends before what the log has seen of it, and was not put right in time.
     #[error("the bucket holds an older state than is in force, which is being put back")]
     WentBack,
+    /// It was made before one that the log has seen.
+    #[error(
+        "{stream} was made before the bucket that is in force: delete it, so that it is made anew and filled from \
+         the log"
+    )]
+    Older {
+        /// The stream to delete.
+        stream: String,
+    },
     /// The broker did not do it.
     #[error("{0}")]
     Broker(String),

@@ -11,6 +11,7 @@
 mod back;
 mod damage;
 mod heal;
+mod occurrence;
 mod scan;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::wire::subjects;
 use back::{Seen, before, holds_older, put_right};
 use damage::Damages;
 use heal::{FLAGS, Kind, POLICIES, heal, report};
+use occurrence::Occurrence;
 use scan::{Scan, flag_unseen, policy_unseen, scan};
 pub(super) use scan::{policy_of, scope_of};
 
@@ -68,6 +70,7 @@ pub struct Compared {
 struct OfBucket {
     done: Option<Revision>,
     damages: Damages,
+    older: Occurrence,
 }
 
 /// Compares after each interval, after each reconnect, after each rebuild and where a change is known to
@@ -122,6 +125,14 @@ pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), Reconc
 /// Compares one bucket, and puts it right if it went back.
 async fn compare(worker: &Worker, of: &mut OfBucket, kind: &Kind) -> Result<(), ReconcileError> {
     let bucket = Bucket::open(worker, kind.holds).await?;
+    if bucket.is_older_by_making(worker) {
+        // The fold takes nothing of it, so nothing written to it would be in force.
+        if of.older.begins() {
+            tracing::error!(event = "bucket_older", bucket = bucket.name());
+        }
+        return Ok(());
+    }
+    of.older.ends();
     let mut done = of.done;
     let (mut went_back, mut before) = (bucket.ends_before(done), bucket.newest());
     if went_back {

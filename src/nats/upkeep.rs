@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::storage::{Found, Storage};
 use super::Worker;
+use super::buckets::{BucketError, Holds};
+use super::ledger::stamp_of;
 use super::stream_info::{StreamInfo, Undescribed};
 use super::streams::{self, Results};
 use crate::log::Entry;
@@ -56,10 +58,18 @@ async fn look(worker: &Worker) -> Result<(), Undescribed> {
     let buckets = [&names.policies_bucket, &names.flags_bucket, &names.snapshots_bucket];
     let kept = [&names.log_stream, &names.events_stream, &names.usage_stream, &names.rollouts_stream]
         .map(String::clone);
-    let (mut missing, mut full) = (Vec::new(), Vec::new());
+    let holding = [Holds::Policies, Holds::Flags].map(|holds| (holds, format!("KV_{}", holds.name(worker))));
+    let (mut missing, mut full, mut older) = (Vec::new(), Vec::new(), Vec::new());
     for name in kept.into_iter().chain(buckets.map(|bucket| format!("KV_{bucket}"))) {
         match StreamInfo::ask(&worker.jetstream, &name, &()).await {
-            Ok(info) => full.extend(info.full().map(|why| format!("{name} holds {why}"))),
+            Ok(info) => {
+                let made = stamp_of(&info.created);
+                let holds = holding.iter().find(|(_, stream)| *stream == name).map(|(holds, _)| *holds);
+                if made.zip(holds).is_some_and(|(made, holds)| holds.is_older_by_making(worker, made)) {
+                    older.push(BucketError::Older { stream: name.clone() }.to_string());
+                }
+                full.extend(info.full().map(|why| format!("{name} holds {why}")));
+            }
             Err(Undescribed::Missing) => missing.push(name),
             // Without an answer nothing can be said of any.
             Err(Undescribed::Silent) => return Err(Undescribed::Silent),
@@ -75,7 +85,7 @@ async fn look(worker: &Worker) -> Result<(), Undescribed> {
     let trouble = match (&made, &*worker.ledger.results.watch().borrow()) {
         (Err(error), _) => Some(format!("{} gone: {error}", missing.join(", "))),
         (Ok(()), Results::Refused(error)) => Some(format!("{} takes no results: {error}", names.log_stream)),
-        (Ok(()), _) => None,
+        (Ok(()), _) => (!older.is_empty()).then(|| older.join("; ")),
     };
     worker.link.set_trouble(Trouble::Streams, trouble, &worker.metrics);
     if made.is_ok() {

@@ -152,7 +152,8 @@ impl Bucket {
         Tries { retries: Retries::until(until), went_back: self.went_back() }
     }
 
-    /// The last revision of a key. Of a bucket that went back it is waited for until that is put right.
+    /// The last revision of a key. Of a bucket that went back it is waited for until that is put right; of one that is
+    /// older by its making nothing is to be waited for.
     async fn current(
         &self,
         worker: &Worker,
@@ -160,6 +161,9 @@ impl Bucket {
         tries: &mut Tries,
     ) -> Result<Option<Stored>, BucketError> {
         loop {
+            if self.is_older_by_making(worker) {
+                return Err(BucketError::Older { stream: format!("KV_{}", self.name()) });
+            }
             // Before the key is read: what was seen stands in the bucket.
             let seen = self.holds.seen(worker, key);
             let last = self.get(key).await?;

@@ -91,6 +91,7 @@ impl From<BucketError> for ControlError {
             BucketError::Busy | BucketError::Late | BucketError::WentBack => {
                 Self::new(ErrorCode::Unavailable, format!("{error}; try again"))
             }
+            BucketError::Older { .. } => Self::new(ErrorCode::Unavailable, error.to_string()),
             BucketError::Broker(reason) => {
                 let message = "the bucket could not be read or changed; try again";
                 Self { bucket: Some(reason), ..Self::new(ErrorCode::Unavailable, message) }

@@ -241,3 +241,51 @@ async fn a_bucket_that_went_back_and_was_written_on_past_what_was_seen_is_found_
     assert!(!worker.events("bucket_went_back").is_empty());
     assert_eq!(caller.decided(&request("other", "r-1")).await["provider_id"], "a");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_older_by_its_making_is_reported_until_it_is_deleted() {
+    let mut broker = Broker::start().await;
+    let worker = Worker::start(&broker, eager).await;
+    let caller = Caller::connect(&broker).await;
+    caller.put_policy("acme", &to("a")).await;
+    broker.stop().await;
+    let backup = Backup::of(&broker);
+    broker.restart().await;
+    ready(std::slice::from_ref(&worker)).await;
+    let made_anew = async || {
+        caller.jetstream.delete_stream(BUCKETS[0]).await.unwrap();
+        eventually("the bucket is made anew and filled", RECOVERY, async || {
+            let bucket = caller.jetstream.get_key_value("BEAMLINE_POLICIES").await.ok()?;
+            bucket.get("acme.default").await.ok()?
+        })
+        .await;
+    };
+    made_anew().await;
+    let put = |provider: &'static str| {
+        let caller = &caller;
+        async move { caller.control("policy.put", &json!({"tenant_id": "acme", "policy": to(provider)})).await }
+    };
+    in_force("a put", async || put("b").await).await;
+    broker.stop().await;
+    backup.put_back(&broker);
+    broker.restart().await;
+
+    eventually("the older bucket is reported", RECOVERY, async || {
+        worker
+            .reasons()
+            .await
+            .iter()
+            .any(|why| why.starts_with("streams: KV_BEAMLINE_POLICIES was made before"))
+    })
+    .await;
+    let refused = put("c").await;
+    assert_eq!(refused["error"]["code"], "unavailable", "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("delete it"), "{refused}");
+    assert_eq!(caller.decided(&request("acme", "r-1")).await["provider_id"], "b");
+    assert_eq!(worker.events("bucket_older").len(), 1);
+
+    made_anew().await;
+    in_force("a put", async || put("c").await).await;
+    assert_eq!(caller.decided(&request("acme", "r-2")).await["provider_id"], "c");
+    ready(std::slice::from_ref(&worker)).await;
+}
