@@ -130,7 +130,7 @@ impl Taking<'_> {
         }
         scan.last.revision = scan.last.revision.max(stored.revision);
         if key == ADVANCED {
-            scan.unfinished = !stored.purged;
+            scan.unfinished = is_mark(&stored);
             return;
         }
         // What the log tells of needs no reading: it was valid when it came.
@@ -157,6 +157,12 @@ impl Taking<'_> {
         let last = Last { revision: stored.revision, at: stored.stamp, holds };
         scan.keys.insert(key, last);
     }
+}
+
+/// Whether what stands under the key of the mark is one: a delete. Anything else is none of ours, as what the broker
+/// stores of a message that somebody else sent to the subject.
+const fn is_mark(stored: &Stored) -> bool {
+    stored.value.is_none() && !stored.purged && stored.malformed.is_none()
 }
 
 pub(super) fn policy_entry(key: &str, stored: &Stored, created: i64) -> Option<Entry<'static>> {
@@ -237,4 +243,32 @@ pub(super) fn flag_entry(key: &str, stored: &Stored, created: i64) -> Option<Ent
 pub(super) fn flag_unseen(worker: &Worker, entry: &Entry<'_>) -> bool {
     let Entry::Flag(entry) = entry else { return false };
     worker.ledger.fold().flags().get(&entry.scope).is_none_or(|known| entry.revision > known.revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn only_a_delete_is_the_mark_of_a_bucket_that_is_not_put_right_yet() {
+        let delete = Stored {
+            revision: 9,
+            value: None,
+            purged: false,
+            at: String::new(),
+            stamp: Stamp(1),
+            actor: None,
+            reason: None,
+            authenticated: None,
+            malformed: None,
+        };
+        assert!(is_mark(&delete));
+        assert!(!is_mark(&Stored { purged: true, ..delete.clone() }), "taken away");
+        let ack = Bytes::from_static(br#"{"stream":"KV_BEAMLINE_POLICIES","seq":9}"#);
+        assert!(!is_mark(&Stored { value: Some(ack), ..delete.clone() }));
+        let malformed = Some(beamline_nats::Headers::parse(b"no headers").unwrap_err());
+        assert!(!is_mark(&Stored { malformed, ..delete }));
+    }
 }
