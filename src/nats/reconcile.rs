@@ -12,6 +12,7 @@ mod back;
 mod damage;
 mod heal;
 mod occurrence;
+mod pace;
 mod scan;
 
 use std::sync::Arc;
@@ -31,13 +32,12 @@ use back::{Seen, before, holds_older, put_right};
 use damage::Damages;
 use heal::{FLAGS, Kind, POLICIES, heal, report};
 use occurrence::Occurrence;
+use pace::wait;
 use scan::{Scan, flag_unseen, policy_unseen, scan};
 pub(super) use scan::{policy_of, scope_of};
 
 /// How long an appended entry may take to come back through the reader.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
-/// Between tries, while the fold is known to lack what is in force.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// Why something stands in a bucket that nobody put there.
 const MADE_ANEW: &str = "the bucket was made anew";
@@ -71,6 +71,7 @@ struct OfBucket {
     done: Option<Revision>,
     damages: Damages,
     older: Occurrence,
+    back: Occurrence,
 }
 
 /// Compares after each interval, after each reconnect, after each rebuild and where a change is known to
@@ -79,24 +80,23 @@ pub async fn run(worker: Arc<Worker>, mut compared: Compared, stop: Cancellation
     let mut connection = worker.link.watch();
     connection.mark_unchanged();
     let mut progress = worker.ledger.progress();
-    let mut done = true;
+    let mut failed = false;
     loop {
-        let interval = worker.settings.reconcile_interval;
-        let interval = if done && worker.ledger.is_complete() { interval } else { interval.min(RETRY) };
+        let (pause, at_once) = wait(failed, worker.ledger.is_complete(), worker.settings.reconcile_interval);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
-            changed = connection.changed() => if changed.is_err() { return },
-            rebuilt = progress.wait_for(|p| p.caught_up && p.rebuilds != compared.rebuilds) => {
+            () = tokio::time::sleep(pause) => {}
+            changed = connection.changed(), if at_once => if changed.is_err() { return },
+            rebuilt = progress.wait_for(|p| p.caught_up && p.rebuilds != compared.rebuilds), if at_once => {
                 if rebuilt.is_err() { return }
             }
-            () = worker.ledger.may_lack() => {}
+            () = worker.ledger.may_lack(), if at_once => {}
         }
         if !worker.link.is_up() || !worker.ledger.progress().borrow().caught_up {
             continue;
         }
         let result = once(&worker, &mut compared).await;
-        done = result.is_ok();
+        failed = result.is_err();
         if let Err(error) = result {
             tracing::warn!(event = "policies_not_compared", error = %error);
         }
@@ -136,7 +136,7 @@ async fn compare(worker: &Worker, of: &mut OfBucket, kind: &Kind) -> Result<(), 
     let mut done = of.done;
     let (mut went_back, mut before) = (bucket.ends_before(done), bucket.newest());
     if went_back {
-        before = begin_putting_right(worker, &bucket).await?;
+        before = begin_putting_right(worker, &bucket, &mut of.back).await?;
         done = None;
     }
     loop {
@@ -145,7 +145,7 @@ async fn compare(worker: &Worker, of: &mut OfBucket, kind: &Kind) -> Result<(), 
         let Some(scan) = scan(worker, &bucket, done, kind).await? else { break };
         if !went_back && (scan.unfinished || (scan.whole && holds_older(&scan, &seen))) {
             went_back = true;
-            before = begin_putting_right(worker, &bucket).await?;
+            before = begin_putting_right(worker, &bucket, &mut of.back).await?;
             done = None;
             continue;
         }
@@ -167,17 +167,24 @@ async fn compare(worker: &Worker, of: &mut OfBucket, kind: &Kind) -> Result<(), 
         report(worker, &scan, &mut of.damages, kind);
         break;
     }
+    of.back.ends();
     heal(worker, &bucket, &mut of.damages, kind).await;
     Ok(())
 }
 
 /// Reports a bucket that went back, and makes room for what is to be written. Gives what the log had seen of
 /// the bucket before any worker wrote to it.
-async fn begin_putting_right(worker: &Worker, bucket: &Bucket) -> Result<Newest, ReconcileError> {
+async fn begin_putting_right(
+    worker: &Worker,
+    bucket: &Bucket,
+    back: &mut Occurrence,
+) -> Result<Newest, ReconcileError> {
     let (last, seen) = (bucket.last().await?.revision, bucket.newest().revision.revision);
     let before = before(bucket.marked().await?, bucket.newest(), last);
-    worker.metrics.bucket_went_back.inc();
-    tracing::error!(event = "bucket_went_back", bucket = bucket.name(), revision = last, seen);
+    if back.begins() {
+        worker.metrics.bucket_went_back.inc();
+        tracing::error!(event = "bucket_went_back", bucket = bucket.name(), revision = last, seen);
+    }
     bucket.advance(worker, seen, before).await?;
     Ok(before)
 }
