@@ -97,15 +97,16 @@ impl Bucket {
         }
     }
 
-    /// Deletes a key and its older revisions; others' changes are waited out until `until`. `None` for a key that the
-    /// bucket does not know.
+    /// Deletes a key and its older revisions, if its last one is at most `up_to`; others' changes are waited out until
+    /// `until`. `None` for a key that the bucket does not know.
     ///
     /// # Errors
-    /// [`BucketError`].
+    /// [`BucketError`]; [`BucketError::Conflict`] if a newer one stands.
     pub async fn purge(
         &self,
         worker: &Worker,
         key: &str,
+        up_to: u64,
         until: Tick,
         by: By<'_>,
     ) -> Result<Option<Purged>, BucketError> {
@@ -113,6 +114,8 @@ impl Bucket {
         let mut tries = self.begin(until);
         loop {
             let Some(last) = self.current(worker, key, &mut tries).await? else { return Ok(None) };
+            // After the key was read, as with a change.
+            may_purge(last.revision, up_to, worker.clock.tick(), until)?;
             if let Some(revision) = self.write(worker, key, Write::Purge, last.revision, by).await? {
                 return Ok(Some(Purged { revision, had_value: last.value.is_some() }));
             }
@@ -249,6 +252,15 @@ impl Bucket {
     }
 }
 
+/// Whether a key with this last revision may be purged now, for somebody who saw the bucket up to `up_to`.
+fn may_purge(last: u64, up_to: u64, now: Tick, until: Tick) -> Result<(), BucketError> {
+    match last {
+        _ if now > until => Err(BucketError::Late),
+        present if present > up_to => Err(BucketError::Conflict { present }),
+        _ => Ok(()),
+    }
+}
+
 /// Waits before a change is tried again.
 async fn pause(worker: &Worker, retries: &mut Retries) -> Result<(), BucketError> {
     let pause = retries.next(worker.clock.tick()).ok_or(BucketError::Busy)?;
@@ -260,4 +272,17 @@ async fn pause(worker: &Worker, retries: &mut Retries) -> Result<(), BucketError
 #[must_use]
 pub fn patience(worker: &Worker) -> Tick {
     Tick(worker.clock.tick().0.saturating_add(CHANGE_PATIENCE_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_newer_than_the_request_is_not_purged_and_nothing_is_once_it_is_late() {
+        let of = |last, now| may_purge(last, 9, Tick(now), Tick(100));
+        assert!(matches!(of(9, 100), Ok(())));
+        assert!(matches!(of(10, 100), Err(BucketError::Conflict { present: 10 })));
+        assert!(matches!(of(9, 101), Err(BucketError::Late)));
+    }
 }

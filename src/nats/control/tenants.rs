@@ -5,6 +5,8 @@
 //! under each key. Policies go before the switch: a switch that is off must not let breakers refuse while their policies
 //! still stand.
 //!
+//! What is put after the request began stays, however long that takes; and nothing is purged after its deadline.
+//!
 //! A request that is cut short is repeated: what it left is met again, also what it purged and did not enter in the log.
 
 use std::collections::BTreeSet;
@@ -13,13 +15,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::policies::{self, Change};
+use super::policies::Change;
 use super::reply::ControlError;
 use super::{flags, opened};
-use crate::domain::{ErrorCode, PolicyId, TenantId};
+use crate::domain::{ErrorCode, PolicyId, TenantId, Tick};
 use crate::log::{Revision, Scope};
 use crate::nats::Worker;
-use crate::nats::buckets::{Bucket, BucketError, By, Holds, Purged, flag_key, patience};
+use crate::nats::buckets::{Bucket, BucketError, By, Holds, Purged, flag_key};
 use crate::rollout::controller::Status;
 use crate::wire::subjects::{decode_key_token, encode_key, encode_key_token};
 
@@ -30,16 +32,21 @@ const AT_ONCE: usize = 100;
 pub(super) async fn delete(worker: &Arc<Worker>, body: Body) -> Result<Value, ControlError> {
     body.only(&["tenant_id"])?;
     let tenant_id = body.tenant_id()?;
+    let until = body.until();
+    // Both before anything is removed: what they hold by now is removed, and nothing that comes later.
+    let policies = Begun::of(worker, Holds::Policies, until).await?;
+    let switches = Begun::of(worker, Holds::Flags, until).await?;
     let mut removal = Removal {
         worker,
         tenant_id: &tenant_id,
         by: body.by(),
+        until,
         policies: Vec::new(),
         flag: false,
         in_force: true,
         warnings: Vec::new(),
     };
-    let complete = removal.policies().await? && removal.flag().await?;
+    let complete = removal.policies(&policies).await? && removal.flag(&switches).await?;
     let Removal { policies, flag, in_force, mut warnings, .. } = removal;
     if policies.is_empty() && !flag {
         return Err(ControlError::new(ErrorCode::NotFound, "nothing is stored of this tenant"));
@@ -56,11 +63,28 @@ pub(super) async fn delete(worker: &Arc<Worker>, body: Body) -> Result<Value, Co
     }))
 }
 
+/// A bucket, and its last revision when the request began.
+struct Begun {
+    bucket: Bucket,
+    end: u64,
+}
+
+impl Begun {
+    async fn of(worker: &Worker, holds: Holds, until: Tick) -> Result<Self, ControlError> {
+        let bucket = opened(worker, holds).await?;
+        bucket.settled(worker, until).await?;
+        let end = bucket.last().await?.revision;
+        Ok(Self { bucket, end })
+    }
+}
+
 /// What is removed so far.
 struct Removal<'r> {
     worker: &'r Worker,
     tenant_id: &'r TenantId,
     by: By<'r>,
+    /// Until when anything is removed.
+    until: Tick,
     /// The ids; of a key that is no policy's, what follows the tenant in it.
     policies: Vec<String>,
     flag: bool,
@@ -70,11 +94,10 @@ struct Removal<'r> {
 
 impl Removal<'_> {
     /// Removes policies, also those that were deleted before and have a history. `false`: some are left.
-    async fn policies(&mut self) -> Result<bool, ControlError> {
-        let bucket = policies::open(self.worker).await?;
-        bucket.settled(self.worker, patience(self.worker)).await?;
+    async fn policies(&mut self, Begun { bucket, end }: &Begun) -> Result<bool, ControlError> {
+        let end = *end;
         let prefix = format!("{}.", encode_key_token(self.tenant_id.as_str()));
-        let (end, mut from) = (bucket.last().await?.revision, 1);
+        let mut from = 1;
         let mut met = BTreeSet::new();
         while from <= end
             && let Some((key, stored)) = bucket.next(&format!("{prefix}>"), from).await?
@@ -86,13 +109,21 @@ impl Removal<'_> {
             let purged = match stored.purged {
                 true => None,
                 false if self.policies.len() >= AT_ONCE => return Ok(false),
-                false => bucket.purge(self.worker, &key, patience(self.worker), self.by).await?,
+                false => match bucket.purge(self.worker, &key, end, self.until, self.by).await {
+                    Ok(purged) => purged,
+                    Err(BucketError::Conflict { .. }) => {
+                        self.warnings.push(stays(&key));
+                        continue;
+                    }
+                    Err(BucketError::Late) if !self.policies.is_empty() => return Ok(false),
+                    Err(error) => return Err(error.into()),
+                },
             };
             let removed = purged.is_some();
             let token = key.strip_prefix(&prefix).unwrap_or(&key);
             let policy_id = decode_key_token(token).and_then(|id| PolicyId::try_new(id).ok());
             let entered = match &policy_id {
-                Some(policy_id) => self.enter(&bucket, &key, policy_id, purged.unwrap_or(marker)).await,
+                Some(policy_id) => self.enter(bucket, &key, policy_id, purged.unwrap_or(marker)).await,
                 None => false,
             };
             if removed || entered {
@@ -131,15 +162,14 @@ impl Removal<'_> {
             tenant_id: self.tenant_id,
             policy_id,
             by: self.by,
-            until: patience(self.worker),
+            until: self.until,
         };
         self.in_force &= change.enter(bucket, key, revision, None, &mut self.warnings).await;
         true
     }
 
     /// Takes the switch away, which is on then, as one that was never set. `false`: it is not in force.
-    async fn flag(&mut self) -> Result<bool, ControlError> {
-        let bucket = opened(self.worker, Holds::Flags).await?;
+    async fn flag(&mut self, Begun { bucket, end }: &Begun) -> Result<bool, ControlError> {
         let scope = Scope::Tenant { tenant_id: self.tenant_id.clone() };
         let key = flag_key(&scope);
         let Some(last) = bucket.get(&key).await? else { return Ok(true) };
@@ -149,10 +179,15 @@ impl Removal<'_> {
             let at = Revision { created, revision: last.revision };
             known.filter(|known| known.revision < at).map(|_| last.revision)
         } else {
-            bucket
-                .purge(self.worker, &key, patience(self.worker), self.by)
-                .await?
-                .map(|purged| purged.revision)
+            match bucket.purge(self.worker, &key, *end, self.until, self.by).await {
+                Ok(purged) => purged.map(|purged| purged.revision),
+                Err(BucketError::Conflict { .. }) => {
+                    self.warnings.push(stays(&key));
+                    None
+                }
+                Err(BucketError::Late) if !self.policies.is_empty() => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
         };
         let Some(revision) = revision else { return Ok(true) };
         self.flag = true;
@@ -161,6 +196,11 @@ impl Removal<'_> {
         self.in_force &= flags::enter(self.worker, &scope, set, self.by, &mut self.warnings).await;
         Ok(self.in_force)
     }
+}
+
+/// The warning about a key that somebody changed after the request began.
+fn stays(key: &str) -> String {
+    format!("{key} was changed after the request began, and stays")
 }
 
 /// The rollouts that name a tenant, one warning each.
