@@ -3,6 +3,10 @@
 //! Workers say in service discovery which version they agree to. Each one looks, and where all agree to a newer one, at
 //! two looks with the same workers, it appends the entry that raises it. One that was just starting at the first look
 //! answers at the second. The first entry counts, whoever writes it.
+//!
+//! A log that was made anew begins with the first version, and refuses for good a policy that needs a newer one. So
+//! what a bucket holds of such policies waits for the version ([`waits_for`]). The version waits for no policy: workers
+//! answer discovery, and look, before they serve.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +16,21 @@ use uuid::Uuid;
 
 use super::Worker;
 use super::workers::{WorkerInfo, answering};
-use crate::log::{Entry, FoldVersion, FoldVersionEntry, IdentityKey};
+use crate::ledger::version_for;
+use crate::log::{Entry, FoldVersion, FoldVersionEntry, IdentityKey, PolicyEntry};
 
 /// The newest version that a worker agrees to.
 pub(super) fn agreed_to(worker: &Worker) -> FoldVersion {
     let most = worker.settings.ledger.fold_version.map_or(FoldVersion::NEWEST, FoldVersion);
     most.min(FoldVersion::NEWEST)
+}
+
+/// The version that an entry of the log waits for, where version `holds` is to rise to one that takes it. One that this
+/// worker does not agree to may never come, so nothing waits for it.
+pub(super) fn waits_for(entry: &Entry<'_>, holds: FoldVersion, agreed: FoldVersion) -> Option<FoldVersion> {
+    let Entry::Policy(PolicyEntry { document: Some(document), .. }) = entry else { return None };
+    let needed = version_for(document);
+    (holds < needed && needed <= agreed).then_some(needed)
 }
 
 /// What all workers agreed to when they were last looked at.
@@ -72,7 +85,37 @@ async fn raise(worker: &Worker, made: i128, version: FoldVersion) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::domain::{PolicyId, TenantId};
+    use crate::log::Revision;
+
+    #[test]
+    fn a_policy_waits_for_the_version_that_it_needs_if_this_worker_agrees_to_it() {
+        let entry = |document: Option<Value>| {
+            Entry::Policy(PolicyEntry {
+                tenant_id: TenantId::try_new("acme").unwrap(),
+                policy_id: PolicyId::try_new("p").unwrap(),
+                revision: Revision { created: 1, revision: 1 },
+                document: document.map(Arc::new),
+                actor: None,
+                reason: None,
+                authenticated: None,
+            })
+        };
+        let listed = entry(Some(json!({"assignment_subjects": ["caf.exec.assign.gpu"]})));
+        let waits = |entry: &Entry<'_>, holds, agreed| {
+            waits_for(entry, FoldVersion(holds), FoldVersion(agreed)).map(|version| version.0)
+        };
+        assert_eq!(waits(&listed, 1, 4), Some(3));
+        assert_eq!(waits(&listed, 2, 3), Some(3));
+        assert_eq!(waits(&listed, 3, 4), None, "it holds");
+        assert_eq!(waits(&listed, 1, 2), None, "this worker keeps it from rising");
+        assert_eq!(waits(&entry(Some(json!({}))), 1, 4), None);
+        assert_eq!(waits(&entry(None), 1, 4), None, "a delete");
+        assert_eq!(waits(&Entry::Mark, 1, 4), None);
+    }
 
     fn workers(all: &[(&str, u32)]) -> Vec<WorkerInfo> {
         let worker = |(name, fold): &(&str, u32)| WorkerInfo {

@@ -8,6 +8,7 @@
 //! are put back. So is the last valid value of a key that ends with no valid document (`damage`), and what
 //! is in force where a bucket was put back to an older state (`back`).
 
+mod appended;
 mod back;
 mod damage;
 mod heal;
@@ -24,10 +25,13 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use super::append::AppendError;
 use super::buckets::{Bucket, BucketError, By, Holds, flag_key};
+use super::fold_version::{agreed_to, waits_for};
 use super::ledger::Held;
+use crate::domain::Tick;
 use crate::ledger::{FlagRecord, Newest};
-use crate::log::{Entry, FlagEntry, PolicyEntry, Revision};
+use crate::log::{Entry, FlagEntry, FoldVersion, PolicyEntry, Revision};
 use crate::wire::subjects;
+use appended::Appended;
 use back::{Seen, before, holds_older, put_right};
 use damage::Damages;
 use heal::{FLAGS, Kind, POLICIES, heal, report};
@@ -36,6 +40,9 @@ use pace::wait;
 use scan::{Scan, flag_unseen, policy_unseen, scan};
 pub(super) use scan::{policy_of, scope_of};
 
+/// How long a version of the fold is waited for, before all that does not need it is served. Where all workers agree it
+/// takes two looks at them, ten seconds apart by default; where an older one runs it does not come.
+const VERSION_PATIENCE_MS: u64 = 60_000;
 /// How long an appended entry may take to come back through the reader.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -53,6 +60,9 @@ pub enum ReconcileError {
     /// The log did not take an entry.
     #[error("appending: {0}")]
     Append(#[from] AppendError),
+    /// A policy needs a version of the fold that is not raised yet.
+    #[error("a policy waits for version {0} of the fold")]
+    Version(FoldVersion),
     /// The reader did not come to what was appended.
     #[error("the log's reader is behind")]
     Behind,
@@ -64,6 +74,8 @@ pub struct Compared {
     policies: OfBucket,
     flags: OfBucket,
     rebuilds: u64,
+    /// Since when a policy waits for a version of the fold.
+    version_awaited: Option<Tick>,
 }
 
 #[derive(Debug, Default)]
@@ -114,10 +126,19 @@ pub async fn once(worker: &Worker, compared: &mut Compared) -> Result<(), Reconc
     if found_older || rebuilds != compared.rebuilds {
         // The fold began anew and may lack anything, or a bucket may hold anything.
         (compared.policies.done, compared.flags.done, compared.rebuilds) = (None, None, rebuilds);
+        compared.version_awaited = None;
     }
     // Switches first: they are few, and an emergency does not wait for many policies.
     compare(worker, &mut compared.flags, &FLAGS).await?;
-    compare(worker, &mut compared.policies, &POLICIES).await?;
+    if let Err(error) = compare(worker, &mut compared.policies, &POLICIES).await {
+        let ReconcileError::Version(_) = error else { return Err(error) };
+        let now = worker.clock.tick();
+        let since = *compared.version_awaited.get_or_insert(now);
+        if now.since(since) < VERSION_PATIENCE_MS {
+            return Err(error);
+        }
+        // All other tenants are served from here on. The bucket is compared again after each interval.
+    }
     worker.ledger.note_compared(rebuilds);
     Ok(())
 }
@@ -194,11 +215,11 @@ async fn append_all(
     scan: &Scan,
     unseen: fn(&Worker, &Entry<'_>) -> bool,
 ) -> Result<Option<u64>, ReconcileError> {
-    let mut appended = None;
+    let mut appended = Appended::default();
     for (revision, (key, entry)) in &scan.lacking {
-        appended = Some(append(worker, entry, key, scan.last.created, *revision, unseen).await?);
+        appended.note(append(worker, entry, key, scan.last.created, *revision, unseen).await)?;
     }
-    Ok(appended)
+    appended.all()
 }
 
 /// What the fold has in force and a bucket does not even know. Of the same bucket it was purged, key
@@ -210,7 +231,7 @@ async fn restore_or_delete(
     scan: &Scan,
     went_back: bool,
 ) -> Result<Option<u64>, ReconcileError> {
-    let mut appended = None;
+    let mut appended = Appended::default();
     for Held { tenant_id, policy_id, revision, document } in worker.ledger.in_force() {
         let key = subjects::encode_key(tenant_id.as_str(), policy_id.as_str());
         if scan.keys.contains_key(&key) {
@@ -236,10 +257,10 @@ async fn restore_or_delete(
         });
         if policy_unseen(worker, &entry) {
             let created = scan.last.created;
-            appended = Some(append(worker, &entry, &key, created, revision, policy_unseen).await?);
+            appended.note(append(worker, &entry, &key, created, revision, policy_unseen).await)?;
         }
     }
-    Ok(appended)
+    appended.all()
 }
 
 /// The same for switches: one that was set and that the bucket does not know.
@@ -327,6 +348,10 @@ async fn append(
     revision: u64,
     unseen: fn(&Worker, &Entry<'_>) -> bool,
 ) -> Result<u64, ReconcileError> {
+    let holds = worker.ledger.fold().version();
+    if let Some(version) = waits_for(entry, holds, agreed_to(worker)) {
+        return Err(ReconcileError::Version(version));
+    }
     tracing::info!(event = "bucket_change_appended", key, revision);
     let appended = worker.append(entry, Some(&unique(key, created, revision))).await?;
     if !appended.duplicate {

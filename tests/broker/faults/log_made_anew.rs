@@ -171,6 +171,29 @@ async fn a_log_left_without_results_is_completed_by_the_next_worker_and_keeps_it
     assert_eq!(config.description.as_deref(), Some("an operator's words"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_needs_a_newer_version_of_the_fold_enters_before_results() {
+    let mut stage = Stage::with(quick).await;
+    put_all(&stage.caller).await;
+    let mut listed = policy(&["a", "b"], quick_breaker());
+    listed["assignment_subjects"] = json!(["caf.exec.assign.gpu.eu"]);
+    stage.put_once_the_fold_has(3, "acme", &listed).await;
+    let publishing = Publishing::start(&stage.caller, 300, make);
+    publishing.reaches(300).await;
+    stage.caller.jetstream.delete_stream("BEAMLINE_LOG").await.unwrap();
+    publishing.goes_on(600).await;
+    publishing.stop().await;
+    holds(&stage.caller, &[&stage.worker]).await;
+    assert!(stage.caller.decided(&request("acme", "r-1")).await["provider_id"].is_string());
+    // One that starts finds it in the bucket alone.
+    stage.worker.kill();
+    stage.caller.jetstream.delete_stream("BEAMLINE_LOG").await.unwrap();
+    let worker = Worker::start(&stage.broker, quick).await;
+    assert!(stage.caller.decided(&request("acme", "r-2")).await["provider_id"].is_string());
+    policies_come_first(&entries(&stage.caller).await.0, TENANTS.len());
+    assert_eq!(worker.metrics().await.value("router_policies", &[]), Some(3.0));
+}
+
 #[tokio::test]
 async fn a_worker_is_not_ready_while_results_cannot_enter() {
     // Its account may make the stream, and not change it.
