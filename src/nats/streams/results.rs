@@ -33,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// An answer of the broker that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Why a stream with subjects of others is left as it is: what it takes is for its operator to say.
+const FOREIGN: &str = "the stream stands with other subjects";
+
 /// Whether results enter the log, as this worker last saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Results {
@@ -43,7 +46,7 @@ pub enum Results {
     Enter,
     /// Policies come first.
     Wait,
-    /// The broker did not add their subjects, and why.
+    /// Their subjects were not added, and why.
     Refused(String),
 }
 
@@ -89,9 +92,10 @@ impl ResultsGate {
         self.0.send_if_modified(|results| {
             let now = match (subjects, &*results) {
                 (LogSubjects::All, _) => Results::Enter,
+                (LogSubjects::Foreign, _) => Results::Refused(FOREIGN.to_owned()),
                 // The last try says why.
-                (_, Results::Refused(_)) => return false,
-                _ => Results::Wait,
+                (LogSubjects::WithoutResults, Results::Refused(why)) if why != FOREIGN => return false,
+                (LogSubjects::WithoutResults, _) => Results::Wait,
             };
             std::mem::replace(results, now.clone()) != now
         });
@@ -101,6 +105,17 @@ impl ResultsGate {
 /// Whether the fold is that of the stream that was made at `created`, and complete.
 fn may_admit(created: i128, progress: &Progress, complete: bool) -> bool {
     complete && progress.caught_up && progress.made == created
+}
+
+/// What is to be written over a stream's configuration for results to enter: nothing where they do.
+fn admission(config: Value, names: &Names) -> Result<Option<Value>, &'static str> {
+    let subjects = config.get("subjects").and_then(Value::as_array).into_iter().flatten();
+    let subjects: Vec<_> = subjects.filter_map(Value::as_str).map(str::to_owned).collect();
+    match LogSubjects::of(names, &subjects) {
+        LogSubjects::All => Ok(None),
+        LogSubjects::WithoutResults => Ok(with_results(config, names)),
+        LogSubjects::Foreign => Err(FOREIGN),
+    }
 }
 
 /// A stream's configuration with the subjects of results, and all else as it stands. `None` if it has them.
@@ -164,7 +179,7 @@ async fn admit(worker: &Worker) -> Result<(), async_nats::Error> {
         return Ok(());
     }
     let config = info.get("config").cloned().unwrap_or_default();
-    if let Some(config) = with_results(config, names) {
+    if let Some(config) = admission(config, names)? {
         ask(worker, format!("STREAM.UPDATE.{stream}"), &config).await?;
         tracing::info!(event = "results_admitted", position = progress.position);
     }
@@ -229,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_with_subjects_of_others_is_not_updated() {
+        let admit = |subjects: &[&str]| admission(json!({"name": "L", "subjects": subjects}), &names());
+        assert_eq!(admit(&[LOG, "jobs.result.v1"]), Err(FOREIGN));
+        assert_eq!(admit(&["orders.>"]), Err(FOREIGN));
+        assert_eq!(admission(Value::Null, &names()), Err(FOREIGN));
+        assert_eq!(admit(&[LOG, RESULT, TENANTS]), Ok(None));
+        let with = admit(&[LOG]).unwrap().unwrap();
+        assert_eq!(with["subjects"], json!([LOG, RESULT, TENANTS]));
+    }
+
+    #[test]
     fn only_a_complete_fold_of_this_very_stream_admits_results() {
         let read = Progress { made: 7, caught_up: true, ..Progress::default() };
         assert!(may_admit(7, &read, true));
@@ -249,5 +275,10 @@ mod tests {
         assert_eq!(after(LogSubjects::WithoutResults), Results::Refused("no".to_owned()));
         assert_eq!(after(LogSubjects::All), Results::Enter);
         assert_eq!(after(LogSubjects::WithoutResults), Results::Wait, "it was made anew");
+        let foreign = Results::Refused(FOREIGN.to_owned());
+        assert_eq!(after(LogSubjects::Foreign), foreign);
+        assert_eq!(after(LogSubjects::WithoutResults), Results::Wait, "its operator put it right");
+        gate.0.send_replace(Results::Enter);
+        assert_eq!(after(LogSubjects::Foreign), foreign);
     }
 }
