@@ -14,7 +14,7 @@ mod bucket;
 mod order;
 
 pub use agreement::{Compared, run as keep_agreed};
-pub(super) use bucket::{read, remove, up_to};
+pub(super) use bucket::{NotRead, read, remove, up_to};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -120,20 +120,20 @@ fn note_difference(worker: &Worker, own: &Own, theirs: &str) {
 
 /// The positions of a log's snapshots in the order in which a start tries them; none where the log is to be read from
 /// its beginning.
-pub(super) async fn to_try(worker: &Worker, stream: &str, last: u64) -> Vec<u64> {
+pub(super) async fn to_try(worker: &Worker, stream: &str, last: u64) -> Result<Vec<u64>, Failed> {
     let metered = usage::metered(worker).await;
-    order::of(up_to(worker, stream, last).await, last, metered)
+    Ok(order::of(up_to(worker, stream, last).await?, last, metered))
 }
 
-/// Takes over the newest snapshot of a stream that is sound, not beyond `last`; `None` where there is none.
-/// `take` reads one, and tells where it stands.
+/// Takes over the newest snapshot of a stream that is sound, not beyond `last`; `None` where there is none,
+/// or the bucket gives no answer: for a stream that keeps all. `take` reads one, and tells where it stands.
 pub(super) async fn newest<T, E: std::fmt::Display>(
     worker: &Worker,
     stream: &str,
     last: u64,
     take: impl Fn(&[u8]) -> Result<(At, T), E>,
 ) -> Option<T> {
-    for position in up_to(worker, stream, last).await {
+    for position in up_to(worker, stream, last).await.unwrap_or_default() {
         let refused = match read(worker, stream, position).await {
             Ok(bytes) => match take(&bytes) {
                 Ok((at, taken)) => {
@@ -142,7 +142,8 @@ pub(super) async fn newest<T, E: std::fmt::Display>(
                 }
                 Err(error) => error.to_string(),
             },
-            Err(error) => error.to_string(),
+            Err(NotRead::Unanswered(_)) => return None,
+            Err(NotRead::Unusable(error)) => error,
         };
         note_refused(worker, position, &refused);
     }

@@ -21,6 +21,16 @@ pub(super) enum Unread {
     Answer(#[from] GetError),
 }
 
+/// JetStream's code of a stream that is not there.
+const NO_STREAM: u64 = 10_059;
+
+impl Unread {
+    /// Whether the broker says that there is no such message. All else may be otherwise at the next try.
+    pub(super) const fn is_absent(&self) -> bool {
+        matches!(self, Self::Answer(GetError::NotFound | GetError::Refused { code: NO_STREAM, .. }))
+    }
+}
+
 /// Reads messages of one stream, from its leader.
 #[derive(Clone, Debug)]
 pub(super) struct StreamReader {
@@ -51,5 +61,20 @@ impl StreamReader {
     pub(super) async fn get(&self, select: Select<'_>) -> Result<Stored, Unread> {
         let answer = self.traffic.request(&self.subject, &[], &select.body(), PATIENCE).await?;
         Ok(Stored::parse(answer.payload())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_brokers_word_says_that_a_message_is_absent() {
+        let refused = |code| Unread::Answer(GetError::Refused { code, description: String::new() });
+        assert!(Unread::Answer(GetError::NotFound).is_absent());
+        assert!(refused(NO_STREAM).is_absent());
+        assert!(!refused(10_008).is_absent(), "JetStream is temporarily unavailable");
+        assert!(!Unread::Answer(GetError::Unreadable(String::new())).is_absent());
+        assert!(!Unread::Request(RequestError::NoResponders).is_absent());
     }
 }

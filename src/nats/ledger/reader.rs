@@ -27,7 +27,7 @@ use crate::nats::stream_info::Undescribed;
 use crate::nats::streams;
 use crate::telemetry::labels::Trouble;
 use apply::{note_progress, take};
-use begin::{begin, check_identity, pass_deleted};
+use begin::{Unanswered, begin, check_identity, pass_deleted};
 use news::News;
 
 /// The broker says each second that the consumer is alive; three missed ones mean that it is not.
@@ -210,8 +210,10 @@ async fn follow(
     if let Err(reason) = check_identity(worker, known, &stream).await {
         return Restart::Rebuild(reason);
     }
-    if known.created.is_none() && begin(worker, known, &stream).await.is_err() {
-        return Restart::Consumer("the log does not answer");
+    if known.created.is_none()
+        && let Err(Unanswered(reason)) = begin(worker, known, &stream).await
+    {
+        return Restart::Consumer(reason);
     }
     if let Some(last) = known.last.filter(|at| at.position < stream.last) {
         pass_deleted(worker, known, last).await;

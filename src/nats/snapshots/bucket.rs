@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream;
 use beamline_nats::jetstream::Select;
@@ -14,7 +16,7 @@ use crate::domain::{Stamp, Tick};
 use crate::ledger::{Own, Recorded, Remade};
 use crate::nats::Worker;
 use crate::nats::refused::{Refused, Retries};
-use crate::nats::stored::StreamReader;
+use crate::nats::stored::{StreamReader, Unread};
 
 /// One piece: half of what a broker takes in one message by default.
 const PIECE: usize = 512 * 1_024;
@@ -126,11 +128,37 @@ pub(super) async fn manifest(
     Ok(found.and_then(|stored| serde_json::from_slice(&stored.payload).ok()))
 }
 
-/// The positions of a stream's snapshots up to `last`, the newest first; none without an answer.
-pub(in crate::nats) async fn up_to(worker: &Worker, stream: &str, last: u64) -> Vec<u64> {
-    let Ok(bucket) = open(worker).await else { return Vec::new() };
-    let known = positions(worker, &bucket, stream).await.unwrap_or_default();
-    known.into_iter().rev().filter(|p| *p <= last).collect()
+/// The positions of a stream's snapshots up to `last`, the newest first; none where there is no bucket.
+pub(in crate::nats) async fn up_to(worker: &Worker, stream: &str, last: u64) -> Result<Vec<u64>, Failed> {
+    let bucket = match worker.jetstream.get_stream(bucket_stream(worker)).await {
+        Ok(bucket) => bucket,
+        Err(error) if is_missing(&error.kind()) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let known = positions(worker, &bucket, stream).await?;
+    Ok(known.into_iter().rev().filter(|p| *p <= last).collect())
+}
+
+/// Whether the broker says that there is no such stream. All else is no answer to the question.
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Why a snapshot was not read.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::nats) enum NotRead {
+    /// It may be read at another try.
+    #[error("no answer: {0}")]
+    Unanswered(Unread),
+    /// It cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<Unread> for NotRead {
+    fn from(unread: Unread) -> Self {
+        if unread.is_absent() { Self::Unusable(unread.to_string()) } else { Self::Unanswered(unread) }
+    }
 }
 
 /// Removes a snapshot of a history that the log lost: it would take the place of one that can be used. One that stays
@@ -142,12 +170,14 @@ pub(in crate::nats) async fn remove(worker: &Worker, stream: &str, position: u64
 }
 
 /// The bytes of a snapshot.
-pub(in crate::nats) async fn read(worker: &Worker, stream: &str, position: u64) -> Result<Vec<u8>, Failed> {
+pub(in crate::nats) async fn read(worker: &Worker, stream: &str, position: u64) -> Result<Vec<u8>, NotRead> {
+    let unusable = |why: &str| NotRead::Unusable(why.to_owned());
     let (base, messages) = (base(worker, stream, position), messages(worker));
     let message = messages.get(Select::LastOf(&format!("{base}.manifest"))).await?;
-    let manifest: Manifest = serde_json::from_slice(&message.payload)?;
+    let manifest: Manifest =
+        serde_json::from_slice(&message.payload).map_err(|error| unusable(&error.to_string()))?;
     if !manifest.complete {
-        return Err("its writer did not finish it".into());
+        return Err(unusable("its writer did not finish it"));
     }
     // As long as its pieces are, whatever the manifest says.
     let mut bytes = Vec::new();
@@ -156,7 +186,7 @@ pub(in crate::nats) async fn read(worker: &Worker, stream: &str, position: u64) 
         bytes.extend_from_slice(&piece.payload);
     }
     if bytes.len() != manifest.bytes || xxh3_64(&bytes) != manifest.hash {
-        return Err("damaged: its pieces are not what the manifest says".into());
+        return Err(unusable("damaged: its pieces are not what the manifest says"));
     }
     Ok(bytes)
 }
@@ -208,4 +238,31 @@ pub(super) fn id(stream: &str) -> String {
 
 fn base(worker: &Worker, stream: &str, position: u64) -> String {
     subject(worker, &format!("{}.{position}", id(stream)))
+}
+
+#[cfg(test)]
+mod tests {
+    use beamline_nats::RequestError;
+    use beamline_nats::jetstream::GetError;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_missing_only_by_the_brokers_word() {
+        let answered = |code: u64| {
+            let error = json!({"code": 404, "err_code": code, "description": ""});
+            GetStreamErrorKind::JetStream(serde_json::from_value(error).unwrap())
+        };
+        assert!(is_missing(&answered(10_059)));
+        assert!(!is_missing(&answered(10_008)), "JetStream is temporarily unavailable");
+        assert!(!is_missing(&GetStreamErrorKind::Request), "no answer");
+    }
+
+    #[test]
+    fn a_snapshot_is_refused_only_by_what_was_read() {
+        let unanswered = |unread| matches!(NotRead::from(unread), NotRead::Unanswered(_));
+        assert!(unanswered(Unread::Request(RequestError::NoResponders)));
+        assert!(!unanswered(Unread::Answer(GetError::NotFound)), "it was purged meanwhile");
+    }
 }

@@ -12,7 +12,7 @@ use crate::nats::Worker;
 use crate::nats::events;
 use crate::nats::ledger::closed::ClosedBlocks;
 use crate::nats::ledger::watchdog::{Described, deleted_up_to, nanos_of, stamp_of};
-use crate::nats::snapshots::{self, Compared};
+use crate::nats::snapshots::{self, Compared, NotRead};
 use crate::nats::stored::StreamReader;
 
 /// An answer about one entry that takes longer is none.
@@ -21,8 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What is lost with entries that are gone: all else comes back from the buckets or with the next results.
 const LOST: &str = "forced states, open breakers and their windows, as far as they began there";
 
-/// The log gave no answer.
-pub(super) struct Unanswered;
+/// No answer came, and from what.
+pub(super) struct Unanswered(pub(super) &'static str);
+
+/// Without its word nobody knows what the snapshots hold of entries that the log no longer has.
+const NO_SNAPSHOTS: Unanswered = Unanswered("the bucket of snapshots does not answer");
 
 /// Begins with a stream: from its last sound snapshot, else from its first entry.
 ///
@@ -40,10 +43,11 @@ pub(super) async fn begin(worker: &Worker, known: &mut Known, stream: &Described
             Some(_) => snapshots::up_to(worker, log.created, log.last).await,
             None => snapshots::to_try(worker, log.created, log.last).await,
         };
+        let positions = positions.map_err(|_| NO_SNAPSHOTS)?;
         restore(worker, log, positions).await?
     };
     if let Some(difference) = known.difference {
-        let recorded = snapshots::up_to(worker, log.created, log.last).await;
+        let recorded = snapshots::up_to(worker, log.created, log.last).await.map_err(|_| NO_SNAPSHOTS)?;
         known.again = recorded.into_iter().filter(|position| *position >= difference).collect();
     }
     known.whole = restored.is_none() && log.is_whole();
@@ -95,14 +99,15 @@ async fn restore_one(
 ) -> Result<Result<Own, String>, Unanswered> {
     let bytes = match snapshots::read(worker, log.created, position).await {
         Ok(bytes) => bytes,
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(NotRead::Unanswered(_)) => return Err(NO_SNAPSHOTS),
+        Err(NotRead::Unusable(error)) => return Ok(Err(error)),
     };
     let at = match place_of(&bytes, log.created) {
         Ok(at) => at,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let found = match log.witness(at) {
-        Some(witness) => stamp_at(worker, witness).await.ok_or(Unanswered)?,
+        Some(witness) => stamp_at(worker, witness).await.ok_or(Unanswered("the log does not answer"))?,
         None => None,
     };
     if let Err(error) = log.bears(at, found) {
