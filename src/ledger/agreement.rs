@@ -10,6 +10,9 @@
 //!    agrees, so it was the one that was wrong, or what was recorded is wrong, and it records its own in its place.
 //! 3. Who recorded the wrong one, or began from it, sees that it differs from what is recorded now, and does the same.
 //!
+//! A machine that fails again differs again at the next position. So a worker makes its state anew once in six hours
+//! ([`bounded`]), and only reports what differs until then.
+//!
 //! So all end with one state. It is done once for each position: where two states that both come from the log's first
 //! entry differ, reading it again would not help, and the difference is only reported. One worker at a time makes its
 //! state anew, so that the others serve.
@@ -17,7 +20,7 @@
 //! A snapshot whose stamp is not that of the log's entry at its position is of another history, which ended when the
 //! log was put back to an older state. It is replaced, and no one differs from it.
 
-use crate::domain::Stamp;
+use crate::domain::{Stamp, Tick};
 use crate::log::At;
 
 /// From what a state was made anew.
@@ -28,6 +31,10 @@ pub enum Remade {
     /// From a snapshot, or from a log whose first entries are gone.
     FromRest,
 }
+
+/// After a state was made anew because of a difference, further ones are only reported for so long: each takes a worker
+/// out of service, and with a machine that fails there is one at each position.
+const ONCE_IN_MS: u64 = 6 * 3_600_000;
 
 /// A worker's own snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +89,42 @@ pub fn compare(own: &Own, recorded: &Recorded) -> Finding {
     }
 }
 
+/// What is to be done about a finding by a worker that last made its state anew at `remade`.
+#[must_use]
+pub const fn bounded(finding: Finding, remade: Option<Tick>, now: Tick) -> Finding {
+    match (finding, remade) {
+        (Finding::Remake, Some(remade)) if now.since(remade) < ONCE_IN_MS => Finding::Unresolved,
+        _ => finding,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_difference_at_each_position_leads_to_few_remakes() {
+        const HOUR: u64 = 3_600_000;
+        let mut remade = None;
+        let mut hours = Vec::new();
+        // Another worker, which is wrong, records each position first.
+        for hour in 0..24 {
+            let now = Tick(hour * HOUR);
+            let finding = compare(&own(1, None), &recorded(2 + hour, false));
+            match bounded(finding, remade, now) {
+                Finding::Remake => {
+                    remade = Some(now);
+                    hours.push(hour);
+                }
+                other => assert_eq!(other, Finding::Unresolved, "it is reported"),
+            }
+        }
+        assert_eq!(hours, [0, 6, 12, 18]);
+        // What the one remake brings to light is done about.
+        for finding in [Finding::Equal, Finding::OtherHistory, Finding::Refuted, Finding::Unresolved] {
+            assert_eq!(bounded(finding, remade, Tick(18 * HOUR + 1)), finding);
+        }
+    }
 
     const AT: At = At { position: 100, stamp: Stamp(7) };
 

@@ -51,7 +51,7 @@ mod tests;
 mod verdicts;
 mod version;
 
-pub use agreement::{Finding, Own, Recorded, Remade, compare};
+pub use agreement::{Finding, Own, Recorded, Remade, bounded, compare};
 pub use ahead::AHEAD;
 pub use applied::{Applied, Moved, What};
 pub use fold::Fold;

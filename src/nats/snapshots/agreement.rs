@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::bucket::{Failed, id, manifest, messages, open, put, subject};
 use super::note_difference;
-use crate::domain::Stamp;
-use crate::ledger::{Finding, Own, compare};
+use crate::domain::{Stamp, Tick};
+use crate::ledger::{Finding, Own, bounded, compare};
 use crate::nats::Worker;
 use crate::nats::ledger::stamp_of;
 
@@ -37,6 +37,7 @@ pub struct Compared {
 /// Compares after each interval and after each snapshot, until stopped.
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     let mut compared = worker.ledger.compared.subscribe();
+    let mut remade = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -49,7 +50,7 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         let Some(last) = last.filter(|_| worker.link.is_up()) else { continue };
         tokio::select! {
             () = stop.cancelled() => return,
-            looked = look(&worker, last) => {
+            looked = look(&worker, last, &mut remade) => {
                 // It is tried again.
                 if let Err(error) = looked {
                     tracing::warn!(event = "snapshot_not_compared", error = %error);
@@ -59,11 +60,13 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     }
 }
 
-async fn look(worker: &Worker, last: Compared) -> Result<(), Failed> {
+/// Looks once. `remade` is when this worker last made its state anew because of a difference.
+async fn look(worker: &Worker, last: Compared, remade: &mut Option<Tick>) -> Result<(), Failed> {
     let Compared { stream, rebuilds, own, differs } = last;
     // One that is gone is too old to matter.
     let Some(theirs) = manifest(worker, &stream, own.at.position).await? else { return Ok(()) };
-    if compare(&own, &theirs.recorded()) != Finding::Remake {
+    let finding = compare(&own, &theirs.recorded());
+    if finding != Finding::Remake {
         return Ok(());
     }
     if !differs {
@@ -74,7 +77,11 @@ async fn look(worker: &Worker, last: Compared) -> Result<(), Failed> {
             }
         });
     }
+    if bounded(finding, *remade, worker.clock.tick()) != Finding::Remake {
+        return Ok(());
+    }
     let Some(turn) = take_turn(worker, &stream).await? else { return Ok(()) };
+    *remade = Some(worker.clock.tick());
     worker.ledger.remake.send_replace(Some(own.at.position));
     let mut compared = worker.ledger.compared.subscribe();
     let mut progress = worker.ledger.progress();
