@@ -24,6 +24,7 @@ mod tally;
 mod thread;
 mod waiting;
 
+pub(in crate::nats) use standing::is_fresh_for_others;
 pub use thread::on_a_thread;
 
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::decide::is_fresh_for_others;
 use super::{Worker, fold_version};
 use crate::config::Names;
 use crate::telemetry::labels::{Label as _, Publish, Source};
@@ -132,7 +133,7 @@ async fn answer_all(worker: &Worker) {
             continue;
         }
         let verb = verbs.iter().find(|(sid, _)| *sid == question.sid()).map(|(_, verb)| *verb);
-        let decides = worker.link.taking() > 0 && !worker.is_stale(worker.clock.tick());
+        let decides = worker.link.taking() > 0 && is_fresh_for_others(worker);
         let answer = verb.and_then(|verb| service.answer(verb, &worker.discovery, decides));
         let Some(payload) = answer else { continue };
         let answer = Outgoing::new(inbox, &payload);
@@ -241,7 +242,7 @@ struct Metadata<'a> {
     rollouts: &'static str,
     /// The newest version of the fold that it agrees to.
     fold: &'a str,
-    /// `false` while it takes no requests, or decides by a state that is not the log's.
+    /// `false` while it takes no requests, or decides by a state that is not the log's or may soon not be.
     #[serde(skip_serializing_if = "Option::is_none")]
     decides: Option<&'static str>,
 }

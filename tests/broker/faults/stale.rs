@@ -8,7 +8,7 @@ use crate::support::{Broker, Caller, Launch, Relay, Worker, eventually, request}
 use crate::traffic::{Asking, RECOVERY, ask, policy, quick_breaker};
 
 fn soon_stale(launch: Launch) -> Launch {
-    launch.flag("--max-stale-ms", 5_000)
+    launch.flag("--max-stale-ms", 8_000)
 }
 
 /// Whether a connection is one for management: made by the library, which says its own version.
