@@ -15,6 +15,7 @@
 use std::time::Duration;
 
 use super::Worker;
+use super::stream_info::Undescribed;
 use crate::domain::Tick;
 
 /// How long the log may be out of reach before another server is tried: an election takes a few seconds.
@@ -51,12 +52,34 @@ impl Backoff {
     }
 }
 
+/// What a look at the log says of the server that was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Nothing came: the path may be silent.
+    Nothing,
+    /// It answers, and the log is out of reach there.
+    OutOfReach,
+    /// It can be worked with. One that reports that the stream is missing has its cluster, and no other has the stream.
+    Good,
+}
+
+impl Shown {
+    /// From the description: whether the log can be reached by it, or why there is none.
+    pub(super) const fn of(described: Result<bool, Undescribed>) -> Self {
+        match described {
+            Ok(true) | Err(Undescribed::Missing) => Self::Good,
+            Ok(false) => Self::OutOfReach,
+            Err(Undescribed::Silent) => Self::Nothing,
+        }
+    }
+}
+
 /// What was seen of the log and of the management connection.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     now: Tick,
-    /// Whether the log can be reached.
-    reachable: bool,
+    /// Whether the server can be worked with.
+    good: bool,
     /// Whether the main connections have the same server.
     together: bool,
 }
@@ -86,7 +109,7 @@ impl Default for Paths {
 
 impl Paths {
     fn look(&mut self, seen: Seen) -> Steps {
-        if seen.reachable {
+        if seen.good {
             *self = Self::default();
             return Steps::default();
         }
@@ -96,20 +119,21 @@ impl Paths {
         Steps { leave: lasts && self.leaving.is_due(seen.now), cut }
     }
 
-    /// Takes what a look at the log has shown, and does what is due. `answered`: whether there was an answer at all.
-    pub(super) async fn attend(&mut self, worker: &Worker, answered: bool, reachable: bool) {
+    /// Takes what a look at the log has shown, and does what is due.
+    pub(super) async fn attend(&mut self, worker: &Worker, shown: Shown) {
         if !worker.link.is_up() {
             // Both main connections are being made already.
             return;
         }
-        if !answered {
+        if shown == Shown::Nothing {
             worker.access.doubt();
         }
         let together = worker
             .traffic
             .server()
             .is_none_or(|server| server.server_id == worker.client.server_info().server_id);
-        let steps = self.look(Seen { now: worker.clock.tick(), reachable, together });
+        let good = shown == Shown::Good;
+        let steps = self.look(Seen { now: worker.clock.tick(), good, together });
         if steps.leave {
             tracing::warn!(event = "nats_server_left", server = worker.client.server_info().server_name);
             worker.access.leave();
@@ -135,7 +159,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let seen = Seen { now: Tick(100_000), reachable: false, together: true };
+            let seen = Seen { now: Tick(100_000), good: false, together: true };
             Self { paths: Paths::default(), seen }
         }
 
@@ -155,10 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_stream_is_an_answer() {
+        assert_eq!(Shown::of(Err(Undescribed::Missing)), Shown::Good);
+        assert_eq!(Shown::of(Err(Undescribed::Silent)), Shown::Nothing);
+        assert_eq!([true, false].map(|reached| Shown::of(Ok(reached))), [Shown::Good, Shown::OutOfReach]);
+    }
+
+    #[test]
     fn an_election_moves_no_connection() {
         let mut bench = Bench::new();
         assert_eq!(bench.within(6), (vec![], vec![]));
-        bench.seen.reachable = true;
+        bench.seen.good = true;
         assert_eq!(bench.within(60), (vec![], vec![]));
     }
 
@@ -166,9 +197,9 @@ mod tests {
     fn a_server_without_its_cluster_is_left_at_longer_and_longer_intervals() {
         let mut bench = Bench::new();
         assert_eq!(bench.within(120), (vec![6, 12, 24, 48, 96], vec![]), "the management connection stays");
-        bench.seen.reachable = true;
+        bench.seen.good = true;
         bench.within(1);
-        bench.seen.reachable = false;
+        bench.seen.good = false;
         assert_eq!(bench.within(10).0, [6], "from the beginning");
     }
 

@@ -12,7 +12,8 @@
 //!
 //! A reader that is behind is not a log out of reach: the wait begins anew with each entry that it applies.
 //!
-//! With one replica the server that answers is the one that stores, and its description is enough.
+//! With one replica the server that answers is the one that stores, and its description is enough. So is that of a
+//! stream that refuses new entries because it is full: no mark can come through it, and nothing is decided elsewhere.
 
 use crate::domain::Tick;
 use crate::nats::stream_info::Replicas;
@@ -48,6 +49,8 @@ pub(super) struct Answer {
     pub(super) last: u64,
     /// The servers that hold it.
     pub(super) replicas: Replicas,
+    /// Whether it is full and refuses new entries.
+    pub(super) full: bool,
 }
 
 /// What follows from a look.
@@ -93,13 +96,14 @@ impl Reach {
                 Self { made: answer.made, position: look.position, decided: self.decided, ..Self::default() };
         }
         if !answer.replicas.are_several() {
-            self.confirm(answer.asked, &look);
-            self.newest = None;
-            return Judgement { reachable: true, mark: false, fresh: self.confirmed };
+            return self.described(answer, &look);
         }
         // What describes less than was read is no leader of this log.
         if !answer.replicas.have_quorum() || answer.last < look.position {
             return self.unreachable();
+        }
+        if answer.full {
+            return self.described(answer, &look);
         }
         let held = Held { asked: answer.asked, last: answer.last };
         self.newest = Some(held);
@@ -118,6 +122,13 @@ impl Reach {
         // Where nothing is awaited nothing depends on the log, and the description will do.
         let fresh = if self.awaited.is_none() { Some(answer.asked) } else { self.confirmed };
         Judgement { reachable: !overdue, mark, fresh }
+    }
+
+    /// The description is enough.
+    fn described(&mut self, answer: Answer, look: &Look) -> Judgement {
+        self.confirm(answer.asked, look);
+        self.newest = None;
+        Judgement { reachable: true, mark: false, fresh: self.confirmed }
     }
 
     const fn unreachable(&self) -> Judgement {
@@ -159,18 +170,21 @@ mod tests {
         decided: u64,
         present: usize,
         leads: bool,
+        full: bool,
     }
 
     impl Bench {
         fn new() -> Self {
             let reach = Reach::default();
-            Self { reach, now: 100_000, last: 10, position: 10, decided: 0, present: 2, leads: true }
+            let (last, position) = (10, 10);
+            Self { reach, now: 100_000, last, position, decided: 0, present: 2, leads: true, full: false }
         }
 
         fn look(&mut self) -> (bool, bool) {
             self.now += 1_000;
             let replicas = Replicas { leads: self.leads, others: 2, present: self.present };
-            let answer = Answer { asked: Tick(self.now - 10), made: 1, last: self.last, replicas };
+            let Self { now, last, full, .. } = *self;
+            let answer = Answer { asked: Tick(now - 10), made: 1, last, replicas, full };
             self.take(Some(answer))
         }
 
@@ -309,13 +323,33 @@ mod tests {
     }
 
     #[test]
+    fn a_full_log_with_a_quorum_needs_no_marks() {
+        let mut bench = Bench::new();
+        bench.decided += 1;
+        assert_eq!(bench.look(), (true, true), "a mark that it refuses");
+        bench.full = true;
+        for _ in 0..60 {
+            bench.decided += 1;
+            assert_eq!(bench.look(), (true, false));
+            let fresh = bench.reach.confirmed.unwrap();
+            assert!(Tick(bench.now).since(fresh) <= 10, "decisions are not stale");
+        }
+        bench.present = 0;
+        assert_eq!(bench.look(), (false, false), "without a quorum it proves nothing");
+        (bench.present, bench.full) = (2, false);
+        bench.now += 1_000;
+        bench.decided += 1;
+        assert_eq!(bench.look(), (true, true), "there is room again");
+    }
+
+    #[test]
     fn with_one_replica_the_description_is_enough() {
         let mut bench = Bench::new();
         for _ in 0..20 {
             bench.now += 1_000;
             bench.decided += 1;
             let replicas = Replicas { leads: true, others: 0, present: 0 };
-            let answer = Answer { asked: Tick(bench.now), made: 1, last: 10, replicas };
+            let answer = Answer { asked: Tick(bench.now), made: 1, last: 10, replicas, full: false };
             assert_eq!(bench.take(Some(answer)), (true, false));
         }
     }

@@ -8,7 +8,7 @@ use super::reach::{Answer, Look, Reach};
 use crate::domain::{Stamp, Tick};
 use crate::log::Entry;
 use crate::nats::Worker;
-use crate::nats::paths::Paths;
+use crate::nats::paths::{Paths, Shown};
 use crate::nats::stream_info::{Replicas, StreamInfo, Undescribed};
 use crate::nats::streams::LogSubjects;
 
@@ -32,6 +32,8 @@ pub struct Described {
     pub held: u64,
     /// The servers that hold it.
     pub(super) replicas: Replicas,
+    /// Whether it is full and refuses new entries.
+    pub(super) full: bool,
 }
 
 /// What the watchdog knows.
@@ -67,13 +69,14 @@ pub(super) async fn describe(worker: &Worker) -> Result<Described, Undescribed> 
     }
     let names = &worker.settings.names;
     worker.ledger.results.note_subjects(LogSubjects::of(names, &info.config.subjects));
-    let replicas = info.replicas();
+    let (replicas, full) = (info.replicas(), info.full().is_some());
     Ok(Described {
         created: info.created,
         first: info.state.first_seq,
         last: info.state.last_seq,
         held: info.state.messages,
         replicas,
+        full,
     })
 }
 
@@ -116,13 +119,14 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
     let mut ever_reached = false;
     loop {
         let (asked, position) = (worker.clock.tick(), worker.ledger.progress.borrow().position);
-        let described = if worker.link.is_up() { describe(&worker).await.ok() } else { None };
+        let described = if worker.link.is_up() { describe(&worker).await } else { Err(Undescribed::Silent) };
         let now = worker.clock.tick();
-        let answer = described.as_ref().map(|stream| Answer {
+        let answer = described.as_ref().ok().map(|stream| Answer {
             asked,
             made: nanos_of(&stream.created).unwrap_or_default(),
             last: stream.last,
             replicas: stream.replicas,
+            full: stream.full,
         });
         let judged = reach.look(Look { now, position, decided: worker.discovery.decided(), answer });
         if judged.mark {
@@ -131,8 +135,8 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
         if let Some(fresh) = judged.fresh {
             worker.ledger.fresh.fetch_max(fresh.0, Ordering::Relaxed);
         }
-        let answered = described.is_some();
-        let described = described.filter(|_| judged.reachable);
+        let shown = Shown::of(described.as_ref().map(|_| judged.reachable).map_err(|error| *error));
+        let described = described.ok().filter(|_| judged.reachable);
         let position = worker.ledger.progress.borrow().position;
         let reachable = judged.reachable;
         ever_reached |= reachable;
@@ -158,7 +162,7 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
             health.stream = Some(stream);
         });
         if ever_reached {
-            paths.attend(&worker, answered, reachable).await;
+            paths.attend(&worker, shown).await;
         }
         tokio::select! {
             () = stop.cancelled() => return,
