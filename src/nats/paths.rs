@@ -7,25 +7,23 @@
 //! again.
 //!
 //! Where that lasts for longer than an election, the server may be cut off from its cluster. Then the connections for what
-//! others send move to another server, if one can be reached: each stays where it is until it is subscribed there. Once one
-//! has moved, the management connection, which has to be cut for it, follows.
+//! others send move to another server, if one can be reached: each stays where it is until it is subscribed there. Once the
+//! main one has moved, the management connection, which has to be cut for it, follows. Both choose their servers on their
+//! own, so that they differ proves nothing: the main one must have another server than when the outage began.
 //!
 //! Each step waits twice as long as the one before, so that a slow broker does not get more work by it.
 
-use std::time::Duration;
-
 use super::Worker;
+use super::renewal::remake_management;
 use super::stream_info::Undescribed;
 use crate::domain::Tick;
 
-/// How long the log may be out of reach before another server is tried: an election takes a few seconds.
-const ELECTION_MS: u64 = 6_000;
+/// How long the log may be out of reach before another server is tried: nats-server elects a leader within 4 to 9 s.
+const ELECTION_MS: u64 = 10_000;
 /// Between two cuts of the management connection at first: a try to connect takes 5 s at most.
 const CUT_MS: u64 = 5_000;
 /// Waits double up to this.
 const MOST_MS: u64 = 60_000;
-/// How long the management connection may be away before that counts as an outage.
-const AWAY: Duration = Duration::from_secs(5);
 
 /// A step that is tried again and again, and waits longer each time.
 #[derive(Clone, Copy, Debug)]
@@ -74,14 +72,16 @@ impl Shown {
     }
 }
 
-/// What was seen of the log and of the management connection.
+/// What was seen of the log and of the main connections.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct Seen<'a> {
     now: Tick,
     /// Whether the server can be worked with.
     good: bool,
-    /// Whether the main connections have the same server.
-    together: bool,
+    /// The id of the server that the connection for what others send has.
+    traffic: Option<&'a str>,
+    /// The same for management.
+    management: &'a str,
 }
 
 /// What is to be done.
@@ -97,53 +97,61 @@ struct Steps {
 #[derive(Debug)]
 pub(super) struct Paths {
     unreachable_since: Option<Tick>,
+    /// The server of the connection for what others send when that began.
+    began_at: Option<String>,
     leaving: Backoff,
     cutting: Backoff,
 }
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { unreachable_since: None, leaving: Backoff::new(ELECTION_MS), cutting: Backoff::new(CUT_MS) }
+        let (leaving, cutting) = (Backoff::new(ELECTION_MS), Backoff::new(CUT_MS));
+        Self { unreachable_since: None, began_at: None, leaving, cutting }
     }
 }
 
 impl Paths {
-    fn look(&mut self, seen: Seen) -> Steps {
+    fn look(&mut self, seen: Seen<'_>) -> Steps {
         if seen.good {
             *self = Self::default();
             return Steps::default();
         }
         let since = *self.unreachable_since.get_or_insert(seen.now);
+        if self.began_at.is_none() {
+            self.began_at = seen.traffic.map(str::to_owned);
+        }
         let lasts = seen.now.since(since) >= ELECTION_MS;
-        let cut = lasts && !seen.together && self.cutting.is_due(seen.now);
+        let has_moved = seen.traffic != self.began_at.as_deref();
+        let apart = seen.traffic.is_some_and(|server| server != seen.management);
+        let cut = lasts && has_moved && apart && self.cutting.is_due(seen.now);
         Steps { leave: lasts && self.leaving.is_due(seen.now), cut }
     }
 
     /// Takes what a look at the log has shown, and does what is due.
     pub(super) async fn attend(&mut self, worker: &Worker, shown: Shown) {
         if !worker.link.is_up() {
-            // Both main connections are being made already.
+            // Both main connections are being made already, perhaps to other servers.
+            *self = Self::default();
             return;
         }
         if shown == Shown::Nothing {
             worker.access.doubt();
         }
-        let together = worker
-            .traffic
-            .server()
-            .is_none_or(|server| server.server_id == worker.client.server_info().server_id);
+        let (traffic, management) = (worker.traffic.server(), worker.client.server_info());
         let good = shown == Shown::Good;
-        let steps = self.look(Seen { now: worker.clock.tick(), good, together });
+        let steps = self.look(Seen {
+            now: worker.clock.tick(),
+            good,
+            traffic: traffic.as_ref().map(|server| server.server_id.as_str()),
+            management: &management.server_id,
+        });
         if steps.leave {
-            tracing::warn!(event = "nats_server_left", server = worker.client.server_info().server_name);
+            tracing::warn!(event = "nats_server_left", server = management.server_name);
             worker.access.leave();
         }
         if steps.cut {
             tracing::warn!(event = "nats_management_cut");
-            let moving = worker.link.begin_move(&worker.metrics);
-            if worker.client.force_reconnect().await.is_ok() {
-                let _ = moving.done(AWAY).await;
-            }
+            remake_management(worker).await;
         }
     }
 }
@@ -154,12 +162,12 @@ mod tests {
 
     struct Bench {
         paths: Paths,
-        seen: Seen,
+        seen: Seen<'static>,
     }
 
     impl Bench {
         fn new() -> Self {
-            let seen = Seen { now: Tick(100_000), good: false, together: true };
+            let seen = Seen { now: Tick(100_000), good: false, traffic: Some("A"), management: "A" };
             Self { paths: Paths::default(), seen }
         }
 
@@ -188,7 +196,7 @@ mod tests {
     #[test]
     fn an_election_moves_no_connection() {
         let mut bench = Bench::new();
-        assert_eq!(bench.within(6), (vec![], vec![]));
+        assert_eq!(bench.within(10), (vec![], vec![]));
         bench.seen.good = true;
         assert_eq!(bench.within(60), (vec![], vec![]));
     }
@@ -196,18 +204,36 @@ mod tests {
     #[test]
     fn a_server_without_its_cluster_is_left_at_longer_and_longer_intervals() {
         let mut bench = Bench::new();
-        assert_eq!(bench.within(120), (vec![6, 12, 24, 48, 96], vec![]), "the management connection stays");
+        assert_eq!(bench.within(120), (vec![10, 20, 40, 80], vec![]), "the management connection stays");
         bench.seen.good = true;
         bench.within(1);
         bench.seen.good = false;
-        assert_eq!(bench.within(10).0, [6], "from the beginning");
+        assert_eq!(bench.within(15).0, [10], "from the beginning");
     }
 
     #[test]
     fn the_management_connection_follows_once_another_has_moved() {
         let mut bench = Bench::new();
-        bench.seen.together = false;
+        bench.within(1);
+        bench.seen.traffic = Some("B");
         let (_, cuts) = bench.within(60);
-        assert_eq!(cuts, [6, 11, 21, 41]);
+        assert_eq!(cuts, [9, 14, 24, 44]);
+        bench.seen.management = "B";
+        assert!(bench.within(300).1.is_empty(), "it is there");
+    }
+
+    #[test]
+    fn connections_that_had_different_servers_before_prove_nothing() {
+        let mut bench = Bench::new();
+        bench.seen.management = "B";
+        assert!(bench.within(300).1.is_empty());
+        bench.seen.traffic = None;
+        assert!(bench.within(300).1.is_empty(), "between two servers");
+        bench.seen.traffic = Some("C");
+        assert_eq!(bench.within(1).1, [0]);
+        bench.seen.good = true;
+        bench.within(1);
+        bench.seen.good = false;
+        assert!(bench.within(300).1.is_empty(), "the next outage begins there");
     }
 }

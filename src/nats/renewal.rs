@@ -61,9 +61,14 @@ async fn read(worker: &Worker) -> Option<Identity> {
 
 async fn renew(worker: &Worker, identity: Identity) {
     worker.access.renew(identity).await;
-    let _quiet = tokio::time::timeout(QUIET, worker.publishing.write()).await;
-    let moving = worker.link.begin_move(&worker.metrics);
-    if worker.client.force_reconnect().await.is_ok() && moving.done(AWAY).await {
+    if remake_management(worker).await {
         tracing::info!(event = "credentials_in_use");
     }
+}
+
+/// Cuts the management connection; whether another one was made in time.
+pub(super) async fn remake_management(worker: &Worker) -> bool {
+    let _quiet = tokio::time::timeout(QUIET, worker.publishing.write()).await;
+    let moving = worker.link.begin_move(&worker.metrics);
+    worker.client.force_reconnect().await.is_ok() && moving.done(AWAY).await
 }

@@ -161,8 +161,9 @@ pub async fn watch(worker: Arc<Worker>, stop: CancellationToken) {
             health.at = now;
             health.stream = Some(stream);
         });
-        if ever_reached {
-            paths.attend(&worker, shown).await;
+        // To make a connection anew takes seconds.
+        if ever_reached && stop.run_until_cancelled(paths.attend(&worker, shown)).await.is_none() {
+            return;
         }
         tokio::select! {
             () = stop.cancelled() => return,

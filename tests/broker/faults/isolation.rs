@@ -11,8 +11,9 @@ use crate::traffic::{Asking, RECOVERY, ask, policy, result, until_acknowledged};
 const ELECTION: Duration = Duration::from_secs(60);
 /// It takes 7 s at most, and longer on a busy machine.
 const NOTICED: Duration = Duration::from_secs(20);
-/// The log is found out of reach, an election is waited for, and another server is tried.
-const MOVED: Duration = Duration::from_secs(60);
+/// The log is found out of reach (7 s), an election is waited for (10 s), and another server is tried, where the management
+/// connection may come to the isolated one again: after 5, 10 and 20 s.
+const MOVED: Duration = Duration::from_secs(90);
 
 /// Has the streams made and a policy put, and gives the broker that leads the log.
 async fn prepare(cluster: &SplitCluster, breaker: Value) -> usize {
