@@ -5,7 +5,7 @@
 //! answers at the second. The first entry counts, whoever writes it.
 //!
 //! A log that was made anew begins with the first version, and refuses for good a policy that needs a newer one. So
-//! what a bucket holds of such policies waits for the version ([`waits_for`]). The version waits for no policy: workers
+//! what a bucket holds of such policies waits for the version (`waits_for`). The version waits for no policy: workers
 //! answer discovery, and look, before they serve.
 
 use std::collections::BTreeMap;
