@@ -6,7 +6,7 @@ use async_nats::RequestErrorKind;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Caller, Launch, PATIENCE, Worker, eventually, free_port, get, request};
+use crate::support::{Broker, Caller, Launch, PATIENCE, SOON, Worker, eventually, free_port, get, request};
 use crate::traffic::{Asking, Publishing, RECOVERY, agree, policy, result};
 
 /// An election, and the reader's own notice of it, on a busy machine.
@@ -160,8 +160,12 @@ async fn a_log_that_loses_its_leader_loses_no_entry_and_no_policy() {
             (answer["ok"] == true && answer["in_force"] == true).then_some(answer)
         })
         .await;
-        let decided = caller.decide(&request(&tenant, "r-1")).await;
-        assert_eq!(decided["decision"]["policy_revision"], answer["revision"]);
+        // In force on the worker that answered; the other one reads it from the log.
+        eventually("both decide by it", SOON, async || {
+            let decided = caller.decide(&request(&tenant, "r-1")).await;
+            decided["decision"]["policy_revision"] == answer["revision"]
+        })
+        .await;
     }
 
     // The dead one comes back, and the next leader dies.

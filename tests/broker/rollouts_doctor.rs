@@ -115,7 +115,7 @@ async fn what_is_lacking_fails_and_says_what_to_do() {
     is(&report, "request_id", "fail", "50.0 % of 50 results have request_id; 25 of acme/a lack it");
     is(&report, "latency_ms", "fail", "0.0 %");
     is(&report, "fallback", "fail", "acme/default");
-    is(&report, "alerts", "fail", "19 of 20 are not loaded");
+    is(&report, "alerts", "fail", "21 of 22 are not loaded");
     is(&report, "rollback", "skipped", "not tried");
     for check in report["checks"].as_array().unwrap() {
         assert_eq!(check["advice"].is_null(), check["verdict"] == "pass", "{check:#}");
