@@ -29,6 +29,8 @@ async def behind_a_relay(stage: Stage, flags: list[str] | None = None):
 )
 async def connection_frozen(stage: Stage) -> None:
     relay, behind = await behind_a_relay(stage)
+    # Its connections come back one by one: it may decide again before it reads the log again.
+    stage.stale_ms = int(RECONNECTED * 1_000)
     before = (await behind.place())[0]
     relay.freeze_present()
     stood = await behind.place()
