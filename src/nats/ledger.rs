@@ -48,6 +48,8 @@ pub struct Progress {
     pub rebuilds: u64,
     /// When the stream that is read was made, in nanoseconds since the Unix epoch; 0 before it is known.
     pub made: i128,
+    /// The connection (`link::Connection::epoch`) over which that stream was found to be the one that was read so far.
+    pub epoch: u64,
     /// Whether the entries that stood when it began have been applied.
     pub caught_up: bool,
 }

@@ -260,6 +260,12 @@ impl Link {
         self.connection.borrow().up
     }
 
+    /// Whether they are up, and have been since they came up for this time.
+    #[must_use]
+    pub fn lasts_since(&self, epoch: u64) -> bool {
+        *self.connection.borrow() == Connection { up: true, epoch }
+    }
+
     /// What the broker answers, on a main connection: at once [`Away`] while that is down, and after
     /// `patience` in any case. The library would wait for its own, longer time.
     ///

@@ -24,21 +24,20 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::Stream;
-use beamline_nats::Message;
 use beamline_nats::encode::Outgoing;
-use beamline_nats::jetstream::Place as Placed;
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use self::far::{Far, PLACE, Place, last_metered};
-use self::pulling::Pulling;
+use self::pulling::{Delivered, Pulling};
 use super::Worker;
 use super::headers::{incoming, trace};
 use super::streams::Results;
 use crate::domain::{Outcome, Stamp, Tick};
 use crate::ledger::Metering;
 use crate::log::FoldVersion;
+use crate::nats::ledger::Progress;
 use crate::telemetry::Incoming;
 use crate::telemetry::labels::{Publish, Usage as Counted};
 use crate::wire::{self, CONTENT_TYPE, Content, subjects};
@@ -164,8 +163,8 @@ async fn meter(worker: &Arc<Worker>, far: &Far, stop: &CancellationToken) -> Res
     // What was delivered is metered to its end, whatever ends the rest.
     messages
         .take_until(over)
-        .scan((), |(), message| std::future::ready(message.map_err(|error| note(&ended, error.into())).ok()))
-        .for_each_concurrent(AT_ONCE, |(message, placed)| one(worker, &failures, made, message, placed))
+        .scan((), |(), next| std::future::ready(next.map_err(|error| note(&ended, error.into())).ok()))
+        .for_each_concurrent(AT_ONCE, |delivered| one(worker, &failures, made, delivered))
         .await;
     ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
@@ -210,26 +209,39 @@ fn is_given_up(came: Tick, now: Tick) -> bool {
     u128::from(now.since(came)) > ACK_WAIT.as_millis()
 }
 
+/// Whether the fold has judged the result at a position of the log that was delivered over a connection. A log can only be
+/// put back to an older state while its broker is away, and then has other results at the same positions; so the reader
+/// must have seen over that connection, or a later one, that the log is the one that it reads.
+fn judges(progress: &Progress, epoch: u64, position: u64) -> bool {
+    progress.caught_up && progress.epoch >= epoch && progress.position >= position
+}
+
 /// Meters one result. What fails is left unacknowledged and comes again.
-async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message, placed: Placed) {
+async fn one(worker: &Worker, failures: &Failures, made: i128, delivered: Delivered) {
     let came = worker.clock.tick();
+    let Delivered { ref message, place, epoch } = delivered;
     let message = message.as_ref();
-    let (position, stamp) = (placed.stream, Stamp(placed.nanos / 1_000_000));
+    let (position, stamp) = (place.stream, Stamp(place.nanos / 1_000_000));
     let answer = |kind: &str| {
         let reply = message.reply().ok().flatten().unwrap_or_default();
         let answer = Outgoing::new(reply, kind.as_bytes());
         // One that is lost has the result delivered again, and the usage stream drops its copy.
         let _ = worker.traffic.publish(&answer);
     };
-    if worker.verdicts.metering(position) == Metering::Wait
-        && !worker.ledger.wait_applied(position, FOLD_PATIENCE).await
-    {
+    let mut progress = worker.ledger.progress();
+    let judges = progress.wait_for(|progress| judges(progress, epoch, position));
+    let judged = tokio::time::timeout(FOLD_PATIENCE, judges).await.is_ok_and(|judges| judges.is_ok());
+    let metering = if judged { worker.verdicts.metering(position) } else { Metering::Wait };
+    if !worker.link.lasts_since(epoch) {
+        // It may be of another log than the fold's by now. It is delivered again.
+        return;
+    }
+    if metering == Metering::Wait {
         worker.metrics.usage_events.inc(Counted::Failed);
         answer(&later());
         return;
     }
     let names = &worker.settings.names;
-    let metering = worker.verdicts.metering(position);
     // What cannot be read is no result; the log's reader counts it.
     let readable = message.read().ok().filter(|_| metering != Metering::Skip);
     if metering == Metering::Forgotten {
@@ -250,10 +262,10 @@ async fn one(worker: &Worker, failures: &Failures, made: i128, message: Message,
         Metering::Meter => true,
         // The fold began behind it, or the bound of its memory was reached. It is judged by what can be known: the
         // id keeps copies out.
-        Metering::Forgotten | Metering::Wait => {
+        Metering::Forgotten => {
             outcome.as_ref().is_some_and(|o| worker.state.breaker(&o.tenant_id, &o.provider_id).is_some())
         }
-        Metering::Skip => false,
+        Metering::Skip | Metering::Wait => false,
     };
     let Some(outcome) = outcome.filter(|_| wanted) else {
         worker.metrics.usage_events.inc(Counted::Skipped);
@@ -310,4 +322,26 @@ async fn publish(
         .message_id(message_id(outcome, worker.ledger.is_keyed(place.position)));
     worker.publish(&worker.settings.names.usage_metered, message).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_judged_by_a_fold_that_has_reached_it_in_the_log_of_its_connection() {
+        let read = Progress { position: 9, epoch: 2, caught_up: true, ..Progress::default() };
+        assert!(judges(&read, 2, 9));
+        assert!(judges(&read, 1, 3), "the log was found to be the same since");
+        assert!(!judges(&read, 2, 10), "not reached");
+        assert!(!judges(&read, 3, 9), "the log may have been put back to an older state");
+        assert!(!judges(&Progress { caught_up: false, ..read }, 2, 9), "made anew");
+    }
+
+    #[test]
+    fn what_came_longer_ago_than_the_consumer_waits_is_left_to_whoever_has_it_now() {
+        let wait = u64::try_from(ACK_WAIT.as_millis()).unwrap();
+        assert!(!is_given_up(Tick(1_000), Tick(1_000 + wait)));
+        assert!(is_given_up(Tick(1_000), Tick(1_001 + wait)));
+    }
 }

@@ -67,6 +67,8 @@ struct Known {
     created: Option<String>,
     /// The same in nanoseconds.
     made: i128,
+    /// The connection over which the log was found to be the one that was read so far.
+    epoch: u64,
     last: Option<At>,
     /// A gap that a fresh consumer showed again: its entries are gone.
     gap_at: Option<u64>,
@@ -207,8 +209,8 @@ async fn follow(
         Err(Undescribed::Missing) => return Restart::Missing,
         Err(Undescribed::Silent) => return Restart::Consumer("the log does not answer"),
     };
-    if let Err(reason) = check_identity(worker, known, &stream).await {
-        return Restart::Rebuild(reason);
+    if let Err(restart) = check_identity(worker, known, &stream).await {
+        return restart;
     }
     if known.created.is_none()
         && let Err(Unanswered(reason)) = begin(worker, known, &stream).await
@@ -218,6 +220,7 @@ async fn follow(
     if let Some(last) = known.last.filter(|at| at.position < stream.last) {
         pass_deleted(worker, known, last).await;
     }
+    known.epoch = epoch;
     let next = known.last.map_or(1, |at| at.position + 1);
     note_progress(worker, known);
     let mut subscription = match subscribe(worker, next).await {

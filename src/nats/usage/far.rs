@@ -51,11 +51,9 @@ impl Far {
         if worker.ledger.progress().borrow().made == place.made {
             worker.verdicts.forget_up_to(place.position);
         }
-        let mut far = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if far.is_none_or(|known| known.made != place.made || known.position < place.position) {
-            *far = Some(place);
-            worker.metrics.usage_position.set(place.position);
-        }
+        // Lower than before, where the log was put back to an older state.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        worker.metrics.usage_position.set(place.position);
     }
 
     pub(super) fn of(&self, made: i128) -> Option<u64> {

@@ -33,9 +33,20 @@ pub(super) struct Pulling {
     deliveries: Subscriber,
     pull: Pull,
     connection: watch::Receiver<Connection>,
+    /// How often the main connections had come up when what is taken now was sent, or later.
+    epoch: u64,
     looks: Interval,
     /// What waited in the socket of a worker that stood still was delivered to another one long ago.
     pulse: Pulse,
+}
+
+/// A result that was delivered.
+pub(super) struct Delivered {
+    pub(super) message: Message,
+    /// Where it stands in the log.
+    pub(super) place: Place,
+    /// The connection over which it came (`link::Connection::epoch`).
+    pub(super) epoch: u64,
 }
 
 /// Why there are no more.
@@ -59,7 +70,7 @@ impl Pulling {
         let inbox = worker.traffic.new_inbox();
         let deliveries = worker.traffic.subscribe(&inbox, None)?;
         let mut connection = worker.link.watch();
-        connection.mark_unchanged();
+        let epoch = connection.borrow_and_update().epoch;
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The longest message must fit.
@@ -72,20 +83,21 @@ impl Pulling {
             inbox,
             deliveries,
             connection,
+            epoch,
             looks,
             pulse: Pulse::begin(worker, super::ACK_WAIT, "usage"),
         })
     }
 
     /// All results that come, until the consumer fails.
-    pub(super) fn into_stream(self) -> impl Stream<Item = Result<(Message, Place), Ended>> {
+    pub(super) fn into_stream(self) -> impl Stream<Item = Result<Delivered, Ended>> {
         futures_util::stream::unfold(self, |mut pulling| async {
             let next = pulling.next().await;
             Some((next, pulling))
         })
     }
 
-    async fn next(&mut self) -> Result<(Message, Place), Ended> {
+    async fn next(&mut self) -> Result<Delivered, Ended> {
         loop {
             self.ask();
             let stood_still = self.pulse.feel(&self.worker, &self.worker.traffic);
@@ -96,7 +108,7 @@ impl Pulling {
                     // Before it is looked at: the worker may have stood still until now.
                     self.pulse.feel(&self.worker, &self.worker.traffic);
                     if let Some(place) = self.take(&message).await?.filter(|_| !self.pulse.is_stale()) {
-                        return Ok((message, place));
+                        return Ok(Delivered { message, place, epoch: self.epoch });
                     }
                 }
                 all = self.pulse.beat() => if all {
@@ -114,6 +126,8 @@ impl Pulling {
                     if changed.is_err() {
                         return Err(Ended::Closed);
                     }
+                    // Behind what was delivered before: the deliveries are looked at first.
+                    self.epoch = self.connection.borrow().epoch;
                     self.pull.lost(now(&self.worker));
                 }
                 _ = self.looks.tick() => {

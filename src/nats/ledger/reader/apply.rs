@@ -197,8 +197,8 @@ pub(super) fn note_progress(worker: &Worker, known: &Known) {
     let position = known.last.map_or(0, |at| at.position);
     worker.ledger.progress.send_if_modified(|p| {
         let caught_up = p.caught_up || position >= known.catch_up_to;
-        let changed = p.position != position || p.caught_up != caught_up || p.made != known.made;
-        p.made = known.made;
+        let before = *p;
+        (p.made, p.epoch) = (known.made, known.epoch);
         if caught_up && !p.caught_up {
             let replayed = position.saturating_sub(known.began_at);
             let rejected = known.news.rejected();
@@ -206,6 +206,6 @@ pub(super) fn note_progress(worker: &Worker, known: &Known) {
         }
         p.position = position;
         p.caught_up = caught_up;
-        changed
+        *p != before
     });
 }

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use beamline_nats::jetstream::Select;
 
-use super::Known;
 use super::apply::{note_compared, show_closed};
 use super::identity::{Log, goes_on, gone};
+use super::{Known, Restart};
 use crate::domain::Stamp;
 use crate::ledger::{Own, place_of};
 use crate::log::At;
@@ -107,7 +107,7 @@ async fn restore_one(
         Err(error) => return Ok(Err(error.to_string())),
     };
     let found = match log.witness(at) {
-        Some(witness) => stamp_at(worker, witness).await.ok_or(Unanswered("the log does not answer"))?,
+        Some(witness) => stamp_at(worker, witness).await?,
         None => None,
     };
     if let Err(error) = log.bears(at, found) {
@@ -125,26 +125,32 @@ fn log_of(stream: &Described) -> Log<'_> {
     Log { created: &stream.created, first: stream.first, last: stream.last, held: stream.held }
 }
 
-/// Whether the log is still the one that was read.
+/// Whether the log is still the one that was read; if not, what follows.
 pub(super) async fn check_identity(
     worker: &Worker,
     known: &Known,
     stream: &Described,
-) -> Result<(), &'static str> {
+) -> Result<(), Restart> {
     let (Some(created), Some(last)) = (&known.created, known.last) else { return Ok(()) };
-    let Some(position) = goes_on(created, last, log_of(stream))? else { return Ok(()) };
-    // Deleted, or no answer: nothing speaks against it.
-    match stamp_at(worker, position).await.flatten() {
-        Some(stamp) if stamp != last.stamp => Err("the last entry read has another stamp"),
-        _ => Ok(()),
+    let position = goes_on(created, last, log_of(stream)).map_err(Restart::Rebuild)?;
+    let Some(position) = position else { return Ok(()) };
+    match stamp_at(worker, position).await {
+        Ok(Some(stamp)) if stamp != last.stamp => {
+            Err(Restart::Rebuild("the last entry read has another stamp"))
+        }
+        // One that was deleted speaks against nothing.
+        Ok(_) => Ok(()),
+        Err(Unanswered(reason)) => Err(Restart::Consumer(reason)),
     }
 }
 
-/// The stamp of an entry, `Some(None)` where the log does not hold it. `None` without an answer.
-async fn stamp_at(worker: &Worker, position: u64) -> Option<Option<Stamp>> {
+/// The stamp of an entry; `None` where the log does not hold it.
+async fn stamp_at(worker: &Worker, position: u64) -> Result<Option<Stamp>, Unanswered> {
     let log = StreamReader::of(worker, &worker.settings.names.log_stream);
-    let entry = tokio::time::timeout(PATIENCE, log.find(Select::At(position))).await.ok()?.ok()?;
-    Some(entry.and_then(|entry| stamp_of(&entry.time)))
+    match tokio::time::timeout(PATIENCE, log.find(Select::At(position))).await {
+        Ok(Ok(entry)) => Ok(entry.and_then(|entry| stamp_of(&entry.time))),
+        Ok(Err(_)) | Err(_) => Err(Unanswered("the log does not answer")),
+    }
 }
 
 /// Passes entries that were deleted one by one before they were read: where they were the last ones,
