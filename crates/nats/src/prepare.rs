@@ -54,14 +54,9 @@ pub(crate) async fn prepare_next(shared: Arc<Shared>) -> Option<Prepared> {
     loop {
         let (address, delay) = shared.pool().choose()?;
         tokio::time::sleep(delay).await;
-        let connected = async { prepare(&shared, dial(&shared, address.clone()).await?).await };
-        let connected = tokio::time::timeout(shared.options.connect_timeout, connected).await;
-        match connected.unwrap_or(Err(ConnectError::TimedOut)) {
-            Ok(prepared) => return Some(prepared),
-            Err(error) => {
-                shared.pool().failed(&address, matches!(error, ConnectError::Refused(_)));
-                shared.tell(Event::ConnectFailed(error));
-            }
+        let connecting = async { prepare(&shared, dial(&shared, address.clone()).await?).await };
+        if let Some(prepared) = tried(&shared, &address, connecting).await {
+            return Some(prepared);
         }
     }
 }
@@ -79,7 +74,7 @@ pub(crate) async fn prepare_elsewhere(
             return None;
         }
         tokio::time::sleep(delay).await;
-        let connected = async {
+        let connecting = async {
             let link = dial(&shared, address.clone()).await?;
             // By another of its addresses.
             if !server_id.is_empty() && link.info.server_id == server_id {
@@ -87,16 +82,28 @@ pub(crate) async fn prepare_elsewhere(
             }
             prepare(&shared, link).await
         };
-        let connected = tokio::time::timeout(shared.options.connect_timeout, connected).await;
-        match connected.unwrap_or(Err(ConnectError::TimedOut)) {
-            Ok(prepared) => return Some(prepared),
-            Err(error) => {
-                shared.pool().failed(&address, matches!(error, ConnectError::Refused(_)));
-                shared.tell(Event::ConnectFailed(error));
-            }
+        if let Some(prepared) = tried(&shared, &address, connecting).await {
+            return Some(prepared);
         }
     }
     None
+}
+
+/// The outcome of one try of a server; `None` if it failed, which is noted and reported.
+async fn tried(
+    shared: &Shared,
+    address: &Address,
+    connecting: impl Future<Output = Result<Prepared, ConnectError>>,
+) -> Option<Prepared> {
+    let connected = tokio::time::timeout(shared.options.connect_timeout, connecting).await;
+    match connected.unwrap_or(Err(ConnectError::TimedOut)) {
+        Ok(prepared) => Some(prepared),
+        Err(error) => {
+            shared.pool().failed(address, matches!(error, ConnectError::Refused(_)));
+            shared.tell(Event::ConnectFailed(error));
+            None
+        }
+    }
 }
 
 /// Subscribes on a fresh connection, and waits until the server has it. What is delivered meanwhile
