@@ -102,7 +102,6 @@ async fn run(parts: Parts, mut signals: Signals) -> ExitCode {
     others.spawn(async move { reader.await.map_err(|error| Ended::Streams(error.to_string())) });
     others.spawn(named("watchdog", nats::ledger::run_watchdog(Arc::clone(&worker), all.clone())));
     others.spawn(named("upkeep", nats::upkeep::run(Arc::clone(&worker), all.clone())));
-    others.spawn(named("retention", nats::retention::run(Arc::clone(&worker), all.clone())));
     others.spawn(named("agreement", nats::snapshots::keep_agreed(Arc::clone(&worker), all.clone())));
     others.spawn(named("evidence", nats::evidence::run(Arc::clone(&worker), all.clone())));
     others.spawn(named("fold_version", nats::fold_version::run(Arc::clone(&worker), all.clone())));

@@ -43,7 +43,7 @@ mod pulse;
 pub mod reconcile;
 mod refused;
 pub mod renewal;
-pub mod retention;
+mod retention;
 pub mod rollouts;
 pub mod simulation;
 pub mod snapshots;

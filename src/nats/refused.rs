@@ -33,8 +33,7 @@ impl Refused {
         if error.kind() == PublishErrorKind::StreamNotFound {
             return Self::NoLeader;
         }
-        let answer = std::error::Error::source(error).and_then(|e| e.downcast_ref::<jetstream::Error>());
-        answer.map_or(Self::Other, |answer| Self::of_code(answer.error_code()))
+        answer(error).map_or(Self::Other, |answer| Self::of_code(answer.error_code()))
     }
 
     /// By the numbers in `server/errors.json` of nats-server.
@@ -49,6 +48,11 @@ impl Refused {
             _ => Self::Other,
         }
     }
+}
+
+/// What the stream answered, if it refused the message.
+pub(super) fn answer(error: &PublishError) -> Option<&jetstream::Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
 /// The first pause. A quorum takes milliseconds.

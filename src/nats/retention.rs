@@ -1,6 +1,7 @@
 //! Whether what the streams keep is kept for long enough.
 //!
-//! Customers are billed by usage events, and their stream drops the oldest when it is full. So each worker measures how
+//! Customers are billed by usage events, and their stream drops the oldest when it is full. `upkeep` looks at every stream
+//! after each interval, and what it sees is judged here. So each worker measures how
 //! long an event stays there at the present rate (`coverage`), shows it as a metric, and logs when it becomes less
 //! than `--usage-min-retention`, and when it is enough again.
 //!
@@ -11,9 +12,6 @@ mod coverage;
 mod limits;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
 
 use self::coverage::{Alarm, Change, Coverage, Look};
 use self::limits::{Difference, differences};
@@ -21,68 +19,49 @@ use super::Worker;
 use super::stream_info::StreamInfo;
 use crate::config::Kept;
 
-/// Looks after each interval, from when the log has been read, until stopped.
-pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
-    let mut progress = worker.ledger.progress();
-    tokio::select! {
-        () = stop.cancelled() => return,
-        // Until then the reader makes the streams that are missing.
-        caught_up = progress.wait_for(|p| p.caught_up) => if caught_up.is_err() { return },
-    }
-    let mut watched = Watched::default();
-    loop {
-        if worker.link.is_up() {
-            watched.look(&worker).await;
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(worker.settings.reconcile_interval) => {}
-        }
-    }
-}
-
+/// What was seen of the streams that keep messages for a time.
 #[derive(Default)]
-struct Watched {
+pub(super) struct Retention {
     usage: Coverage,
     alarm: Alarm,
     /// Differences that were logged.
-    said: BTreeSet<Difference>,
+    logged: BTreeSet<Difference>,
 }
 
-impl Watched {
-    async fn look(&mut self, worker: &Worker) {
+impl Retention {
+    /// Takes the description of a stream; most have no limits that are settings.
+    pub(super) fn note(&mut self, worker: &Worker, stream: &str, info: &StreamInfo) {
         let (names, settings) = (&worker.settings.names, &worker.settings.ledger);
-        for (stream, kept) in [
+        let kept = [
             (&names.log_stream, settings.log),
             (&names.events_stream, settings.events),
             (&names.usage_stream, settings.usage),
-        ] {
-            // What does not answer is looked at the next time; what is gone is made again by `upkeep`.
-            let Ok(info) = StreamInfo::ask(&worker.jetstream, stream, &()).await else { continue };
-            self.compare(stream, kept, &info);
-            if *stream == names.usage_stream {
-                self.measure(worker, info);
-            }
+        ];
+        if let Some((_, kept)) = kept.into_iter().find(|(name, _)| *name == stream) {
+            self.compare(stream, kept, info);
+        }
+        if *stream == names.usage_stream {
+            self.measure(worker, info);
         }
     }
 
     fn compare(&mut self, stream: &str, kept: Kept, info: &StreamInfo) {
         for difference in differences(stream, kept, info.limits()) {
-            if self.said.insert(difference.clone()) {
+            if self.logged.insert(difference.clone()) {
                 let Difference { stream, limit, setting, stands } = difference;
                 tracing::warn!(event = "stream_limit_differs", stream, limit, setting, stands);
             }
         }
     }
 
-    fn measure(&mut self, worker: &Worker, info: StreamInfo) {
+    fn measure(&mut self, worker: &Worker, info: &StreamInfo) {
         let look = Look {
             at: worker.clock.tick(),
             limits: info.limits(),
             last: info.state.last_seq,
             messages: info.state.messages,
             bytes: info.state.bytes,
-            created: info.created,
+            created: info.created.clone(),
         };
         let measured = self.usage.note(look);
         worker.metrics.usage_retention.set(measured.map_or(f64::NAN, |m| m.covered_s));

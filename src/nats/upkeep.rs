@@ -11,7 +11,6 @@ mod storage;
 
 use std::sync::Arc;
 
-use async_nats::jetstream;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
@@ -21,6 +20,8 @@ use self::storage::{Found, Storage};
 use super::Worker;
 use super::buckets::{BucketError, Holds};
 use super::ledger::stamp_of;
+use super::refused::answer;
+use super::retention::Retention;
 use super::stream_info::{StreamInfo, Undescribed};
 use super::streams::{self, Results};
 use crate::log::Entry;
@@ -40,20 +41,20 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
         // Until then the reader makes what is lacking.
         caught_up = progress.wait_for(|p| p.caught_up) => if caught_up.is_err() { return },
     }
-    let mut storage = Storage::default();
+    let (mut storage, mut retention) = (Storage::default(), Retention::default());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(worker.settings.reconcile_interval) => {}
         }
-        if worker.link.is_up() && look(&worker).await.is_ok() {
+        if worker.link.is_up() && look(&worker, &mut retention).await.is_ok() {
             check_storage(&worker, &mut storage).await;
         }
     }
 }
 
 /// Looks at every stream, and makes those that are gone.
-async fn look(worker: &Worker) -> Result<(), Undescribed> {
+async fn look(worker: &Worker, retention: &mut Retention) -> Result<(), Undescribed> {
     let names = &worker.settings.names;
     let buckets = [&names.policies_bucket, &names.flags_bucket, &names.snapshots_bucket];
     let kept = [&names.log_stream, &names.events_stream, &names.usage_stream, &names.rollouts_stream]
@@ -63,6 +64,7 @@ async fn look(worker: &Worker) -> Result<(), Undescribed> {
     for name in kept.into_iter().chain(buckets.map(|bucket| format!("KV_{bucket}"))) {
         match StreamInfo::ask(&worker.jetstream, &name, &()).await {
             Ok(info) => {
+                retention.note(worker, &name, &info);
                 let made = stamp_of(&info.created);
                 let holds = holding.iter().find(|(_, stream)| *stream == name).map(|(holds, _)| *holds);
                 if made.zip(holds).is_some_and(|(made, holds)| holds.is_older_by_making(worker, made)) {
@@ -123,8 +125,7 @@ async fn put(worker: &Worker, stream: &str, subject: &str, payload: Bytes) -> Fo
         Ok(_) => return Found::Stored,
         Err(error) => error,
     };
-    let refused = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<jetstream::Error>());
-    if let Some(refused) = refused {
+    if let Some(refused) = answer(&error) {
         return Found::Refused(refused.to_string());
     }
     if error.kind() != PublishErrorKind::TimedOut || !worker.link.is_up() {
