@@ -28,6 +28,7 @@ pub mod connect;
 pub mod control;
 pub mod control_client;
 pub mod decide;
+mod delivered;
 pub mod discovery;
 pub mod events;
 pub mod evidence;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
+use async_nats::jetstream::consumer::DeliverPolicy;
 use beamline_nats::encode::Outgoing;
 use beamline_nats::jetstream::{Delivery, Place};
 use beamline_nats::{MessageRef, Subscriber};
@@ -14,13 +14,8 @@ use super::course::{Course, Missed, Start};
 use super::{Bucket, BucketError, Source, Stored, stored};
 use crate::domain::Stamp;
 use crate::nats::Worker;
+use crate::nats::delivered::{PATIENCE, SILENCE, Wanted, deliver};
 
-/// The broker says so often that the consumer is alive, which flow control needs.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A consumer that delivers nothing for so long is made anew: what it should deliver stands there.
-const SILENCE: Duration = Duration::from_secs(3);
-/// The same for an answer to its making, or to its removal.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a consumer outlives its reader that could not remove it.
 const INACTIVE: Duration = Duration::from_secs(10);
 /// Between two consumers.
@@ -59,35 +54,16 @@ impl Bucket {
         course: &mut Course,
         take: &mut impl FnMut(String, Stored),
     ) -> Result<(), String> {
-        let inbox = worker.traffic.new_inbox();
-        let mut deliveries = worker.traffic.subscribe(&inbox, None).map_err(|e| e.to_string())?;
-        // The consumer is made over another connection, and delivers at once.
-        if tokio::time::timeout(PATIENCE, worker.traffic.subscribed()).await.is_err() {
-            return Err("the broker does not hold the subscription".to_owned());
-        }
-        let config = push::Config {
-            deliver_subject: inbox,
-            deliver_policy: match start {
+        let wanted = Wanted {
+            from: match start {
                 Start::At(start_sequence) => DeliverPolicy::ByStartSequence { start_sequence },
                 Start::LastOfEach => DeliverPolicy::LastPerSubject,
             },
-            filter_subject: self.subject(">"),
-            ack_policy: AckPolicy::None,
-            max_deliver: 1,
-            flow_control: true,
-            idle_heartbeat: HEARTBEAT,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: INACTIVE,
-            description: Some(format!("comparison by {}", worker.settings.worker_name)),
-            ..Default::default()
+            subjects: self.subject(">"),
+            outlives: INACTIVE,
+            description: format!("comparison by {}", worker.settings.worker_name),
         };
-        let consumer = match tokio::time::timeout(PATIENCE, self.stream.create_consumer(config)).await {
-            Ok(Ok(consumer)) => consumer,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err("no answer to the making of a consumer".to_owned()),
-        };
-        let info = consumer.cached_info();
+        let (mut deliveries, info) = deliver(worker, &format!("KV_{}", self.name), wanted).await?;
         let result = if info.num_pending == 0 {
             Ok(())
         } else {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
+use async_nats::jetstream::consumer::DeliverPolicy;
 use beamline_nats::Subscriber;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,6 +23,7 @@ use crate::domain::Tick;
 use crate::ledger::Fold;
 use crate::log::{At, FoldVersion};
 use crate::nats::Worker;
+use crate::nats::delivered::{SILENCE, Wanted, deliver};
 use crate::nats::stream_info::Undescribed;
 use crate::nats::streams;
 use crate::telemetry::labels::Trouble;
@@ -30,16 +31,10 @@ use apply::{note_progress, take};
 use begin::{Unanswered, begin, check_identity, pass_deleted};
 use news::News;
 
-/// The broker says each second that the consumer is alive; three missed ones mean that it is not.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-const SILENCE_MS: u64 = 3_000;
 /// A stream that is ahead while nothing comes for this long has its consumer made anew.
 const STALL_MS: u64 = 1_000;
 /// How long a consumer outlives its reader.
 const INACTIVE: Duration = Duration::from_secs(30);
-/// An answer to the making of a consumer that takes longer is none: its cluster elects a leader, and the
-/// next try may find it.
-const CREATE_PATIENCE: Duration = Duration::from_secs(2);
 /// Between tries, where the broker says no.
 const RETRY: Duration = Duration::from_millis(250);
 /// Between tries where only a newer program helps.
@@ -247,7 +242,7 @@ async fn follow(
             }
             _ = ticker.tick() => {
                 let now = worker.clock.tick();
-                if now.since(heard) > SILENCE_MS {
+                if u128::from(now.since(heard)) > SILENCE.as_millis() {
                     worker.link.note_stall(now);
                     // The path of this connection may be, too.
                     worker.access.doubt();
@@ -285,29 +280,12 @@ fn is_stalled(worker: &Worker, known: &Known, now: Tick, applied: Tick) -> bool 
 }
 
 async fn subscribe(worker: &Worker, next: u64) -> Result<Subscriber, String> {
-    let inbox = worker.traffic.new_inbox();
-    let subscription = worker.traffic.subscribe(&inbox, None).map_err(|e| e.to_string())?;
-    // The consumer is made over another connection, and delivers at once.
-    if tokio::time::timeout(CREATE_PATIENCE, worker.traffic.subscribed()).await.is_err() {
-        return Err("the broker does not hold the subscription".to_owned());
-    }
-    let config = push::Config {
-        deliver_subject: inbox,
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
-        ack_policy: AckPolicy::None,
-        max_deliver: 1,
-        flow_control: true,
-        idle_heartbeat: HEARTBEAT,
-        memory_storage: true,
-        num_replicas: 1,
-        inactive_threshold: INACTIVE,
-        description: Some(format!("log reader of {}", worker.settings.worker_name)),
-        ..Default::default()
+    let wanted = Wanted {
+        from: DeliverPolicy::ByStartSequence { start_sequence: next },
+        subjects: String::new(),
+        outlives: INACTIVE,
+        description: format!("log reader of {}", worker.settings.worker_name),
     };
-    let made = worker.jetstream.create_consumer_on_stream(config, worker.settings.names.log_stream.as_str());
-    match tokio::time::timeout(CREATE_PATIENCE, made).await {
-        Ok(Ok(_)) => Ok(subscription),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
-    }
+    let (deliveries, _) = deliver(worker, &worker.settings.names.log_stream, wanted).await?;
+    Ok(deliveries)
 }
