@@ -93,16 +93,21 @@ async fn holds(caller: &Caller, workers: &[&Worker]) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policies_enter_a_log_made_anew_before_the_results_that_executors_repeat() {
-    let stage = Stage::with(quick).await;
-    put_all(&stage.caller).await;
+/// Deletes the log while executors report and repeat, and asserts what must hold then.
+async fn loses_its_log_under_load(stage: &Stage) {
     let publishing = Publishing::start(&stage.caller, 300, make);
     publishing.reaches(300).await;
     stage.caller.jetstream.delete_stream("BEAMLINE_LOG").await.unwrap();
     publishing.goes_on(600).await;
     publishing.stop().await;
     holds(&stage.caller, &[&stage.worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_enter_a_log_made_anew_before_the_results_that_executors_repeat() {
+    let stage = Stage::with(quick).await;
+    put_all(&stage.caller).await;
+    loses_its_log_under_load(&stage).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,12 +183,7 @@ async fn a_policy_that_needs_a_newer_version_of_the_fold_enters_before_results()
     let mut listed = policy(&["a", "b"], quick_breaker());
     listed["assignment_subjects"] = json!(["caf.exec.assign.gpu.eu"]);
     stage.put_once_the_fold_has(3, "acme", &listed).await;
-    let publishing = Publishing::start(&stage.caller, 300, make);
-    publishing.reaches(300).await;
-    stage.caller.jetstream.delete_stream("BEAMLINE_LOG").await.unwrap();
-    publishing.goes_on(600).await;
-    publishing.stop().await;
-    holds(&stage.caller, &[&stage.worker]).await;
+    loses_its_log_under_load(&stage).await;
     assert!(stage.caller.decided(&request("acme", "r-1")).await["provider_id"].is_string());
     // One that starts finds it in the bucket alone.
     stage.worker.kill();

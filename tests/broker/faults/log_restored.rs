@@ -1,8 +1,6 @@
 //! The log's store is put back to an older state, and snapshots of what it lost are left; or a worker's state is not
 //! what the log gives. All workers end equal.
 
-use std::path::PathBuf;
-
 use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -14,7 +12,7 @@ use beamline_router::ledger::{Fold, Verdicts};
 use beamline_router::log::{Entry, ForceEntry};
 use beamline_router::state::State;
 
-use crate::support::{Broker, Caller, Launch, SOON, Stage, Worker, eventually};
+use crate::support::{Backup, Broker, Caller, Launch, SOON, Stage, Worker, eventually};
 use crate::traffic::{RECOVERY, agree, policy, quick_breaker, result};
 
 const EVERY: u64 = 100;
@@ -56,38 +54,30 @@ async fn snapshot(caller: &Caller, position: u64) -> Option<(String, Value)> {
     (manifest["complete"] == true).then_some((base, manifest))
 }
 
-fn log_store(broker: &Broker) -> PathBuf {
-    broker.stream_folder("BEAMLINE_LOG")
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(copied.success());
-}
-
 async fn outcomes(worker: &Worker, outcome: &str) -> f64 {
     worker.metrics().await.value("router_log_snapshots_total", &[("outcome", outcome)]).unwrap()
 }
 
+/// A log with snapshots at 100 and 200, and a backup of it from between: the breaker is open only in the history that is
+/// lost with what came after.
+async fn two_histories() -> (Stage, Backup) {
+    let mut stage = Stage::with(frequent).await;
+    stage.caller.put_policy("acme", &policy(&["a", "b"], quick_breaker())).await;
+    fill(&stage.caller, 150, "a", "success").await;
+    recorded(&stage.caller, 100).await;
+    let backup = Backup::of(&mut stage.broker, &["BEAMLINE_LOG"]).await;
+    stage.worker.recovers().await;
+    fill(&stage.caller, 250, "a", "error").await;
+    stage.worker.applied(250).await;
+    recorded(&stage.caller, 200).await;
+    (stage, backup)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_of_a_history_that_the_log_lost_is_refused_and_replaced() {
-    let Stage { caller, worker, mut broker } = Stage::with(frequent).await;
-    caller.put_policy("acme", &policy(&["a", "b"], quick_breaker())).await;
-    fill(&caller, 150, "a", "success").await;
-    recorded(&caller, 100).await;
-    // The older state.
+    let (Stage { caller, worker, mut broker }, backup) = two_histories().await;
     broker.stop().await;
-    let aside = tempfile::tempdir().unwrap();
-    copy(&log_store(&broker), &aside.path().join("log"));
-    broker.restart().await;
-    worker.recovers().await;
-    // The history that will be lost: its breaker is open at 200.
-    fill(&caller, 250, "a", "error").await;
-    worker.applied(250).await;
-    recorded(&caller, 200).await;
-    broker.stop().await;
-    std::fs::remove_dir_all(log_store(&broker)).unwrap();
-    copy(&aside.path().join("log"), &log_store(&broker));
+    backup.put_back(&broker);
     broker.restart().await;
     eventually("the worker rebuilds", RECOVERY, async || {
         worker.count("router_log_rebuilds_total").await == 1
@@ -113,22 +103,10 @@ async fn a_snapshot_of_a_history_that_the_log_lost_is_refused_and_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_worker_alone_does_not_begin_from_a_snapshot_of_another_history() {
-    let Stage { caller, mut worker, mut broker } = Stage::with(frequent).await;
-    caller.put_policy("acme", &policy(&["a", "b"], quick_breaker())).await;
-    fill(&caller, 150, "a", "success").await;
-    recorded(&caller, 100).await;
-    broker.stop().await;
-    let aside = tempfile::tempdir().unwrap();
-    copy(&log_store(&broker), &aside.path().join("log"));
-    broker.restart().await;
-    worker.recovers().await;
-    fill(&caller, 250, "a", "error").await;
-    worker.applied(250).await;
-    recorded(&caller, 200).await;
+    let (Stage { caller, mut worker, mut broker }, backup) = two_histories().await;
     worker.kill();
     broker.stop().await;
-    std::fs::remove_dir_all(log_store(&broker)).unwrap();
-    copy(&aside.path().join("log"), &log_store(&broker));
+    backup.put_back(&broker);
     broker.restart().await;
     fill(&caller, 225, "b", "success").await;
     let worker = Worker::start(&broker, frequent).await;
@@ -284,7 +262,7 @@ async fn a_purged_log_without_a_snapshot_reports_what_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_lacks_purged_entries_takes_over_the_state_of_one_that_read_them() {
+async fn a_worker_that_missed_purged_entries_takes_over_the_state_of_one_that_read_them() {
     let Stage { caller, worker, broker } = Stage::with(frequent).await;
     caller.put_policy("acme", &policy(&["a", "b"], quick_breaker())).await;
     let force = json!({"tenant_id": "acme", "provider_id": "a", "state": "open"});
@@ -306,16 +284,12 @@ async fn what_comes_while_every_worker_rebuilds_is_counted_and_published() {
     let Stage { caller, worker, mut broker } = Stage::with(frequent).await;
     caller.put_policy("acme", &policy(&["a", "b"], quick_breaker())).await;
     fill(&caller, 30, "b", "success").await;
-    broker.stop().await;
-    let aside = tempfile::tempdir().unwrap();
-    copy(&log_store(&broker), &aside.path().join("log"));
-    broker.restart().await;
+    let backup = Backup::of(&mut broker, &["BEAMLINE_LOG"]).await;
     worker.recovers().await;
     fill(&caller, 60, "b", "success").await;
     worker.applied(60).await;
     broker.stop().await;
-    std::fs::remove_dir_all(log_store(&broker)).unwrap();
-    copy(&aside.path().join("log"), &log_store(&broker));
+    backup.put_back(&broker);
     // The failures are there before the worker begins to read again.
     worker.pause();
     broker.restart().await;

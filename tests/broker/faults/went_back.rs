@@ -1,14 +1,10 @@
 //! Buckets that are put back alone from a backup: as old as they were made, and ending before revisions that
 //! the log has seen.
 
-use std::path::Path;
-use std::process::Command;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::support::{Broker, Caller, Launch, Worker, eventually, request};
+use crate::support::{Backup, Broker, Caller, Launch, Worker, eventually, request};
 use crate::traffic::{RECOVERY, agree, policy, quick_breaker};
 
 const BUCKETS: [&str; 2] = ["KV_BEAMLINE_POLICIES", "KV_BEAMLINE_FLAGS"];
@@ -19,32 +15,6 @@ fn eager(launch: Launch) -> Launch {
 
 fn to(provider: &str) -> Value {
     policy(&[provider], quick_breaker())
-}
-
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(done.success(), "{from:?} to {to:?}");
-}
-
-/// A copy of both buckets as they stand in the store of a broker that does not run.
-struct Backup(TempDir);
-
-impl Backup {
-    fn of(broker: &Broker) -> Self {
-        let backup = Self(tempfile::tempdir().unwrap());
-        for bucket in BUCKETS {
-            copy(&broker.stream_folder(bucket), &backup.0.path().join(bucket));
-        }
-        backup
-    }
-
-    fn put_back(&self, broker: &Broker) {
-        for bucket in BUCKETS {
-            let folder = broker.stream_folder(bucket);
-            std::fs::remove_dir_all(&folder).unwrap();
-            copy(&self.0.path().join(bucket), &folder);
-        }
-    }
 }
 
 async fn set(caller: &Caller, tenant: Option<&str>, enabled: bool) -> Value {
@@ -65,7 +35,7 @@ async fn in_force(what: &str, verb: impl AsyncFn() -> Value) -> Value {
     .await
 }
 
-/// Two workers, a backup of their buckets, and what happened after it was made: the log tells of it.
+/// Two workers, a backup of their buckets, and what happened after it was made, which the log holds.
 struct Ground {
     broker: Broker,
     workers: Vec<Worker>,
@@ -88,9 +58,7 @@ impl Ground {
             caller.put_policy(tenant, &to("a")).await;
         }
         assert_eq!(set(&caller, None, true).await["ok"], true);
-        broker.stop().await;
-        let backup = Backup::of(&broker);
-        broker.restart().await;
+        let backup = Backup::of(&mut broker, &BUCKETS).await;
         ready(&workers).await;
         for provider in ["b", "c", "d"] {
             let answer = in_force("put", async || {
@@ -166,8 +134,8 @@ impl Ground {
 
         let workers: Vec<_> = self.workers.iter().collect();
         agree(&workers, caller.log_end().await).await;
-        let told: usize = self.workers.iter().map(|worker| worker.events("bucket_went_back").len()).sum();
-        assert!(told >= 2, "one for each bucket");
+        let reported: usize = self.workers.iter().map(|worker| worker.events("bucket_went_back").len()).sum();
+        assert!(reported >= 2, "one for each bucket");
         // It is over: nobody finds an older state again.
         let mut again = Worker::start(&self.broker, eager).await;
         assert_eq!(again.events("bucket_went_back"), [] as [Value; 0]);
@@ -207,16 +175,20 @@ async fn buckets_put_back_alone_while_no_worker_runs_are_put_right_and_what_was_
     assert!(bucket.entry("edit.default").await.unwrap().unwrap().revision > revision);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_that_went_back_and_was_written_on_past_what_was_seen_is_found_by_the_next_verb() {
+/// One worker, and a backup of its buckets with one policy.
+async fn one_policy() -> (Broker, Worker, Caller, Backup) {
     let mut broker = Broker::start().await;
     let worker = Worker::start(&broker, eager).await;
     let caller = Caller::connect(&broker).await;
     caller.put_policy("acme", &to("a")).await;
-    broker.stop().await;
-    let backup = Backup::of(&broker);
-    broker.restart().await;
+    let backup = Backup::of(&mut broker, &BUCKETS).await;
     ready(std::slice::from_ref(&worker)).await;
+    (broker, worker, caller, backup)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_went_back_and_was_written_on_past_what_was_seen_is_found_by_the_next_verb() {
+    let (mut broker, worker, caller, backup) = one_policy().await;
     let seen = in_force("a put", async || {
         caller.control("policy.put", &json!({"tenant_id": "acme", "policy": to("b")})).await
     })
@@ -244,14 +216,7 @@ async fn a_bucket_that_went_back_and_was_written_on_past_what_was_seen_is_found_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_is_older_by_its_making_is_reported_until_it_is_deleted() {
-    let mut broker = Broker::start().await;
-    let worker = Worker::start(&broker, eager).await;
-    let caller = Caller::connect(&broker).await;
-    caller.put_policy("acme", &to("a")).await;
-    broker.stop().await;
-    let backup = Backup::of(&broker);
-    broker.restart().await;
-    ready(std::slice::from_ref(&worker)).await;
+    let (mut broker, worker, caller, backup) = one_policy().await;
     let made_anew = async || {
         caller.jetstream.delete_stream(BUCKETS[0]).await.unwrap();
         eventually("the bucket is made anew and filled", RECOVERY, async || {

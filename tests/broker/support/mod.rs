@@ -1,5 +1,6 @@
 //! What the tests stand on: brokers, workers, and clients that speak to both.
 
+mod backup;
 mod broker;
 mod browser;
 mod caller;
@@ -16,6 +17,7 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use backup::Backup;
 pub(crate) use broker::{Broker, free_port, listens_at, nats_server};
 pub(crate) use browser::Browser;
 pub(crate) use caller::{Answer, Caller, Listener, request};
