@@ -8,14 +8,14 @@ from typing import Any, Optional
 
 import nats
 
-from .process import Failure, Process, eventually, free_port
+from .process import Failure, Owner, Process, eventually, free_port
 
 # An election, on a busy machine.
 ELECTION = 60.0
 START = 30.0
 
 
-class Broker:
+class Broker(Owner):
     """A nats-server with JetStream. Stopped and started again it keeps its ports and its store."""
 
     def __init__(self, program: str, folder: pathlib.Path, name: str, more: str = "", host: str = "127.0.0.1",
@@ -26,7 +26,6 @@ class Broker:
         self.folder.mkdir()
         self.store = store or self.folder / "store"
         self.config = self.folder / "nats.conf"
-        self.process: Optional[Process] = None
         # The router's streams reserve more than a small disk's share.
         self.config.write_text(
             f'listen: "{host}:{self.port}"\nserver_name: {name}\n'
@@ -54,11 +53,6 @@ class Broker:
         writer.close()
         return greeting == b"INFO "
 
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self.process:
-            self.process.kill()
-
     async def stop(self) -> None:
         """SIGTERM, and waits for its end."""
         if self.process:
@@ -70,16 +64,6 @@ class Broker:
         assert self.process
         self.process.signal(signal.SIGUSR2)
         await self.process.ends(60)
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay and nothing moves."""
-        assert self.process
-        self.process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        assert self.process
-        self.process.signal(signal.SIGCONT)
 
     def streams(self) -> pathlib.Path:
         """The folder that has one folder for each stream. Buckets are streams with a `KV_` before their names."""

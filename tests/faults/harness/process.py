@@ -105,6 +105,27 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+class Owner:
+    """Whoever runs one process at a time, started again under the same name."""
+
+    process: Optional[Process] = None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process:
+            self.process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay and nothing moves."""
+        assert self.process
+        self.process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self.process
+        self.process.signal(signal.SIGCONT)
+
+
 def tool(variable: str, name: str, root: pathlib.Path) -> str:
     """A program by its variable, from .tools/bin, or on PATH."""
     named = os.environ.get(variable)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .process import Failure, Process, eventually, free_port, now_ms
+from .process import Failure, Owner, Process, eventually, free_port, now_ms
 
 SAMPLE = re.compile(r"^([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -63,7 +63,7 @@ def parse_metrics(page: str) -> dict[str, list[tuple[Labels, float]]]:
     return found
 
 
-class Worker:
+class Worker(Owner):
     """A worker. Started again it keeps its name and its HTTP port."""
 
     def __init__(self, program: str, folder: pathlib.Path, name: str, url: str, flags: Optional[list[str]] = None,
@@ -76,7 +76,6 @@ class Worker:
         ]
         self.env = {key: os.environ[key] for key in ("PATH", "HOME", "TMPDIR") if key in os.environ}
         self.env["NATS_URL"] = url
-        self.process: Optional[Process] = None
         # Whether a restart, a rebuild or a kill made its counters begin anew.
         self.steady = True
 
@@ -149,21 +148,6 @@ class Worker:
                 except ValueError:
                     continue
         return [line for line in lines if line.get("event") == event]
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self.process:
-            self.process.kill()
-
-    def pause(self) -> None:
-        """SIGSTOP."""
-        assert self.process
-        self.process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        assert self.process
-        self.process.signal(signal.SIGCONT)
 
     async def stop(self) -> int:
         """SIGTERM: it drains. The exit code."""
