@@ -78,13 +78,13 @@ pub enum PolicyChange {
     Refused(Vec<Fault>),
 }
 
-/// The greatest revision of a bucket that the log has told of. A bucket that ends before it was put back to
+/// The greatest revision of a bucket that the log holds. A bucket that ends before it was put back to
 /// an older state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Newest {
     /// Which.
     pub revision: Revision,
-    /// When it was seen, by the log's time, or a later moment: that of the snapshot that tells of it.
+    /// When it was seen, by the log's time, or a later moment: that of the snapshot that holds it.
     pub at: Stamp,
 }
 

@@ -80,7 +80,7 @@ impl Default for Claims {
 }
 
 impl Claims {
-    /// Tells who waits what the fold said; called by the reader for every claim it applies, at `nanos` of the clock.
+    /// Gives the verdict to whoever waits for it; called by the reader for every claim it applies, at `nanos` of the clock.
     pub fn resolve(&self, claim: ClaimId, verdict: Option<Verdict>, nanos: u64) {
         let mut waiting = self.waiting();
         let Some(waiter) = waiting.remove(claim) else { return };

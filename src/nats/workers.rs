@@ -79,7 +79,7 @@ pub async fn answering(client: &Client, names: &Names) -> Result<Vec<WorkerInfo>
             let Metadata { worker, rollouts, fold, decides } = info.metadata;
             // One that does not say has none but the first.
             let fold = fold.and_then(|text| text.parse().ok()).map_or(FoldVersion::FIRST, FoldVersion);
-            // One that does not say is of a version that cannot tell.
+            // One that does not report it is of an older version.
             let decides = decides.is_none_or(|text| text != "false");
             let (id, version) = (info.id, info.version);
             workers.push(WorkerInfo { id, name: worker, version, rollouts, fold, decides });

@@ -13,7 +13,7 @@ use crate::telemetry::labels::{Claim as Counted, Queue};
 /// How much later than it is wanted a claim may land: what the measured offset to the broker's clock may be off by.
 const CLOCK_SLACK_MS: u64 = 50;
 
-/// What a request is told to wait that got no verdict in time.
+/// How long a request is asked to wait that got no verdict in time.
 const RETRY_MS: u64 = 1_000;
 
 /// How long the verdict of a claim is awaited that no request waits for, or none does any more.

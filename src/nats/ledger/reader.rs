@@ -5,7 +5,7 @@ mod identity;
 mod news;
 
 pub(in crate::nats) use decode::{read, read_under};
-pub(super) use news::Telling;
+pub(super) use news::Report;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ struct Known {
     /// Whether every entry that the log ever had was applied.
     whole: bool,
     /// Whether entries were gone before they were read, which others may have applied.
-    lacks: bool,
+    missed: bool,
     /// The snapshot that is being written.
     storing: Option<JoinHandle<()>>,
 }

@@ -2,7 +2,7 @@
 
 use beamline_nats::MessageRef;
 
-use super::reader::Telling;
+use super::reader::Report;
 use crate::breaker::{Cause, State};
 use crate::domain::{Disposition, Outcome};
 use crate::ledger::{Applied, Moved, PolicyChange, What};
@@ -21,9 +21,9 @@ pub(super) fn tell(
     entry: &Entry<'_>,
     at: At,
     applied: &Applied,
-    telling: Telling,
+    report: Report,
 ) {
-    let live = telling == Telling::News;
+    let live = report == Report::All;
     if matches!(entry, Entry::Policy(_) | Entry::Flag(_) | Entry::Force(_) | Entry::Reset(_)) {
         worker.ledger.note_change(at.position, &applied.what);
     }
@@ -68,7 +68,7 @@ pub(super) fn tell(
     if live && let Some(lost) = &applied.evidence_lost {
         evidence_lost(&worker.metrics, lost);
     }
-    if telling != Telling::History && !applied.moved.is_empty() {
+    if report != Report::Nothing && !applied.moved.is_empty() {
         let headers = message.headers().unwrap_or_default();
         let parent = headers.get("traceparent").and_then(TraceParent::parse);
         let trace_id = match entry {

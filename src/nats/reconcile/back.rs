@@ -28,7 +28,7 @@ use crate::log::Revision;
 use crate::nats::Worker;
 use crate::nats::buckets::{Bucket, BucketError, By, Stored};
 
-/// The keys of one bucket that the log tells of, and the last revision of each that it has seen.
+/// The keys of one bucket that the log holds, and the last revision of each that it has seen.
 pub(super) type Seen = BTreeMap<String, u64>;
 
 const PUT_BACK: By<'static> = By {
@@ -50,7 +50,7 @@ enum Remedy {
 
 /// What the log had seen of a bucket before any worker began to put it right: `marked` is what the mark states,
 /// `newest` what this worker knew before it read the mark. The lesser stamp is taken: each is at or after
-/// whatever a backup holds, one that comes from a snapshot included, which is later than what it tells of.
+/// whatever a backup holds, one that comes from a snapshot included, which is later than what it holds.
 pub(super) fn before(marked: Option<Newest>, newest: Newest, last: u64) -> Newest {
     let (seen, is_short) = (newest.revision.revision, last < newest.revision.revision);
     match marked {

@@ -27,7 +27,7 @@ pub(super) struct Kind {
     pub(super) entry: fn(&str, &Stored, i64) -> Option<Entry<'static>>,
     pub(super) unseen: fn(&Worker, &Entry<'_>) -> bool,
     pub(super) known: fn(&Worker, &str, Revision) -> Known,
-    /// The keys of a bucket that was made then, as the log tells of them.
+    /// The keys of a bucket that was made then, as the log holds them.
     pub(super) seen: fn(&Worker, i64) -> Seen,
     /// Whose a key is, for the log.
     of: fn(&str) -> (Option<TenantId>, Option<PolicyId>),

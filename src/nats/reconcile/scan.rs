@@ -133,7 +133,7 @@ impl Taking<'_> {
             scan.unfinished = is_mark(&stored);
             return;
         }
-        // What the log tells of needs no reading: it was valid when it came.
+        // What the log holds needs no reading: it was valid when it came.
         let at = Revision { created: scan.last.created, revision: stored.revision };
         let is_seen = kind.holds.seen(worker, &key) == Some(at);
         let entry = if is_seen { None } else { (kind.entry)(&key, &stored, at.created) };

@@ -92,14 +92,14 @@ pub(in crate::nats) async fn metered(worker: &Worker) -> Option<Metered> {
     tokio::time::timeout(START_PATIENCE, asked).await.ok().flatten()
 }
 
-/// The furthest place in this log that the last usage events tell of; 0 if none does.
+/// The furthest place in this log that the last usage events name; 0 if none does.
 pub(super) async fn last_metered(worker: &Worker, made: i128) -> Result<u64, async_nats::Error> {
     let kept = worker.jetstream.get_stream(&worker.settings.names.usage_stream).await?;
     let last = kept.cached_info().state.last_sequence;
     let messages = StreamReader::of(worker, &worker.settings.names.usage_stream);
     let mut furthest = 0;
     for sequence in last.saturating_sub(LAST_EVENTS - 1).max(1)..=last {
-        // One that is gone tells nothing.
+        // One that is gone names none.
         let Ok(event) = messages.get(Select::At(sequence)).await else { continue };
         let headers = event.headers().unwrap_or_default();
         let place = headers.get(PLACE).and_then(Place::parse);

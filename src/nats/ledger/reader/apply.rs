@@ -6,7 +6,7 @@ use beamline_nats::jetstream::Delivery;
 use beamline_nats::{Batch, MessageRef};
 
 use super::decode::read;
-use super::news::Telling;
+use super::news::Report;
 use super::{Known, Restart};
 use crate::domain::{Disposition, Stamp};
 use crate::ledger::{AHEAD, Fold, Remade, What};
@@ -19,13 +19,13 @@ use crate::telemetry::labels::{Snapshot, Source};
 
 /// Entries applied under one lock at most, before others may look at the fold.
 const BATCH: usize = 256;
-/// A worker that lacks entries lets others, which may have applied them, record their snapshots first.
+/// A worker that missed entries lets others, which may have applied them, record their snapshots first.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A message of the log, and where it stands.
 type Placed<'m> = (MessageRef<'m>, At);
 
-/// Applies what came together. Tells how many entries were applied.
+/// Applies what came together. Gives how many entries were applied.
 pub(super) fn take(worker: &Arc<Worker>, known: &mut Known, batch: &Batch) -> Result<usize, Restart> {
     let mut entries: Vec<Placed<'_>> = Vec::with_capacity(batch.len());
     let mut asked = Vec::new();
@@ -105,7 +105,7 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
             if at.position != last + 1 {
                 // A fresh consumer has shown the same gap: the entries are gone for good.
                 tracing::error!(event = "log_entries_gone", from = last + 1, to = at.position - 1);
-                (known.whole, known.lacks) = (false, true);
+                (known.whole, known.missed) = (false, true);
             }
             if let Some(version) = Fold::unsupported(&entry) {
                 outcome = Err(Restart::Newer(version));
@@ -113,15 +113,15 @@ fn apply_some(worker: &Arc<Worker>, known: &mut Known, entries: &[Placed<'_>]) -
             }
             known.gap_at = None;
             let live = at.position > known.catch_up_to;
-            let telling = known.news.telling(at.stamp, live);
-            let is_news = telling == Telling::News;
+            let report = known.news.report(at.stamp, live);
+            let is_news = report == Report::All;
             let applied = fold.apply(&entry, at, offset, is_news);
             if let Some(malformed) = malformed.filter(|_| is_news) {
                 worker.link.note_malformed(Source::Log, malformed, &worker.metrics);
             }
             let rejected = matches!(applied.what, What::Result { disposition: Disposition::Rejected, .. });
             known.news.note(at.stamp, rejected);
-            told::tell(worker, message, &entry, at, &applied, telling);
+            told::tell(worker, message, &entry, at, &applied, report);
             policies_changed |= matches!(entry, Entry::Policy(_));
             version_changed |= matches!(entry, Entry::FoldVersion(_));
             let again = known.again.contains(&at.position);
@@ -166,7 +166,7 @@ fn store_snapshot(worker: &Arc<Worker>, known: &mut Known, fold: &Fold, at: At, 
             let worker = Arc::clone(worker);
             let remade = again.then_some(if known.whole { Remade::FromLog } else { Remade::FromRest });
             let rebuilds = worker.ledger.progress.borrow().rebuilds;
-            let grace = known.lacks.then_some(GRACE);
+            let grace = known.missed.then_some(GRACE);
             known.storing = Some(tokio::spawn(async move {
                 if let Some(before) = writing {
                     let _ = before.await;

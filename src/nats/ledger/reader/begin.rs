@@ -61,7 +61,7 @@ pub(super) async fn begin(worker: &Worker, known: &mut Known, stream: &Described
         Some((from, to)) => {
             worker.metrics.log_gaps.inc();
             tracing::error!(event = "log_entries_gone", from, to, lost = LOST);
-            known.lacks = true;
+            known.missed = true;
             At { position: to, stamp: Stamp(0) }
         }
     });
@@ -165,5 +165,5 @@ pub(super) async fn pass_deleted(worker: &Worker, known: &mut Known, last: At) {
         worker.metrics.log_gaps.inc();
     }
     known.last = Some(At { position: to, stamp: Stamp(0) });
-    (known.whole, known.lacks) = (false, true);
+    (known.whole, known.missed) = (false, true);
 }

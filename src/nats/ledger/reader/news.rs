@@ -13,15 +13,15 @@
 
 use crate::domain::{Offset, Stamp, Tick};
 
-/// What an entry makes known.
+/// What is reported of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::nats::ledger) enum Telling {
-    /// Counters, log lines and events.
-    News,
+pub(in crate::nats::ledger) enum Report {
+    /// Counters, log lines and events: it is news.
+    All,
     /// Events of transitions: no worker was there when it came.
-    Missed,
-    /// Nothing.
-    History,
+    Events,
+    /// It is history.
+    Nothing,
 }
 
 /// How far entries are history to a worker, and what it has read since it began.
@@ -56,14 +56,14 @@ impl News {
         self.published = published;
     }
 
-    /// What an entry makes known; `live`: it came after reading began.
-    pub(super) fn telling(&self, stamp: Stamp, live: bool) -> Telling {
+    /// What is reported of an entry; `live`: it came after reading began.
+    pub(super) fn report(&self, stamp: Stamp, live: bool) -> Report {
         if live || self.history.is_some_and(|history| stamp > history) {
-            Telling::News
+            Report::All
         } else if self.published.is_some_and(|published| stamp >= published) {
-            Telling::Missed
+            Report::Events
         } else {
-            Telling::History
+            Report::Nothing
         }
     }
 
@@ -86,12 +86,12 @@ mod tests {
     #[test]
     fn what_stood_before_a_start_is_history_and_what_came_since_is_news() {
         let mut news = News::from(Tick(1_000));
-        assert_eq!(news.telling(Stamp(u64::MAX), false), Telling::History, "the broker's clock is not known");
+        assert_eq!(news.report(Stamp(u64::MAX), false), Report::Nothing, "the broker's clock is not known");
         news.begin(Offset(500), None);
         news.begin(Offset(700), None);
-        assert_eq!(news.telling(Stamp(1_500), false), Telling::History);
-        assert_eq!(news.telling(Stamp(1_501), false), Telling::News);
-        assert_eq!(news.telling(Stamp(1_500), true), Telling::News);
+        assert_eq!(news.report(Stamp(1_500), false), Report::Nothing);
+        assert_eq!(news.report(Stamp(1_501), false), Report::All);
+        assert_eq!(news.report(Stamp(1_500), true), Report::All);
         news.note(Stamp(1_400), true);
         news.note(Stamp(1_600), true);
         news.note(Stamp(1_601), false);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn after_a_rebuild_what_was_applied_is_history_and_the_rest_is_news() {
-        let has = |news: &News, stamp| news.telling(Stamp(stamp), false) == Telling::News;
+        let has = |news: &News, stamp| news.report(Stamp(stamp), false) == Report::All;
         let mut news = News::from(Tick(1_000));
         news.begin(Offset(0), None);
         let idle = news.rebuilt();
@@ -118,10 +118,10 @@ mod tests {
     fn what_came_behind_the_last_event_makes_events_alone() {
         let mut news = News::from(Tick(1_000));
         news.begin(Offset(0), Some(Stamp(700)));
-        let telling = |stamp| news.telling(Stamp(stamp), false);
-        assert_eq!(telling(699), Telling::History);
-        assert_eq!(telling(700), Telling::Missed, "it may have moved several breakers");
-        assert_eq!(telling(1_000), Telling::Missed);
-        assert_eq!(telling(1_001), Telling::News);
+        let report = |stamp| news.report(Stamp(stamp), false);
+        assert_eq!(report(699), Report::Nothing);
+        assert_eq!(report(700), Report::Events, "it may have moved several breakers");
+        assert_eq!(report(1_000), Report::Events);
+        assert_eq!(report(1_001), Report::All);
     }
 }
