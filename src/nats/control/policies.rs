@@ -31,13 +31,7 @@ pub(super) async fn put(worker: &Arc<Worker>, body: Body) -> Result<Value, Contr
         return Err(ControlError::field("policy_id", "differs from the document's"));
     }
     let document = Arc::new(read_text(text).map_err(|faults| ControlError::faults(&faults))?);
-    let change = Change {
-        worker,
-        tenant_id: &tenant_id,
-        policy_id: checked.policy.id(),
-        by: body.by(),
-        until: body.until(),
-    };
+    let change = Change::of(worker, &tenant_id, checked.policy.id(), &body);
     change.write(body.expected_revision()?, |_| Ok((Arc::clone(&document), checked.clone()))).await
 }
 
@@ -48,8 +42,7 @@ pub(super) async fn patch(worker: &Arc<Worker>, body: Body) -> Result<Value, Con
     if !patch.is_object() {
         return Err(ControlError::field("patch", "must be an object (RFC 7396)"));
     }
-    let change =
-        Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by(), until: body.until() };
+    let change = Change::of(worker, &tenant_id, &policy_id, &body);
     change
         .write(body.expected_revision()?, |present| {
             let mut document = present.ok_or_else(not_found)??;
@@ -90,8 +83,7 @@ pub(super) async fn rollback(worker: &Arc<Worker>, body: Body) -> Result<Value, 
     };
     let checked = policy::parse(&document).map_err(|faults| ControlError::faults(&faults))?;
     let document = Arc::new(document);
-    let change =
-        Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by(), until: body.until() };
+    let change = Change::of(worker, &tenant_id, &policy_id, &body);
     change.write(body.expected_revision()?, |_| Ok((Arc::clone(&document), checked.clone()))).await
 }
 
@@ -107,8 +99,7 @@ pub(super) async fn delete(worker: &Arc<Worker>, body: Body) -> Result<Value, Co
             Some(_) => Ok(None),
         })
         .await?;
-    let change =
-        Change { worker, tenant_id: &tenant_id, policy_id: &policy_id, by: body.by(), until: body.until() };
+    let change = Change::of(worker, &tenant_id, &policy_id, &body);
     let mut warnings = Vec::new();
     let in_force = change.enter(&bucket, &key, revision, None, &mut warnings).await;
     Ok(json!({ "ok": true, "revision": revision, "warnings": warnings, "in_force": in_force }))
@@ -273,7 +264,12 @@ pub(super) struct Change<'c> {
 
 type Made = (Arc<Value>, Checked);
 
-impl Change<'_> {
+impl<'c> Change<'c> {
+    /// The change that a request asks for.
+    fn of(worker: &'c Worker, tenant_id: &'c TenantId, policy_id: &'c PolicyId, body: &'c Body) -> Self {
+        Self { worker, tenant_id, policy_id, by: body.by(), until: body.until() }
+    }
+
     /// Writes what `make` makes of the present document, enters it in the log and answers.
     async fn write(
         &self,
